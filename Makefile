@@ -1,0 +1,58 @@
+# What a newcomer would type. Every target sets up what it needs in .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+NAME   ?=
+
+.PHONY: help run test lint format types unit contract integration test-slurm test-cluster bench proto clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Muster needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) (PyTorch included: a few minutes the first time)…"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+run: $(STAMP) ## train examples/digits: ten clients in two pools, on this machine
+	@$(BIN)/muster run examples/digits/job.yaml
+
+test: lint types unit contract integration ## everything that runs anywhere: format, lint, imports, types, fast tests
+
+lint: $(STAMP) ## format and lint, and who may import whom
+	@scripts/stage lint "$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports"
+
+types: $(STAMP) ## mypy, strict
+	@scripts/stage types "$(BIN)/mypy"
+
+unit: $(STAMP)
+	@scripts/stage unit "$(BIN)/pytest tests/unit -n auto -q"
+
+contract: $(STAMP)
+	@scripts/stage contract "$(BIN)/pytest tests/contract -n auto -q"
+
+integration: $(STAMP)
+	@scripts/stage integration "$(BIN)/pytest tests/integration -q"
+
+test-slurm: $(STAMP) ## real SLURM (skips with a reason where it can't run)
+	@scripts/stage slurm "$(BIN)/pytest tests/slurm -q"
+
+test-cluster: $(STAMP) ## a real Kubernetes API server (KUBECONFIG, or one built from Go modules)
+	@scripts/stage cluster "$(BIN)/pytest tests/cluster -q"
+
+bench: $(STAMP) ## every benchmark, or one: make bench NAME=memory
+	@$(BIN)/python benchmarks/run.py $(NAME)
+
+format: $(STAMP) ## make the code look as lint wants it
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+proto: $(STAMP) ## generate protos/muster_wire/v1 from the .proto
+	@$(BIN)/python scripts/generate_protos.py
+
+clean: ## remove everything that make and the runs made
+	rm -rf $(VENV) muster-runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

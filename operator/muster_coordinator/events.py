@@ -1,0 +1,110 @@
+"""What can happen to a job, as the engine is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
+from muster_spec.clients import ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsJoined:
+    """A worker opened a session for these clients, holding updates that it has not heard of again."""
+
+    worker: str
+    clients: tuple[ClientId, ...]
+    held: tuple[AssignmentId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsLost:
+    """The worker of these clients has not been heard of for a lease."""
+
+    clients: tuple[ClientId, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStaged:
+    """An update arrived whole and passed every check; its bytes wait in the staging area under its assignment."""
+
+    client: ClientId
+    assignment: AssignmentId
+    examples: int
+    steps: int
+    metrics: Mapping[str, float]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRejected:
+    """An update failed a check: its client has nothing to offer this round."""
+
+    client: ClientId
+    assignment: AssignmentId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFailed:
+    """The client's own code raised."""
+
+    client: ClientId
+    assignment: AssignmentId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReported:
+    client: ClientId
+    assignment: AssignmentId
+    examples: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStored:
+    """The plan is durable: people may be asked to work."""
+
+    plan: RoundPlan
+
+
+@dataclass(frozen=True, slots=True)
+class RoundStored:
+    """The commit is durable and ours."""
+
+    commit: RoundCommit
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationStored:
+    record: EvaluationRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Somebody wants the coordinator to leave; the job can be resumed."""
+
+    reason: str
+
+
+Event = (
+    ClientsJoined
+    | ClientsLost
+    | UpdateStaged
+    | UpdateRejected
+    | WorkFailed
+    | EvaluationReported
+    | PlanStored
+    | RoundStored
+    | EvaluationStored
+    | Tick
+    | StopRequested
+)

@@ -1,0 +1,84 @@
+"""What the coordinator writes down, and nothing else survives it.
+
+Three kinds of record make a job's history. A plan is stored before anybody is asked to work, so that a coordinator that
+dies finds the assignments its clients still hold. A commit is created exclusively: of two coordinators one loses. An
+evaluation follows its commit. Everything that the engine knows between rounds is a fold over these records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NewType
+
+import msgspec
+
+from muster_spec.clients import ClientId
+
+AssignmentId = NewType("AssignmentId", str)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """The base of what is stored: immutable, and strict when it is read back."""
+
+
+class PlannedClient(Record):
+    client: ClientId
+    assignment: AssignmentId
+    seed: int
+    reason: str  # why the selector asked this client
+
+
+class RoundPlan(Record):
+    """Who is asked to do what in one attempt at one round. Round 0 is the making of the first model."""
+
+    round: int
+    attempt: int  # 0, or how many times in a row this round has failed before
+    base: str  # digest of the model to train from; empty for round 0
+    cohort: tuple[PlannedClient, ...]
+    close_at: int  # updates that end the round early (fastest-K)
+    minimum: int  # updates without which the round fails at its deadline
+    deadline_s: float  # length; the clock starts when the assignments go out, again after a restart
+    epoch: int  # the coordinator session that planned it: a name, not a fence
+
+
+class UsedUpdate(Record):
+    client: ClientId
+    assignment: AssignmentId
+    round: int  # the round it was trained for: less than the commit's when it came late
+    examples: int
+    weight: float  # share of the sum: examples, capped and discounted
+    steps: int
+    metrics: Mapping[str, float]
+
+
+class RoundCommit(Record):
+    """One round is over, for good: the model that it made and the updates that are in it."""
+
+    round: int
+    attempt: int
+    epoch: int
+    base: str
+    model: str  # digest
+    used: tuple[UsedUpdate, ...]
+    failed: Mapping[ClientId, str]  # who was asked and is not in it, and why
+    failed_attempts: int  # in a row, before this one
+    started_s: float  # Unix time, for people
+    seconds: float
+    bytes_up: int
+    bytes_down: int
+
+
+class Scores(Record):
+    """Metrics of one model, averaged over examples."""
+
+    metrics: Mapping[str, float]
+    examples: int
+    clients: int
+
+
+class EvaluationRecord(Record):
+    round: int
+    model: str
+    central: Scores | None = None
+    federated: Scores | None = None
+    missing: Mapping[ClientId, str] = msgspec.field(default_factory=dict)
