@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NAME   ?=
 
-.PHONY: help run test lint format types unit contract integration test-slurm test-cluster bench proto clean
+.PHONY: help setup run test lint format types unit contract integration test-slurm test-cluster bench proto clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,6 +17,8 @@ $(STAMP): pyproject.toml
 	@echo "Setting up $(VENV) (PyTorch included: a few minutes the first time)…"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
+
+setup: $(STAMP) ## make .venv with everything in it
 
 run: $(STAMP) ## train examples/digits: ten clients in two pools, on this machine
 	@$(BIN)/muster run examples/digits/job.yaml
