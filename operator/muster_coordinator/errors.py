@@ -1,0 +1,30 @@
+"""What can go wrong in a coordinator, as people are told of it.
+
+CoordinatorError
+├── InputError        the job, a flag, a path: one line, exit code 2
+│   ├── StorageError  the storage directory can't be read, written or trusted
+│   └── WrongJob          the directory holds another job's history, or this job's with another specification
+└── CommitLost        another coordinator has taken this storage over: exit code 3
+"""
+
+from __future__ import annotations
+
+
+class CoordinatorError(Exception):
+    """The base of every error that Muster's coordinator raises on purpose."""
+
+
+class InputError(CoordinatorError):
+    """Something outside has to be put right before this coordinator can start: the message says what."""
+
+
+class StorageError(InputError):
+    """The storage directory can't be used, or what is in it can't be trusted."""
+
+
+class WrongJob(InputError):
+    """The storage directory belongs to another job, or to this one with another specification."""
+
+
+class CommitLost(CoordinatorError):  # noqa: N818 - what happened, and what the contract of the store calls it
+    """Another coordinator has committed this round, or has taken this storage over: this one must leave."""

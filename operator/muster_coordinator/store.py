@@ -1,0 +1,223 @@
+"""The job's history on a disk: the driver writes it, a coordinator that starts reads it, nothing else remembers.
+
+```
+job.json                    whose history this is
+epochs/000003               one empty file a coordinator session, created exclusively
+plans/000007.0.json         round 7, attempt 0: durable before anybody is asked to work
+rounds/000007.json          the commit, created exclusively: the fence
+evaluations/000007.json
+models/<digest>.safetensors the last k and the best, stored before the record that names them
+```
+A newest record that is torn or altered is put aside as `*.corrupt` and history goes on from the round before it; the
+same for a model whose bytes no longer have their digest. Nothing is thrown away on the strength of a broken file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from muster_coordinator import durable
+from muster_coordinator.durable import BrokenSeal, Disk, Write
+from muster_coordinator.errors import CommitLost, StorageError
+from muster_coordinator.jobfile import JobFile, check_same_job
+from muster_coordinator.observer import Observer
+from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan
+from muster_spec.types import ResolvedJob
+
+KEEP_AT_LEAST = 2  # a broken newest round must leave one to fall back to
+
+RecordT = TypeVar("RecordT", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHistory:
+    """What the records on the disk say, oldest first, and what was found wrong with them."""
+
+    commits: tuple[RoundCommit, ...] = ()
+    evaluations: tuple[EvaluationRecord, ...] = ()
+    plan: RoundPlan | None = None  # of the round after the last commit, its latest attempt
+    warnings: tuple[str, ...] = ()
+
+
+class Store(Protocol):
+    """What the driver needs of a place that remembers."""
+
+    def save_plan(self, plan: RoundPlan) -> None: ...
+
+    def save_commit(self, commit: RoundCommit) -> None:
+        """Raises CommitLost where this round has been committed by somebody else."""
+
+    def save_evaluation(self, record: EvaluationRecord) -> None: ...
+
+    def save_model(self, digest: str, write: Write) -> Path: ...
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Forget every model but these."""
+
+
+class FileStore:
+    """A store in one directory of a file system with hard links."""
+
+    def __init__(self, root: Path, observer: Observer) -> None:
+        self.root = root
+        self._disk = Disk(observer)
+        self._folders = [root / name for name in ("epochs", "plans", "rounds", "evaluations", "models")]
+        self._epochs, self._plans, self._rounds, self._evaluations, self._models = self._folders
+
+    def open(self, job: ResolvedJob) -> None:
+        """Make ready, or refuse: raises StorageError for a place that can't be used, WrongJob for another's."""
+        try:
+            for folder in self._folders:
+                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self.root, *self._folders):
+                durable.clear_temporaries(folder)
+        except OSError as error:
+            raise StorageError(f"storage {self.root}: {error.strerror}: {error.filename}") from error
+        durable.require_exclusive_creation(self._disk, self.root)
+        self._claim(job)
+
+    def _claim(self, job: ResolvedJob) -> None:
+        path = self.root / "job.json"
+        stored = self._read_job(path)
+        if stored is not None:
+            check_same_job(stored, job)
+        if stored != job:
+            self._disk.replace(path, lambda file: file.write(durable.seal(JobFile(job=job))))
+
+    def _read_job(self, path: Path) -> ResolvedJob | None:
+        try:
+            return durable.unseal(path.read_bytes(), JobFile).job
+        except FileNotFoundError:
+            return None
+        except BrokenSeal as error:
+            raise StorageError(
+                f"{path}: {error}; it says whose history this is: put it back from a copy, or use an empty directory"
+            ) from error
+
+    def next_epoch(self) -> int:
+        """A number that no other coordinator session of this job has."""
+        epoch = max((int(path.name) for path in self._epochs.iterdir() if path.name.isdigit()), default=0) + 1
+        while not self._disk.create(self._epochs / f"{epoch:06d}", lambda file: file.write(b"")):
+            epoch += 1
+        return epoch
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def save_plan(self, plan: RoundPlan) -> None:
+        self._disk.replace(self._plan_path(plan.round, plan.attempt), lambda file: file.write(durable.seal(plan)))
+
+    def save_commit(self, commit: RoundCommit) -> None:
+        path = self._rounds / f"{commit.round:06d}.json"
+        if not self._disk.create(path, lambda file: file.write(durable.seal(commit))):
+            raise CommitLost(
+                f"round {commit.round} has been committed by another coordinator on {self.root}; this one leaves"
+            )
+
+    def save_evaluation(self, record: EvaluationRecord) -> None:
+        path = self._evaluations / f"{record.round:06d}.json"
+        self._disk.replace(path, lambda file: file.write(durable.seal(record)))
+
+    def save_model(self, digest: str, write: Write) -> Path:
+        path = self.model_path(digest)
+        if not path.exists():  # models are named by their content
+            self._disk.replace(path, write)
+        return path
+
+    def model_path(self, digest: str) -> Path:
+        return self._models / f"{digest}.safetensors"
+
+    def prune(self, keep: Collection[str]) -> None:
+        for path in self._models.glob("*.safetensors"):
+            if path.stem not in keep:
+                path.unlink(missing_ok=True)
+
+    def export_model(self, digest: str, name: str) -> Path:
+        """Give a stored model a name that people look for, beside the records."""
+        path = self.root / name
+        temporary = path.with_name(f".{name}{durable.TEMPORARY}")
+        temporary.unlink(missing_ok=True)
+        os.link(self.model_path(digest), temporary)
+        temporary.rename(path)
+        temporary.unlink(missing_ok=True)  # rename does nothing between two names of one file
+        durable.sync_folder(self.root)
+        return path
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def read_history(self) -> StoredHistory:
+        """Everything durable, as far as it is whole."""
+        warnings: list[str] = []
+        commits = self._commits(warnings)
+        models = {commit.round: commit.model for commit in commits}
+        stored = self._whole_records(self._evaluations.glob("*.json"), EvaluationRecord, warnings)
+        evaluations = tuple(record for record in stored if models.get(record.round) == record.model)
+        return StoredHistory(tuple(commits), evaluations, self._open_plan(commits, warnings), tuple(warnings))
+
+    def _commits(self, warnings: list[str]) -> list[RoundCommit]:
+        """Every commit. Broken ones at the end are put aside: their rounds will be run again."""
+        paths = sorted(self._rounds.glob("*.json"))
+        while paths and (broken := _seal_error(paths[-1], RoundCommit)):
+            warnings.append(self._put_aside(paths.pop(), broken))
+        commits = [self._commit(path, number) for number, path in enumerate(paths)]
+        if warnings:
+            warnings.append(
+                f"going on from round {len(commits) - 1}" if commits else "no whole round is left: starting anew"
+            )
+        return commits
+
+    def _commit(self, path: Path, number: int) -> RoundCommit:
+        expected = self._rounds / f"{number:06d}.json"
+        if path != expected:
+            raise StorageError(f"{expected} is missing, but later rounds are there: put it back from a copy")
+        if broken := _seal_error(path, RoundCommit):
+            raise StorageError(f"{path}: {broken}; later rounds build on it: put it back from a copy")
+        return durable.unseal(path.read_bytes(), RoundCommit)
+
+    def _open_plan(self, commits: Sequence[RoundCommit], warnings: list[str]) -> RoundPlan | None:
+        base = commits[-1].model if commits else ""
+        number = len(commits)
+        plans = self._whole_records(self._plans.glob(f"{number:06d}.*.json"), RoundPlan, warnings)
+        usable = [plan for plan in plans if plan.round == number and plan.base == base]
+        return max(usable, key=lambda plan: plan.attempt, default=None)
+
+    def _whole_records(self, paths: Iterable[Path], kind: type[RecordT], warnings: list[str]) -> list[RecordT]:
+        whole = []
+        for path in sorted(paths):
+            if broken := _seal_error(path, kind):
+                warnings.append(self._put_aside(path, broken))
+            else:
+                whole.append(durable.unseal(path.read_bytes(), kind))
+        return whole
+
+    def put_aside_rounds_after(self, last: int, reason: str) -> str:
+        """Go back to an earlier round: later commits keep their bytes under another name."""
+        for path in sorted(self._rounds.glob("*.json")):
+            if int(path.stem) > last:
+                self._put_aside(path, reason)
+        return f"{reason}; going on from round {last}"
+
+    def _put_aside(self, path: Path, reason: str) -> str:
+        aside = path.with_name(f"{path.name}.corrupt")
+        path.replace(aside)
+        durable.sync_folder(path.parent)
+        return f"{path.relative_to(self.root)}: {reason}; kept as {aside.name}"
+
+    def _plan_path(self, number: int, attempt: int) -> Path:
+        return self._plans / f"{number:06d}.{attempt}.json"
+
+
+def _seal_error(path: Path, kind: type[msgspec.Struct]) -> str | None:
+    """What is wrong with a record's file, if anything is."""
+    try:
+        durable.unseal(path.read_bytes(), kind)
+    except BrokenSeal as error:
+        return str(error)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    return None
