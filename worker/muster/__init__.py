@@ -1,0 +1,20 @@
+"""Muster, for those who train: what a task is made of. See `muster.tasks` for ready ones."""
+
+from __future__ import annotations
+
+from muster.errors import ConfigError, DataError, MusterError, RefusedError, TaskError
+from muster.options import Options, parse_options
+from muster.task import Client, Data, Task
+
+__all__ = [
+    "Client",
+    "ConfigError",
+    "Data",
+    "DataError",
+    "MusterError",
+    "Options",
+    "RefusedError",
+    "Task",
+    "TaskError",
+    "parse_options",
+]

@@ -1,0 +1,98 @@
+"""From a data set to batches on a device, for training and evaluation alike.
+
+Small models spend more time on fetching examples one by one than on learning, so a data set that is two tensors is
+indexed whole; any other goes through a DataLoader in this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from muster.errors import TaskError
+
+Batch = tuple[Tensor, Tensor]
+Pass = Callable[[], Iterator[Batch]]  # one pass over the data, each time it is called
+
+
+def size_of(dataset: Dataset[Any]) -> int:
+    """How many examples there are.
+
+    Raises:
+        TaskError: the data set is empty or doesn't say.
+    """
+    if not isinstance(dataset, Sized):
+        raise TaskError(f"load_data: {type(dataset).__name__} has no length; data sets need __len__ and __getitem__")
+    if len(dataset) == 0:
+        raise TaskError("load_data: the data set is empty; a client needs at least one example")
+    return len(dataset)
+
+
+def batches(
+    dataset: Dataset[Any],
+    batch_size: int,
+    device: torch.device,
+    shuffle: torch.Generator | None,
+    *,
+    merge: bool = False,
+) -> Pass:
+    """Passes over the data in batches: in order, or shuffled anew each time by a generator.
+
+    With `merge`, a last batch of a single example joins the one before it: batch norm can't train on one example.
+    """
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
+        return _tensor_batches(dataset, batch_size, device, shuffle, merge)
+    return _loader_batches(dataset, batch_size, device, shuffle, merge)
+
+
+def _cuts(size: int, batch_size: int, merge: bool) -> list[int]:
+    cuts = [*range(0, size, batch_size), size]
+    if merge and len(cuts) > 2 and cuts[-1] - cuts[-2] == 1:
+        del cuts[-2]
+    return cuts
+
+
+def _order(size: int, shuffle: torch.Generator | None) -> Tensor:
+    return torch.arange(size) if shuffle is None else torch.randperm(size, generator=shuffle)
+
+
+def _tensor_batches(
+    dataset: TensorDataset, batch_size: int, device: torch.device, shuffle: torch.Generator | None, merge: bool
+) -> Pass:
+    inputs, targets = (tensor.to(device) for tensor in dataset.tensors)
+    cuts = _cuts(len(dataset), batch_size, merge)
+
+    def run() -> Iterator[Batch]:
+        order = _order(len(dataset), shuffle).to(device)
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            chosen = order[start:end]
+            yield inputs[chosen], targets[chosen]
+
+    return run
+
+
+def _loader_batches(
+    dataset: Dataset[Any], batch_size: int, device: torch.device, shuffle: torch.Generator | None, merge: bool
+) -> Pass:
+    size = size_of(dataset)
+    cuts = _cuts(size, batch_size, merge)
+
+    def run() -> Iterator[Batch]:
+        order = _order(size, shuffle).tolist()
+        chosen = [order[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+        # The loader draws a seed even for workers it doesn't have; its own generator leaves torch's alone.
+        for batch in DataLoader(dataset, batch_sampler=chosen, generator=torch.Generator()):
+            yield _pair(batch, device)
+
+    return run
+
+
+def _pair(batch: object, device: torch.device) -> Batch:
+    if not isinstance(batch, list | tuple) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
+        raise TaskError("load_data: each example has to be a pair (inputs, target) of tensors or numbers")
+    inputs, targets = cast("Batch", tuple(batch))
+    return inputs.to(device), targets.to(device)

@@ -1,0 +1,30 @@
+"""What can go wrong in a worker, said in one line that names the place and the remedy.
+
+MusterError
+├── ConfigError      the task can't be found, or its configuration can't be read: spec.task has to change
+├── DataError        a data file or directory is missing or isn't what it should be
+├── TaskError        the task's code raised, or its training went wrong
+└── RefusedError     the coordinator won't have this worker: a wrong token, pool or version
+"""
+
+from __future__ import annotations
+
+
+class MusterError(Exception):
+    """The base of everything that Muster's worker raises on purpose."""
+
+
+class ConfigError(MusterError):
+    """The task can't be found, or its configuration can't be read."""
+
+
+class DataError(MusterError):
+    """A data file or directory is missing, or isn't what it should be."""
+
+
+class TaskError(MusterError):
+    """The task's own code raised, or its training went wrong."""
+
+
+class RefusedError(MusterError):
+    """The coordinator won't have this worker, and asking again would change nothing."""

@@ -1,0 +1,179 @@
+"""The ready local loop: what a client does between fetching a model and submitting its update.
+
+Everything that decides the result comes in as an argument, the clock included: the same seed on the same device gives
+the same bits, and a test can let the time budget run out without waiting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from muster.batches import Batch, batches, size_of
+from muster.errors import TaskError
+from muster.task import Task
+from muster_spec.types import Local, Optimizer
+
+_CHECK_EVERY = 50  # steps between looks at the loss: each look waits for the device
+
+
+def _never() -> bool:
+    return False
+
+
+def _unheard(fraction: float) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How to train: the job's local settings, and what is special to one assignment.
+
+    `proximal_mu` is FedProx's μ (0: plain FedAvg). `deadline` is a reading of `clock` after which no new step is begun;
+    `should_stop` is asked before each step, because the work may no longer be wanted.
+    """
+
+    local: Local
+    seed: int
+    device: torch.device
+    clock: Callable[[], float]
+    proximal_mu: float = 0.0
+    deadline: float = math.inf
+    should_stop: Callable[[], bool] = _never
+    progress: Callable[[float], None] = _unheard
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of it: the update's weight, the steps really done, and means over the last pass.
+
+    `stopped` says that the work was withdrawn, so that nobody wants the result; a time budget that ran out or a limit
+    of steps leaves it False: the result is smaller, and good.
+    """
+
+    examples: int
+    steps: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    stopped: bool = False
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's random numbers (initial values, dropout) follow from this seed inside, and are as they were after."""
+    devices = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed % 2**63)
+        yield
+
+
+def train(task: Task, model: nn.Module, dataset: Dataset[Any], training: Training) -> Trained:
+    """Train a model in place on one client's examples.
+
+    Each step goes down the gradient of h(w) = F(w) + μ/2·‖w − w₀‖² (Li et al. 2020, "Federated optimization in
+    heterogeneous networks", eq. 2), where w₀ are the values that the model comes with and the norm is over the
+    trainable parameters. The gradient of the whole is clipped to the given norm, if there is one.
+
+    Raises:
+        TaskError: the loss is no longer finite, or the data set can't be used.
+    """
+    size = size_of(dataset)
+    model.to(training.device).train()
+    with seeded(training.seed, training.device):
+        steps, metrics, stopped = _Loop(task, model, dataset, training).run(size)
+    return Trained(size, steps, metrics, stopped)
+
+
+class _Loop:
+    """One run of the local loop: the model, its optimiser and where it started from."""
+
+    def __init__(self, task: Task, model: nn.Module, dataset: Dataset[Any], training: Training) -> None:
+        local = training.local
+        self._task, self._model, self._training = task, model, training
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not self._parameters:
+            raise TaskError("build_model: no parameter requires a gradient, so there is nothing to train")
+        self._optimizer = build_optimizer(local.optimizer, self._parameters, local.learning_rate)
+        self._anchor = [p.detach().clone() for p in self._parameters] if training.proximal_mu else None
+        shuffle = torch.Generator().manual_seed(training.seed % 2**63)
+        batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())  # noqa: SLF001
+        self._pass = batches(dataset, local.batch_size, training.device, shuffle, merge=batch_norm)
+        self._steps = 0
+
+    def run(self, size: int) -> tuple[int, dict[str, float], bool]:
+        local = self._training.local
+        planned = local.epochs * math.ceil(size / local.batch_size)
+        limit = min(planned, local.max_steps or planned)
+        mean = math.nan
+        for _ in range(local.epochs):
+            total, count, on = self._epoch(limit)
+            mean = total / count if count else mean
+            if not on:
+                break
+        return self._steps, {"loss": mean} if self._steps else {}, self._training.should_stop()
+
+    def _epoch(self, limit: int) -> tuple[float, int, bool]:
+        """The sum of the losses, the number of steps, and whether to go on."""
+        total = torch.zeros((), device=self._training.device)
+        for count, (inputs, targets) in enumerate(self._pass()):
+            if not self._may_step(limit):
+                return self._finite(total), count, False
+            total += self._step((inputs, targets))
+            self._steps += 1
+            if self._steps % _CHECK_EVERY == 0:
+                self._finite(total)
+            self._training.progress(self._steps / limit)
+        return self._finite(total), count + 1, self._steps < limit
+
+    def _may_step(self, limit: int) -> bool:
+        """A client that has run out of time still does one step: some work is better than none."""
+        training = self._training
+        in_time = self._steps == 0 or training.clock() < training.deadline
+        return self._steps < limit and in_time and not training.should_stop()
+
+    def _step(self, batch: Batch) -> Tensor:
+        inputs, targets = batch
+        self._optimizer.zero_grad()
+        loss = self._task.loss(self._model(inputs), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._anchor is not None:
+            self._pull(self._anchor)
+        clip = self._training.local.gradient_clip_norm
+        if clip is not None:
+            nn.utils.clip_grad_norm_(self._parameters, clip)
+        self._optimizer.step()
+        return loss.detach()
+
+    def _pull(self, anchor: list[Tensor]) -> None:
+        """Add μ·(w − w₀), the gradient of the proximal term."""
+        for parameter, start in zip(self._parameters, anchor, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - start, alpha=self._training.proximal_mu)
+
+    def _finite(self, total: Tensor) -> float:
+        value = total.item()
+        if math.isfinite(value):
+            return value
+        rate = self._training.local.learning_rate
+        raise TaskError(
+            f"training diverged: the loss was no longer finite by step {self._steps}; spec.local.learningRate {rate:g}"
+            " is the likely cause: try a smaller one, or set spec.local.gradientClipNorm"
+        )
+
+
+def build_optimizer(optimizer: Optimizer, parameters: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    """The local optimiser, fresh: its state lives for one assignment."""
+    decay = optimizer.weight_decay
+    match optimizer.type:
+        case "SGD":
+            return torch.optim.SGD(parameters, lr=rate, momentum=optimizer.momentum, weight_decay=decay)
+        case "Adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+        case "AdamW":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
