@@ -1,0 +1,119 @@
+"""Which processes a job needs on this machine. Pure: a resolved job and a number of cores in, a plan out.
+
+It is the same plan as on a cluster (one coordinator, some workers a pool), except that a laptop has one set of cores:
+there is a limit to how many processes are worth having, and each gets its share of the threads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from muster_spec.clients import ClientId, client_id
+from muster_spec.types import ResolvedJob, ResolvedPool
+
+# Imported once, before any worker is forked. A ready task may be among them: we know that importing it only defines
+# things. A user's own module may do anything, so it is imported after the fork.
+PRELOAD = ("torch", "muster.training", "muster.evaluation")
+PRELOAD_FOR_TASK = {"muster.tasks.digits": ("sklearn.datasets",)}
+
+WORKERS_PER_CORE = 4
+WORKERS_AT_LEAST = 16  # so that ordinary jobs have the same processes on every laptop
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """One worker process: it acts for these clients of its pool."""
+
+    id: str
+    pool: str
+    indices: tuple[int, ...]
+    threads: int
+    data: str | None
+
+    @property
+    def clients(self) -> tuple[ClientId, ...]:
+        return tuple(client_id(self.pool, index) for index in self.indices)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """Every process of a run but the coordinator, of which there is always one."""
+
+    workers: tuple[WorkerPlan, ...]
+    preload: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def clients(self) -> tuple[ClientId, ...]:
+        return tuple(client for worker in self.workers for client in worker.clients)
+
+
+def plan_run(job: ResolvedJob, cores: int, data: str | None) -> RunPlan:
+    """Plan the workers of `job`. `data` takes the place of every pool's data directory."""
+    limit = max(WORKERS_AT_LEAST, WORKERS_PER_CORE * cores)
+    counts = share_limit([workers_wanted(pool) for pool in job.pools], limit)
+    threads = threads_per_worker(job, sum(counts), cores)
+    workers = tuple(
+        worker for pool, count in zip(job.pools, counts, strict=True) for worker in _workers(pool, count, threads, data)
+    )
+    return RunPlan(workers, modules_to_preload(job.spec.task.entrypoint), tuple(_notes(job, counts)))
+
+
+def modules_to_preload(entrypoint: str) -> tuple[str, ...]:
+    """PyTorch and, where it is one of ours, the task's module and what that needs."""
+    module = entrypoint.partition(":")[0]
+    return (*PRELOAD, *PRELOAD_FOR_TASK.get(module, ()), module) if module.startswith("muster.tasks.") else PRELOAD
+
+
+def workers_wanted(pool: ResolvedPool) -> int:
+    """As many as the pool's clientsPerWorker asks for, within its min and max, and never more than it has clients."""
+    spec = pool.spec.workers
+    wanted = max(spec.min, math.ceil(pool.spec.clients / spec.clients_per_worker))
+    if spec.max is not None:
+        wanted = min(wanted, spec.max)
+    return max(1, min(wanted, pool.spec.clients))
+
+
+def share_limit(wanted: list[int], limit: int) -> list[int]:
+    """Scale the pools' workers down together, leaving each pool at least one."""
+    total = sum(wanted)
+    if total <= limit:
+        return wanted
+    return [max(1, count * limit // total) for count in wanted]
+
+
+def threads_per_worker(job: ResolvedJob, workers: int, cores: int) -> int:
+    """The cores divided by the workers that train at the same time."""
+    cohort = job.spec.rounds.cohort or job.clients_total
+    return max(1, cores // max(1, min(workers, cohort)))
+
+
+def _workers(pool: ResolvedPool, count: int, threads: int, data: str | None) -> list[WorkerPlan]:
+    own = pool.spec.data.path if pool.spec.data else None
+    return [
+        WorkerPlan(
+            id=f"{pool.name}-{number}",
+            pool=pool.name,
+            indices=tuple(range(number, pool.spec.clients, count)),
+            threads=threads,
+            data=data or own,
+        )
+        for number in range(count)
+    ]
+
+
+def _notes(job: ResolvedJob, counts: list[int]) -> list[str]:
+    notes = [
+        f"pool {pool.name} ({pool.spec.type}, {_count(pool.spec.clients, 'client')}) runs here as "
+        f"{_count(count, 'local process', 'local processes')}"
+        for pool, count in zip(job.pools, counts, strict=True)
+    ]
+    fewer = [pool.name for pool, count in zip(job.pools, counts, strict=True) if count < workers_wanted(pool)]
+    if fewer:
+        notes.append(f"fewer worker processes than the manifest asks for, to suit this machine: {', '.join(fewer)}")
+    return notes
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

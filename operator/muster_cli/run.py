@@ -1,0 +1,203 @@
+"""`muster run`: one job from manifest to model on this machine, with no cluster.
+
+The order is: read and check everything that can be checked, choose the folder, plan the processes, train, keep the
+models, measure the baselines, say how it went. Nothing is started before everything is checked, and whatever happens
+after that the folder can be gone on from.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from muster_cli.audience import Display, Record, choose_display
+from muster_cli.baselines import measure_baselines
+from muster_cli.errors import ExitCode
+from muster_cli.folder import RunFolder, check_data, choose_folder, lock_folder, make_folder
+from muster_cli.job import LoadedJob, identify_run, load_job
+from muster_cli.overrides import parse_override
+from muster_cli.plan import RunPlan, plan_run
+from muster_cli.processes import CoordinatorCommand
+from muster_cli.report import done_event, how_to_go_on, summary
+from muster_cli.session import Ending, Session, Setup
+from muster_cli.stopping import StopSignals
+from muster_cli.view import Event, View, fold
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What the command line asked for."""
+
+    files: tuple[Path, ...]
+    data: Path | None
+    out: Path | None
+    settings: tuple[str, ...]
+    resume: bool
+    job: str | None
+    as_json: bool
+    baselines: bool
+
+
+@click.command()
+@click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="The directory that holds the data of every pool.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder. [default: muster-runs/JOB/TIME]")
+@click.option(
+    "--set", "settings", metavar="PATH=VALUE", multiple=True, help="Change the job, e.g. spec.rounds.total=5."
+)
+@click.option("--resume", is_flag=True, help="Go on with the newest run of this job, or with the one in --out.")
+@click.option("--job", metavar="NAME", help="Which job to run, where the files hold several.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for machines.")
+@click.option("--baselines/--no-baselines", default=True, help="Also train on pooled data and on each client alone.")
+def run(*, files: tuple[Path, ...], **options: object) -> None:
+    """Train a job on this machine, with no cluster.
+
+    Pools of every type run as local processes. Exit code: 0 complete, 1 failed, 2 bad input, 130 or 143 stopped.
+    """
+    raise SystemExit(run_job(RunRequest(files=files, **options)))  # type: ignore[arg-type]  # click has checked them
+
+
+def run_job(request: RunRequest) -> int:
+    """Run it; the answer is the exit code. Raises BadInput before anything is started."""
+    began = time.time()
+    loaded = load_job(request.files, request.job, [parse_override(text) for text in request.settings])
+    plan = plan_run(loaded.job, os.cpu_count() or 1, str(request.data.resolve()) if request.data else None)
+    _check_data(request, plan)
+    folder = choose_folder(loaded.job.name, request.out, request.resume, datetime.now(UTC))
+    make_folder(folder)
+    lock = lock_folder(folder)
+    try:
+        loaded = identify_run(loaded, folder)
+        return _Run(request, loaded, plan, folder, began).go()
+    finally:
+        os.close(lock)
+
+
+def _check_data(request: RunRequest, plan: RunPlan) -> None:
+    if request.data is not None:
+        check_data("--data", str(request.data))
+        return
+    for pool, path in dict.fromkeys((worker.pool, worker.data) for worker in plan.workers):
+        if path is not None:
+            check_data(f"pool {pool}: spec.data.path", path)
+
+
+class _Run:
+    """One run: holds the view and hands events to whoever listens."""
+
+    def __init__(self, request: RunRequest, loaded: LoadedJob, plan: RunPlan, folder: RunFolder, began: float) -> None:
+        self._request = request
+        self._loaded = loaded
+        self._plan = plan
+        self._folder = folder
+        self._began = began
+        self._view = View()
+        self._record: Record | None = None
+        self._display: Display | None = None
+
+    def go(self) -> int:
+        self._say(*self._opening())
+        with Record(self._folder.metrics) as self._record:
+            self._display = choose_display(self._request.as_json)
+            try:
+                ending = self._train_and_compare()
+            finally:
+                self._display.close(self._view)
+        self._say(*self._closing(ending))
+        return ending.exit_code
+
+    def _train_and_compare(self) -> Ending:
+        token_file = self._folder.path / "token"
+        token = secrets.token_urlsafe(32)
+        _write_private(token_file, token)
+        session: Session | None = None
+        command = CoordinatorCommand(
+            self._folder.job, self._folder.checkpoint, token_file, self._folder.log("coordinator")
+        )
+        with StopSignals(at_once=lambda: session.kill() if session else None) as signals:
+            session = Session(Setup(self._plan, self._folder, command, token), signals, self._tell, self._tick)
+            try:
+                self._tell(self._run_event())
+                ending = session.train()
+                self._keep_models()
+                if ending.exit_code == ExitCode.COMPLETE and self._request.baselines:
+                    measure_baselines(session, self._loaded.job, self._view, self._folder, self._tell)
+            finally:
+                session.end()
+                token_file.unlink(missing_ok=True)
+        self._tell(done_event(self._view, ending, time.time(), self._began))
+        return ending
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def _tell(self, event: Event) -> None:
+        self._view = fold(self._view, event)
+        if self._record is not None:
+            self._record.write(event)
+        if self._display is not None:
+            self._display.show(self._view, event)
+
+    def _tick(self) -> None:
+        if self._display is not None:
+            self._display.tick(self._view)
+
+    def _run_event(self) -> Event:
+        job = self._loaded.job
+        return {
+            "event": "run",
+            "time": time.time(),
+            "job": job.name,
+            "folder": str(self._folder.path),
+            "total": job.spec.rounds.total,
+            "pools": [{"name": pool.name, "type": pool.spec.type, "clients": pool.spec.clients} for pool in job.pools],
+            "clients": list(self._plan.clients),
+        }
+
+    # --- what is left behind ------------------------------------------------------------------------------------------
+
+    def _keep_models(self) -> None:
+        finished = self._view.finished or {}
+        model, best = finished.get("model"), (finished.get("best") or {}).get("model")
+        for digest, place in ((model, self._folder.model), (best if best != model else None, self._folder.best)):
+            if digest:
+                aside = place.with_suffix(".partial")
+                shutil.copyfile(self._folder.stored_model(digest), aside)
+                aside.replace(place)
+
+    # --- words --------------------------------------------------------------------------------------------------------
+
+    def _say(self, *lines: str) -> None:
+        """Tell a person; machines read stdout, so with --json words go to stderr."""
+        for line in lines:
+            print(line, file=sys.stderr if self._request.as_json else sys.stdout, flush=True)
+
+    def _opening(self) -> list[str]:
+        return [f"{self._loaded.job.name}: {self._folder.path}", *self._plan.notes, *self._loaded.notes]
+
+    def _closing(self, ending: Ending) -> list[str]:
+        again = shlex.join(["muster", *_resume_arguments(sys.argv[1:], self._folder)])
+        lines = summary(self._view, ending, self._folder)
+        return lines if ending.exit_code == ExitCode.COMPLETE else [*lines, how_to_go_on(ending, again)]
+
+
+def _resume_arguments(arguments: list[str], folder: RunFolder) -> list[str]:
+    """The same command, going on in this folder."""
+    named = any(argument == "--out" or argument.startswith("--out=") for argument in arguments)
+    again = [argument for argument in arguments if argument != "--resume"]
+    return [*again, "--resume", *([] if named else ["--out", str(folder.path)])]
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)

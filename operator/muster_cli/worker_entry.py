@@ -1,0 +1,25 @@
+"""What a forked worker process runs: the same function as on a cluster, with its share of this machine's threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def run(*, coordinator: str, pool: str, indices: Sequence[int], data: str | None, state: str, threads: int) -> int:
+    """Work for these clients until the job is over. The answer is the process's exit code."""
+    import torch
+    from muster.worker import WorkerSettings, run_worker
+
+    torch.set_num_threads(threads)
+    return run_worker(
+        WorkerSettings(
+            coordinator=coordinator,
+            pool=pool,
+            indices=tuple(indices),
+            data=Path(data) if data else None,
+            state=Path(state),
+            token=os.environ["MUSTER_TOKEN"],
+        )
+    )
