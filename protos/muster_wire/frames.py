@@ -1,0 +1,194 @@
+"""Transfers: a payload cut into frames that are prepared once and sent to everybody, and put together again.
+
+A frame is the serialized `Frame` message itself: a short prefix, made once, in front of a slice of the payload. So a
+thousand clients that fetch one model share one encoded copy, and a sender whose stub passes bytes through unchanged
+(`IDENTITY`) costs one copy of a frame at a time. A transfer can start at any offset, which is how a broken one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+
+from muster_wire.checksum import BytesLike, Checksum128, checksum64, checksum128
+from muster_wire.codecs import CodecId, codec_id
+from muster_wire.errors import Cause, FrameError
+from muster_wire.layout import MAX_JSON_BYTES, Layout
+from muster_wire.v1 import federation_pb2 as pb
+
+FRAME_BYTES: Final = 2**20
+MIN_FRAME_BYTES: Final = 2**10
+MAX_FRAME_BYTES: Final = 2**24
+
+_DATA_TAG: Final = b"\x22"  # Frame.data, field 4, and SubmitRequest.frame, field 2: both length-delimited
+_FRAME_TAG: Final = b"\x12"
+
+
+def message_limit(frame_bytes: int) -> int:
+    """The largest message that either side has to receive: a frame, a layout, and their trimmings."""
+    return frame_bytes + MAX_JSON_BYTES + 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a receiver knows before the first byte: `TransferHeader`, checked."""
+
+    codec: CodecId
+    size: int
+    checksum: str  # XXH3-128 of the encoded bytes
+    layout: Layout
+    digest: str  # of the decoded values
+
+    @classmethod
+    def from_message(cls, message: pb.TransferHeader) -> Header:
+        """Checks a peer's header; LayoutError, PayloadError or FrameError."""
+        for name, digest in (("checksum", message.checksum), ("digest", message.digest)):
+            if not _is_digest(digest):
+                raise FrameError(f"the transfer's {name} is not 32 hexadecimal digits: {digest[:40]!r}")
+        layout = Layout.from_json(message.layout)
+        return cls(codec_id(message.codec), message.size, message.checksum, layout, message.digest)
+
+    def to_message(self) -> pb.TransferHeader:
+        return pb.TransferHeader(
+            codec=pb.CodecId.Name(self.codec.value),
+            size=self.size,
+            checksum=self.checksum,
+            layout=self.layout.to_json(),
+            digest=self.digest,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A payload that is ready to be sent any number of times, from any offset, by any number of threads."""
+
+    header: Header
+    payload: memoryview
+    frame_bytes: int
+    checksums: tuple[int, ...]  # of each whole frame
+
+    def frames(self, offset: int = 0) -> Iterator[bytes]:
+        """Serialized `Frame` messages, what `Fetch` answers with; the first one also carries the header.
+
+        An empty rest still gives one frame, so that the header arrives. FrameError if the offset is not in the payload.
+        """
+        lead = pb.Frame(header=self.header.to_message()).SerializeToString()
+        for prefix, data in self._pieces(offset):
+            yield b"".join((lead, prefix, data))
+            lead = b""
+
+    def requests(self, offset: int = 0) -> Iterator[bytes]:
+        """Serialized `SubmitRequest` messages with one frame each; the offer before them carries the header."""
+        for prefix, data in self._pieces(offset):
+            yield b"".join((_FRAME_TAG, _varint(len(prefix) + len(data)), prefix, data))
+
+    def _pieces(self, offset: int) -> Iterator[tuple[bytes, memoryview]]:
+        if not 0 <= offset <= self.header.size:
+            raise FrameError(f"offset {offset} is not in a transfer of {self.header.size} bytes")
+        while True:
+            index, into = divmod(offset, self.frame_bytes)
+            data = self.payload[offset : (index + 1) * self.frame_bytes]
+            checksum = self.checksums[index] if data and not into else checksum64(data)
+            yield _prefix(offset, checksum, len(data)), data
+            offset += len(data)
+            if offset >= self.header.size:
+                return
+
+
+def prepare(
+    payload: memoryview, layout: Layout, codec: CodecId, digest: str, frame_bytes: int = FRAME_BYTES
+) -> Transfer:
+    """Checksums a payload whole and frame by frame; it must not change any more."""
+    data = memoryview(payload).toreadonly().cast("B")
+    header = Header(codec, len(data), checksum128(data), layout, digest)
+    starts = range(0, len(data), frame_bytes)
+    return Transfer(header, data, frame_bytes, tuple(checksum64(data[at : at + frame_bytes]) for at in starts))
+
+
+class Sink(Protocol):
+    """Where received bytes go, in order."""
+
+    def append(self, data: BytesLike) -> None: ...
+
+
+class Memory:
+    """A sink in memory, of the size that the header promised (and its receiver has agreed to)."""
+
+    def __init__(self, size: int) -> None:
+        self._buffer = np.empty(size, np.uint8)
+        self._size = 0
+
+    def append(self, data: BytesLike) -> None:
+        self._buffer[self._size : self._size + len(data)] = np.frombuffer(data, np.uint8)
+        self._size += len(data)
+
+    def view(self) -> memoryview:
+        """What has arrived, read-only."""
+        return self._buffer.data[: self._size].toreadonly()
+
+
+class Reassembly:
+    """One transfer on its way in. It outlives a broken connection: the next one goes on from `received`."""
+
+    def __init__(self, header: Header, sink: Sink, frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.header = header
+        self._sink = sink
+        self._frame_bytes = frame_bytes
+        self._received = 0
+        self._checksum = Checksum128()
+
+    @property
+    def received(self) -> int:
+        """Bytes so far: the offset to go on from."""
+        return self._received
+
+    @property
+    def is_complete(self) -> bool:
+        return self._received == self.header.size
+
+    def add(self, frame: pb.Frame) -> None:
+        """Takes the next frame; FrameError if it isn't that. Nothing of a bad frame is kept."""
+        data = frame.data
+        if frame.offset != self._received:
+            raise FrameError(f"a frame starts at {frame.offset} and the transfer is at {self._received}")
+        if len(data) > min(self._frame_bytes, self.header.size - self._received):
+            raise FrameError(
+                f"a frame of {len(data)} bytes at {frame.offset} is longer than {self._frame_bytes}, or runs past the "
+                f"end at {self.header.size}",
+                Cause.TOO_LARGE,
+            )
+        if checksum64(data) != frame.checksum:
+            raise FrameError(f"the frame at {frame.offset} is damaged: its checksum is wrong; send it again")
+        self._sink.append(data)
+        self._checksum.update(data)
+        self._received += len(data)
+
+    def finish(self) -> None:
+        """FrameError unless everything has arrived and is what the header promised."""
+        if not self.is_complete:
+            raise FrameError(f"the transfer ended at {self._received} of {self.header.size} bytes")
+        if self._checksum.hexdigest() != self.header.checksum:
+            raise FrameError("the transfer is damaged: its checksum is not the one its header promised; send it again")
+
+
+def _prefix(offset: int, checksum: int, length: int) -> bytes:
+    """Everything of a serialized `Frame` before its data."""
+    fields: bytes = pb.Frame(offset=offset, checksum=checksum).SerializeToString()
+    return b"".join((fields, _DATA_TAG, _varint(length)))
+
+
+def _varint(number: int) -> bytes:
+    """A length as protobuf writes it: seven bits a byte, the lowest first."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 32 and all(character in "0123456789abcdef" for character in text)

@@ -1,0 +1,1 @@
+"""Generated from federation.proto by scripts/generate_protos.py."""

@@ -1,0 +1,343 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CodecId(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CODEC_UNSPECIFIED: _ClassVar[CodecId]
+    CODEC_FLOAT32: _ClassVar[CodecId]
+    CODEC_FLOAT16: _ClassVar[CodecId]
+CODEC_UNSPECIFIED: CodecId
+CODEC_FLOAT32: CodecId
+CODEC_FLOAT16: CodecId
+
+class Version(_message.Message):
+    __slots__ = ("major", "minor")
+    MAJOR_FIELD_NUMBER: _ClassVar[int]
+    MINOR_FIELD_NUMBER: _ClassVar[int]
+    major: int
+    minor: int
+    def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ...) -> None: ...
+
+class JoinRequest(_message.Message):
+    __slots__ = ("version", "software", "worker", "pool", "indices", "capacity", "codecs", "device", "held_assignments")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    CODECS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    HELD_ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    version: Version
+    software: str
+    worker: str
+    pool: str
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    capacity: int
+    codecs: _containers.RepeatedScalarFieldContainer[CodecId]
+    device: str
+    held_assignments: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., software: _Optional[str] = ..., worker: _Optional[str] = ..., pool: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., capacity: _Optional[int] = ..., codecs: _Optional[_Iterable[_Union[CodecId, str]]] = ..., device: _Optional[str] = ..., held_assignments: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class JoinReply(_message.Message):
+    __slots__ = ("version", "session", "job_uid", "clients", "work", "beat_interval_ms", "lease_seconds", "frame_bytes")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    JOB_UID_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
+    BEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
+    version: Version
+    session: str
+    job_uid: str
+    clients: _containers.RepeatedCompositeFieldContainer[ClientGrant]
+    work: str
+    beat_interval_ms: int
+    lease_seconds: int
+    frame_bytes: int
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., session: _Optional[str] = ..., job_uid: _Optional[str] = ..., clients: _Optional[_Iterable[_Union[ClientGrant, _Mapping]]] = ..., work: _Optional[str] = ..., beat_interval_ms: _Optional[int] = ..., lease_seconds: _Optional[int] = ..., frame_bytes: _Optional[int] = ...) -> None: ...
+
+class ClientGrant(_message.Message):
+    __slots__ = ("pool", "index", "ordinal", "clients_total", "pool_clients")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    POOL_CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    pool: str
+    index: int
+    ordinal: int
+    clients_total: int
+    pool_clients: int
+    def __init__(self, pool: _Optional[str] = ..., index: _Optional[int] = ..., ordinal: _Optional[int] = ..., clients_total: _Optional[int] = ..., pool_clients: _Optional[int] = ...) -> None: ...
+
+class ListenRequest(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    def __init__(self, session: _Optional[str] = ...) -> None: ...
+
+class Orders(_message.Message):
+    __slots__ = ("revision", "assignments", "settlements", "finished", "reason", "round")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    SETTLEMENTS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
+    settlements: _containers.RepeatedCompositeFieldContainer[Settlement]
+    finished: bool
+    reason: str
+    round: int
+    def __init__(self, revision: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., settlements: _Optional[_Iterable[_Union[Settlement, _Mapping]]] = ..., finished: _Optional[bool] = ..., reason: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("id", "pool", "index", "round", "initialise", "train", "evaluate")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    INITIALISE_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_FIELD_NUMBER: _ClassVar[int]
+    EVALUATE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    pool: str
+    index: int
+    round: int
+    initialise: Initialise
+    train: Train
+    evaluate: Evaluate
+    def __init__(self, id: _Optional[str] = ..., pool: _Optional[str] = ..., index: _Optional[int] = ..., round: _Optional[int] = ..., initialise: _Optional[_Union[Initialise, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ...) -> None: ...
+
+class Initialise(_message.Message):
+    __slots__ = ("seed",)
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    seed: int
+    def __init__(self, seed: _Optional[int] = ...) -> None: ...
+
+class Train(_message.Message):
+    __slots__ = ("base", "seed", "time_left_ms", "codec")
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    TIME_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
+    CODEC_FIELD_NUMBER: _ClassVar[int]
+    base: str
+    seed: int
+    time_left_ms: int
+    codec: CodecId
+    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ...) -> None: ...
+
+class Evaluate(_message.Message):
+    __slots__ = ("model", "scope")
+    class Scope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SCOPE_UNSPECIFIED: _ClassVar[Evaluate.Scope]
+        SCOPE_CENTRAL: _ClassVar[Evaluate.Scope]
+        SCOPE_LOCAL: _ClassVar[Evaluate.Scope]
+    SCOPE_UNSPECIFIED: Evaluate.Scope
+    SCOPE_CENTRAL: Evaluate.Scope
+    SCOPE_LOCAL: Evaluate.Scope
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    scope: Evaluate.Scope
+    def __init__(self, model: _Optional[str] = ..., scope: _Optional[_Union[Evaluate.Scope, str]] = ...) -> None: ...
+
+class Settlement(_message.Message):
+    __slots__ = ("assignment", "fate", "reason")
+    class Fate(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FATE_UNSPECIFIED: _ClassVar[Settlement.Fate]
+        FATE_USED: _ClassVar[Settlement.Fate]
+        FATE_UNUSED: _ClassVar[Settlement.Fate]
+    FATE_UNSPECIFIED: Settlement.Fate
+    FATE_USED: Settlement.Fate
+    FATE_UNUSED: Settlement.Fate
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    FATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    assignment: str
+    fate: Settlement.Fate
+    reason: str
+    def __init__(self, assignment: _Optional[str] = ..., fate: _Optional[_Union[Settlement.Fate, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class FetchRequest(_message.Message):
+    __slots__ = ("session", "digest", "offset")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    digest: str
+    offset: int
+    def __init__(self, session: _Optional[str] = ..., digest: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class TransferHeader(_message.Message):
+    __slots__ = ("codec", "size", "checksum", "layout", "digest")
+    CODEC_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    codec: CodecId
+    size: int
+    checksum: str
+    layout: str
+    digest: str
+    def __init__(self, codec: _Optional[_Union[CodecId, str]] = ..., size: _Optional[int] = ..., checksum: _Optional[str] = ..., layout: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class Frame(_message.Message):
+    __slots__ = ("header", "offset", "checksum", "data")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    header: TransferHeader
+    offset: int
+    checksum: int
+    data: bytes
+    def __init__(self, header: _Optional[_Union[TransferHeader, _Mapping]] = ..., offset: _Optional[int] = ..., checksum: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class SubmitRequest(_message.Message):
+    __slots__ = ("offer", "frame")
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    offer: Offer
+    frame: Frame
+    def __init__(self, offer: _Optional[_Union[Offer, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
+
+class Offer(_message.Message):
+    __slots__ = ("session", "assignment", "header", "examples", "steps", "metrics", "train_ms")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_MS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    assignment: str
+    header: TransferHeader
+    examples: int
+    steps: int
+    metrics: _containers.ScalarMap[str, float]
+    train_ms: int
+    def __init__(self, session: _Optional[str] = ..., assignment: _Optional[str] = ..., header: _Optional[_Union[TransferHeader, _Mapping]] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., train_ms: _Optional[int] = ...) -> None: ...
+
+class SubmitReply(_message.Message):
+    __slots__ = ("proceed", "verdict", "wait")
+    PROCEED_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    proceed: Proceed
+    verdict: Verdict
+    wait: Wait
+    def __init__(self, proceed: _Optional[_Union[Proceed, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., wait: _Optional[_Union[Wait, _Mapping]] = ...) -> None: ...
+
+class Proceed(_message.Message):
+    __slots__ = ("offset",)
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    def __init__(self, offset: _Optional[int] = ...) -> None: ...
+
+class Wait(_message.Message):
+    __slots__ = ("milliseconds",)
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    milliseconds: int
+    def __init__(self, milliseconds: _Optional[int] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("accepted", "reason", "cause")
+    class Cause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        CAUSE_UNSPECIFIED: _ClassVar[Verdict.Cause]
+        CAUSE_LATE: _ClassVar[Verdict.Cause]
+        CAUSE_UNKNOWN_ASSIGNMENT: _ClassVar[Verdict.Cause]
+        CAUSE_MALFORMED: _ClassVar[Verdict.Cause]
+        CAUSE_WRONG_LAYOUT: _ClassVar[Verdict.Cause]
+        CAUSE_NOT_FINITE: _ClassVar[Verdict.Cause]
+        CAUSE_NORM: _ClassVar[Verdict.Cause]
+        CAUSE_TOO_LARGE: _ClassVar[Verdict.Cause]
+        CAUSE_NOT_YOURS: _ClassVar[Verdict.Cause]
+    CAUSE_UNSPECIFIED: Verdict.Cause
+    CAUSE_LATE: Verdict.Cause
+    CAUSE_UNKNOWN_ASSIGNMENT: Verdict.Cause
+    CAUSE_MALFORMED: Verdict.Cause
+    CAUSE_WRONG_LAYOUT: Verdict.Cause
+    CAUSE_NOT_FINITE: Verdict.Cause
+    CAUSE_NORM: Verdict.Cause
+    CAUSE_TOO_LARGE: Verdict.Cause
+    CAUSE_NOT_YOURS: Verdict.Cause
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    accepted: bool
+    reason: str
+    cause: Verdict.Cause
+    def __init__(self, accepted: _Optional[bool] = ..., reason: _Optional[str] = ..., cause: _Optional[_Union[Verdict.Cause, str]] = ...) -> None: ...
+
+class ReportRequest(_message.Message):
+    __slots__ = ("session", "assignment", "examples", "metrics", "error")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    assignment: str
+    examples: int
+    metrics: _containers.ScalarMap[str, float]
+    error: str
+    def __init__(self, session: _Optional[str] = ..., assignment: _Optional[str] = ..., examples: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., error: _Optional[str] = ...) -> None: ...
+
+class ReportReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BeatRequest(_message.Message):
+    __slots__ = ("session", "progress")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    progress: _containers.RepeatedCompositeFieldContainer[Progress]
+    def __init__(self, session: _Optional[str] = ..., progress: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("assignment", "activity", "fraction")
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    assignment: str
+    activity: str
+    fraction: float
+    def __init__(self, assignment: _Optional[str] = ..., activity: _Optional[str] = ..., fraction: _Optional[float] = ...) -> None: ...
+
+class BeatReply(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
