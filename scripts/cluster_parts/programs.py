@@ -1,0 +1,157 @@
+"""Finds the programs that a cluster is made of, or builds them from Go modules, once per version.
+
+Kubernetes is not meant to be built from outside its own tree: its go.mod points at staging folders. A wrapper module
+that replaces each of them with the release of the same minor version builds it all the same, checked against Go's
+checksum database, with nothing but the module proxy. The result is kept in the cache, in a folder that appears there
+complete or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster_parts.errors import ClusterError, UnavailableError
+from cluster_parts.settings import Settings
+
+NEEDED = ("etcd", "kube-apiserver", "kubectl")
+"""What KUBEBUILDER_ASSETS must hold. setup-envtest has no controller manager and no scheduler: they may be missing."""
+
+_VERSION_PACKAGE = "k8s.io/component-base/version"
+_REMEDY = "Set KUBECONFIG to an existing cluster (kind, k3d, a real one), or KUBEBUILDER_ASSETS to a folder of binaries"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A Go module at one version, and the package of each program built from it."""
+
+    name: str
+    module: str
+    version: str
+    packages: Mapping[str, str]
+
+
+ETCD = Product("etcd", "go.etcd.io/etcd/server/v3", "3.6.6", {"etcd": "go.etcd.io/etcd/server/v3"})
+KUBERNETES = Product(
+    "kubernetes",
+    "k8s.io/kubernetes",
+    "1.36.3",
+    {
+        name: f"k8s.io/kubernetes/cmd/{name}"
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+    },
+)
+
+
+def find_programs(settings: Settings) -> dict[str, Path]:
+    """The path of each program: from KUBEBUILDER_ASSETS if given, else from the cache, built if it isn't there."""
+    if settings.assets is not None:
+        return _programs_of_assets(settings.assets)
+    found: dict[str, Path] = {}
+    for product in (ETCD, KUBERNETES):
+        folder = settings.cache / "programs" / f"{product.name}-{product.version}"
+        if not folder.is_dir():
+            _build_once(product, folder)
+        found |= {name: folder / name for name in product.packages}
+    return found
+
+
+def find_kubectl(settings: Settings) -> Path:
+    """The kubectl of the cluster's version; for an existing cluster the user's own, if there is one."""
+    own = shutil.which("kubectl") if settings.existing else None
+    return Path(own) if own else find_programs(settings)["kubectl"]
+
+
+def _programs_of_assets(assets: Path) -> dict[str, Path]:
+    names = (*ETCD.packages, *KUBERNETES.packages)
+    found = {name: assets / name for name in names if os.access(assets / name, os.X_OK)}
+    missing = [name for name in NEEDED if name not in found]
+    if missing:
+        raise ClusterError(
+            f"KUBEBUILDER_ASSETS={assets} has no {', '.join(missing)}. "
+            "Fill it with setup-envtest, or unset it and the programs are built from Go modules."
+        )
+    return found
+
+
+# --- Building ---------------------------------------------------------------------------------------------------------
+
+
+def _build_once(product: Product, folder: Path) -> None:
+    """Build into `folder`, unless somebody else has while we waited for the lock."""
+    if shutil.which("go") is None:
+        raise UnavailableError(
+            f"{product.name} {product.version} isn't in the cache and there is no Go to build it with. "
+            f"Install Go 1.26 or newer (https://go.dev/dl). {_REMEDY}."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():
+            return
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+            (Path(work) / "programs").mkdir()
+            _build(product, Path(work))
+            (Path(work) / "programs").rename(folder)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(product: Product, work: Path) -> None:
+    print(f"Building {product.name} {product.version} from Go modules: minutes, the first time only…", file=sys.stderr)
+    (work / "go.mod").write_text(go_mod(product, _staging_modules(product, work)))
+    for name, package in product.packages.items():
+        print(f"  {name}", file=sys.stderr)
+        output = str(work / "programs" / name)
+        _go(work, "build", "-mod=mod", "-trimpath", "-ldflags", linker_flags(product), "-o", output, package)
+
+
+def _staging_modules(product: Product, work: Path) -> list[str]:
+    """The modules that the product keeps in its own tree: its go.mod requires them at v0.0.0."""
+    module = json.loads(_go(work, "mod", "download", "-json", f"{product.module}@v{product.version}"))
+    requirements: list[dict[str, Any]] = json.loads(_go(work, "mod", "edit", "-json", module["GoMod"]))["Require"]
+    return [each["Path"] for each in requirements if each["Version"] == "v0.0.0"]
+
+
+def go_mod(product: Product, staging: list[str]) -> str:
+    """The wrapper module: the product, with its staging modules (Kubernetes 1.X.Y releases them as 0.X.Y)."""
+    staging_version = "v0." + product.version.partition(".")[2]
+    lines = [
+        f"module cluster/{product.name}",
+        "go 1.26.0",
+        "godebug default=go1.26",
+        f"require {product.module} v{product.version}",
+        *(f"replace {path} => {path} {staging_version}" for path in staging),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def linker_flags(product: Product) -> str:
+    """Small binaries. Kubernetes also wants to be told its version; without it, version checks refuse to start."""
+    major, minor, _ = product.version.split(".")
+    stamps = {"gitVersion": f"v{product.version}", "gitMajor": major, "gitMinor": minor}
+    flags = [f"-X {_VERSION_PACKAGE}.{name}={value}" for name, value in stamps.items()]
+    return " ".join(["-s", "-w", *(flags if product is KUBERNETES else [])])
+
+
+def _go(work: Path, *arguments: str) -> str:
+    environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
+    result = subprocess.run(["go", *arguments], cwd=work, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        said = "\n".join(result.stderr.strip().splitlines()[-15:])
+        raise ClusterError(f"`go {arguments[0]}` failed:\n{said}\nIt needs Go 1.26 and its module proxy. {_REMEDY}.")
+    return result.stdout

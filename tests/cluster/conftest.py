@@ -1,0 +1,108 @@
+"""The cluster that these tests run against.
+
+KUBECONFIG's if it is set, else the one that `scripts/cluster up` left running, else one brought up for the session and
+taken down after it, whatever happens. A machine that can't have one skips, with the reason; where MUSTER_REQUIRE
+contains "cluster" that is a failure instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "cluster"
+CRD_NAMES = ("federatedjobs.muster.dev", "clientpools.muster.dev")
+CANNOT = 3  # the exit code of scripts/cluster for a machine with nothing to make a cluster of
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster to talk to: the environment that kubectl needs."""
+
+    environment: Mapping[str, str]
+
+    def kubectl(self, *arguments: str, manifest: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run kubectl, whatever it answers."""
+        kubectl = shutil.which("kubectl", path=self.environment["PATH"]) or "kubectl"
+        return subprocess.run(
+            [kubectl, *arguments], env=self.environment, input=manifest, capture_output=True, text=True, check=False
+        )
+
+    def tell(self, *arguments: str, manifest: str | None = None) -> str:
+        """Run kubectl, which has to succeed; what it printed."""
+        result = self.kubectl(*arguments, manifest=manifest)
+        assert result.returncode == 0, f"kubectl {' '.join(arguments)}: {result.stderr}"
+        return result.stdout
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test may take two minutes; building a cluster for the first of them takes what it takes."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(120, func_only=True))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    is_mine = "KUBECONFIG" not in os.environ and run_script("status").returncode != 0
+    name, owner = (f"tests-{os.getpid()}", ("--owner", str(os.getpid()))) if is_mine else ("default", ())
+    brought_up = run_script("--name", name, "up", *owner)
+    if brought_up.returncode:
+        skip_or_fail(brought_up)
+    try:
+        yield Cluster(environment_of(name))
+    finally:
+        if is_mine:
+            assert run_script("--name", name, "down").returncode == 0
+
+
+@pytest.fixture(scope="session")
+def crds(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster with crds/ installed; removed afterwards, unless they were there before."""
+    before = cluster.kubectl("get", "crd", *CRD_NAMES).returncode == 0
+    cluster.tell("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    try:
+        cluster.tell("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{name}" for name in CRD_NAMES))
+        yield cluster
+    finally:
+        if not before:
+            cluster.tell("delete", "crd", *CRD_NAMES)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the test's own."""
+    name = f"muster-test-{uuid.uuid4().hex[:8]}"
+    cluster.tell("create", "namespace", name)
+    try:
+        yield name
+    finally:
+        cluster.tell("delete", "namespace", name, "--wait=false")
+
+
+def run_script(*arguments: str, environment: Mapping[str, str] = os.environ) -> subprocess.CompletedProcess[str]:
+    """Run scripts/cluster, whatever it answers."""
+    return subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+
+def environment_of(name: str) -> dict[str, str]:
+    """The environment of a shell after `eval "$(scripts/cluster env)"`."""
+    command = f'eval "$("{SCRIPT}" --name {name} env)" && env -0'
+    output = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    return dict(entry.split("=", 1) for entry in output.split("\0") if entry)
+
+
+def skip_or_fail(brought_up: subprocess.CompletedProcess[str]) -> None:
+    reason = brought_up.stderr.strip()
+    if brought_up.returncode != CANNOT or "cluster" in os.environ.get("MUSTER_REQUIRE", "").split(","):
+        pytest.fail(f"no cluster to test against: {reason}", pytrace=False)
+    pytest.skip(reason)
