@@ -7,6 +7,7 @@ indexed whole; any other goes through a DataLoader in this process.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sized
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -68,7 +69,7 @@ def _tensor_batches(
 
     def run() -> Iterator[Batch]:
         order = _order(len(dataset), shuffle).to(device)
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             chosen = order[start:end]
             yield inputs[chosen], targets[chosen]
 
@@ -83,7 +84,7 @@ def _loader_batches(
 
     def run() -> Iterator[Batch]:
         order = _order(size, shuffle).tolist()
-        chosen = [order[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+        chosen = [order[start:end] for start, end in pairwise(cuts)]
         # The loader draws a seed even for workers it doesn't have; its own generator leaves torch's alone.
         for batch in DataLoader(dataset, batch_sampler=chosen, generator=torch.Generator()):
             yield _pair(batch, device)

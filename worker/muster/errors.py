@@ -4,7 +4,9 @@ MusterError
 ├── ConfigError      the task can't be found, or its configuration can't be read: spec.task has to change
 ├── DataError        a data file or directory is missing or isn't what it should be
 ├── TaskError        the task's code raised, or its training went wrong
-└── RefusedError     the coordinator won't have this worker: a wrong token, pool or version
+├── RefusedError     the coordinator won't have this worker: a wrong token, pool or version
+└── ConnectionBrokenError    the coordinator can't be reached right now
+    └── SessionLostError     it can, and doesn't know this session any more
 """
 
 from __future__ import annotations
@@ -28,3 +30,11 @@ class TaskError(MusterError):
 
 class RefusedError(MusterError):
     """The coordinator won't have this worker, and asking again would change nothing."""
+
+
+class ConnectionBrokenError(MusterError):
+    """The coordinator can't be reached or the connection broke: trying again may help."""
+
+
+class SessionLostError(ConnectionBrokenError):
+    """The coordinator doesn't know this session any more: join again."""

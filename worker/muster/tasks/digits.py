@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -60,8 +61,6 @@ class Digits(Task):
 @cache
 def read_digits() -> tuple[Examples, Examples]:
     """The images to train on and those to test on, pixels from 0 to 1."""
-    from sklearn.datasets import load_digits
-
     digits = load_digits()
     everything = Examples((digits.images[:, None] / 16).astype(np.float32), digits.target.astype(np.int64))
     test = np.zeros(len(everything.labels), dtype=bool)

@@ -1,0 +1,129 @@
+"""The communication threads: one listens for orders and joins again when that breaks, the other beats.
+
+Neither works. They post orders to the desk, and end the worker when its coordinator refuses it or has been gone for the
+lease that it granted: nothing that Muster started outlives its job for long.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from muster.connection import Connection
+from muster.desk import Desk, Ending
+from muster.errors import ConnectionBrokenError, RefusedError
+from muster_wire.v1 import federation_pb2 as wire
+
+log = logging.getLogger(__name__)
+
+EXIT_LOST, EXIT_REFUSED = 1, 2
+FIRST_LEASE_S = 300.0  # until a coordinator has granted one
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
+
+
+def backoff_s(failures: int, lot: float) -> float:
+    """How long to wait after so many failures in a row: doubling to a limit, by lot (0 to 1) from half of it to all."""
+    longest = min(_FIRST_DELAY_S * 2.0 ** min(failures, 16), _LONGEST_DELAY_S)
+    return longest * (0.5 + 0.5 * lot)
+
+
+class Courier:
+    """Keeps one worker in touch with its coordinator. `join` opens a session, each time with what the worker holds."""
+
+    def __init__(self, connection: Connection, desk: Desk, join: Callable[[], wire.JoinReply]) -> None:
+        self._connection = connection
+        self._desk = desk
+        self._join = join
+        self._session = 0
+        self._lease_s = FIRST_LEASE_S
+        self._beat_s = 2.0
+        self._heard_at = time.monotonic()
+        self._revision = 0
+        self._failures = 0
+        self._hang_up: Callable[[], object] = _nothing
+        self._threads = [
+            threading.Thread(target=body, name=f"muster-{body.__name__.strip('_')}", daemon=True)
+            for body in (self._listen, self._beat)
+        ]
+
+    def start(self) -> None:
+        """Begin to listen and beat; the desk hears the rest."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Close the connection, which is our goodbye, and wait a moment for the threads to notice."""
+        self._connection.close()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+
+    def connect(self) -> bool:
+        """Join, trying until it works; False if the worker ends first."""
+        while self._desk.ending is None:
+            try:
+                reply = self._join()
+            except RefusedError as error:
+                self._desk.end(Ending(EXIT_REFUSED, str(error)))
+            except ConnectionBrokenError as error:
+                self._pause(error)
+            else:
+                self._heard()
+                self._session += 1
+                self._revision = 0
+                self._lease_s = reply.lease_seconds or FIRST_LEASE_S
+                self._beat_s = reply.beat_interval_ms / 1000 or 2.0
+                return True
+        return False
+
+    def _listen(self) -> None:
+        while self._desk.ending is None:
+            try:
+                for orders in self._connection.listen(self._remember):
+                    self._heard()
+                    self._revision = orders.revision
+                    self._desk.post(orders, self._session)
+            except ConnectionBrokenError as error:
+                self._pause(error)
+                self.connect()
+
+    def _beat(self) -> None:
+        while not self._desk.wait_ending(self._beat_s):
+            known = self._revision
+            try:
+                revision = self._connection.beat(self._progress())
+            except ConnectionBrokenError:
+                self._hang_up()  # the listener joins again; it also keeps the lease
+                continue
+            self._heard()
+            if revision > known == self._revision:
+                self._hang_up()  # orders went missing on the way: a new stream begins with all of them
+        self._connection.close()  # sets the working thread free if it is in a call
+
+    def _remember(self, hang_up: Callable[[], object]) -> None:
+        self._hang_up = hang_up
+
+    def _progress(self) -> list[wire.Progress]:
+        now = self._desk.activity
+        return [wire.Progress(assignment=now.assignment, activity=now.name, fraction=now.fraction)] if now else []
+
+    def _heard(self) -> None:
+        self._heard_at = time.monotonic()
+        self._failures = 0
+
+    def _pause(self, error: ConnectionBrokenError) -> None:
+        """Wait before the next try, or end if the coordinator has been gone for too long."""
+        gone_s = time.monotonic() - self._heard_at
+        if gone_s > self._lease_s:
+            self._desk.end(Ending(EXIT_LOST, f"no word from the coordinator for {gone_s:.0f} s: {error}"))
+            return
+        if self._failures == 0 and self._desk.ending is None:
+            log.warning("%s; trying again", error)
+        self._failures += 1
+        self._desk.wait_ending(backoff_s(self._failures, random.random()))
+
+
+def _nothing() -> None:
+    pass

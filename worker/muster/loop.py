@@ -1,0 +1,236 @@
+"""The working thread: reads the desk, asks `reconcile` what is next, does it, one assignment at a time.
+
+Whatever breaks on the way is met by looking again: an update is held before it is offered, a transfer goes on where it
+stopped, a finished evaluation is reported again rather than repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from muster.client_state import Book, HeldUpdate, Offered
+from muster.connection import Connection, Postponed
+from muster.courier import backoff_s
+from muster.desk import Activity, Desk, Ending
+from muster.errors import ConnectionBrokenError, MusterError
+from muster.evaluation import Evaluated
+from muster.models import Models
+from muster.orders import Assignment, Evaluate, Initialise, Orders, Settlement, Train
+from muster.reconcile import Leave, Offer, Settle, Standing, Wait, Work, next_action
+from muster.task import Client
+from muster.workshop import Workshop
+from muster_spec.clients import ClientId
+from muster_wire.codecs import CodecId
+from muster_wire.errors import WireError
+from muster_wire.frames import Transfer, prepare
+from muster_wire.layout import Layout
+from muster_wire.payload import PayloadKind, Shape, decode, encode_snapshot, encode_update
+from muster_wire.v1 import federation_pb2 as wire
+from muster_wire.values import Values
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is reported of an assignment that gives no update: measures, or why it is given up."""
+
+    evaluated: Evaluated
+    error: str = ""
+
+
+class Loop:
+    """One worker at work for its clients."""
+
+    def __init__(
+        self, desk: Desk, connection: Connection, workshop: Workshop, book: Book, clients: Mapping[ClientId, Client]
+    ) -> None:
+        self._desk = desk
+        self._connection = connection
+        self._workshop = workshop
+        self._book = book
+        self._clients = clients
+        self._models = Models(connection)
+        self._session = 0
+        self._offered: set[str] = set()
+        self._done: set[str] = set()
+        self._not_before: dict[str, float] = {}
+        self._results: dict[str, Result] = {}
+        self._transfer: tuple[str, Transfer] | None = None
+        self._failures = 0
+
+    def run(self) -> Ending:
+        """Work until the job is over or the desk says to end."""
+        while self._desk.ending is None:
+            orders, session = self._desk.read()
+            self._tidy(orders, session)
+            try:
+                self._act(orders)
+                self._failures = 0
+            except ConnectionBrokenError as error:
+                self._failures += 1
+                log.info("%s; looking again", error)
+                self._desk.wait_ending(backoff_s(self._failures, 1.0))
+            finally:
+                self._desk.activity = None
+        return self._desk.ending
+
+    def _tidy(self, orders: Orders, session: int) -> None:
+        """Forget what no order names; and in a new session, what the coordinator acknowledged in the last one."""
+        wanted = {each.id for each in orders.assignments}
+        if session != self._session:
+            self._session = session
+            self._offered.clear()
+            self._done.clear()
+        self._offered &= wanted
+        self._done &= wanted
+        self._not_before = {id_: when for id_, when in self._not_before.items() if id_ in wanted}
+        self._results = {id_: result for id_, result in self._results.items() if id_ in wanted}
+
+    def _act(self, orders: Orders) -> None:
+        standing = Standing(self._book.held(), self._offered, self._done, self._not_before)
+        match next_action(orders, standing, time.monotonic()):
+            case Settle(settlement):
+                self._settle(settlement)
+            case Offer(assignment):
+                self._offer(assignment)
+            case Work(assignment):
+                self._work(assignment)
+            case Wait(until):
+                self._desk.wait_news(orders, None if until is None else max(until - time.monotonic(), 0.0))
+            case Leave(reason):
+                self._desk.end(Ending(0, reason))
+
+    def _settle(self, settlement: Settlement) -> None:
+        log.info(
+            "update %s was %s %s", settlement.assignment, "used" if settlement.used else "unused", settlement.reason
+        )
+        self._book.settle(settlement.assignment, used=settlement.used)
+        self._transfer = None
+
+    # --- handing in ---------------------------------------------------------------------------------------------------
+
+    def _offer(self, assignment: Assignment) -> None:
+        self._desk.activity = Activity(assignment.id, "submitting")
+        offered, transfer = self._prepared(assignment)
+        answer = self._connection.offer(_offer_message(offered), transfer)
+        if isinstance(answer, Postponed):
+            self._not_before[assignment.id] = time.monotonic() + answer.delay_s
+        elif answer.accepted:
+            self._offered.add(assignment.id)
+        else:
+            log.warning("update %s was rejected: %s", assignment.id, answer.reason)
+            self._settle(Settlement(assignment.id, used=False, reason=answer.reason))
+            self._done.add(assignment.id)
+
+    def _prepared(self, assignment: Assignment) -> tuple[Offered, Transfer]:
+        """The update cut into frames, the same ones if an earlier offer of it broke."""
+        update = self._book.find(assignment.id)
+        offered = update.offered
+        if self._transfer is None or self._transfer[0] != assignment.id:
+            layout = Layout.from_json(offered.layout)
+            frame_bytes = self._connection.frame_bytes
+            transfer = prepare(update.payload, layout, CodecId(offered.codec), offered.digest, frame_bytes)
+            self._transfer = (assignment.id, transfer)
+        return offered, self._transfer[1]
+
+    # --- working ------------------------------------------------------------------------------------------------------
+
+    def _work(self, assignment: Assignment) -> None:
+        client = self._clients.get(assignment.client)
+        if client is None:
+            self._results[assignment.id] = Result(Evaluated(0, {}), f"this worker doesn't act for {assignment.client}")
+        elif assignment.id not in self._results:
+            self._try(assignment, client)
+        result = self._results.get(assignment.id)
+        if result is not None:
+            evaluated = result.evaluated
+            self._connection.report(assignment.id, evaluated.examples, evaluated.metrics, result.error)
+            self._done.add(assignment.id)
+
+    def _try(self, assignment: Assignment, client: Client) -> None:
+        try:
+            self._do(assignment, client)
+        except ConnectionBrokenError:
+            raise
+        except (MusterError, WireError) as error:
+            log.error("%s, round %d: %s", assignment.client, assignment.round, error)  # noqa: TRY400 -- traceback is logged
+            self._results[assignment.id] = Result(Evaluated(0, {}), str(error))
+
+    def _do(self, assignment: Assignment, client: Client) -> None:
+        match assignment.work:
+            case Initialise(seed):
+                self._desk.activity = Activity(assignment.id, "initialising")
+                self._keep_model(assignment, self._workshop.initialise(seed))
+            case Train() as order:
+                self._train(assignment, client, order)
+            case Evaluate(model, scope):
+                values = self._fetch(assignment, model)
+                self._desk.activity = Activity(assignment.id, "evaluating")
+                state = self._book.state(assignment.client)
+                evaluated = self._workshop.evaluate(client, values, state, scope)
+                self._results[assignment.id] = Result(evaluated)
+
+    def _fetch(self, assignment: Assignment, digest: str) -> Values:
+        self._desk.activity = Activity(assignment.id, "fetching")
+        return self._models.get(digest)
+
+    def _train(self, assignment: Assignment, client: Client, order: Train) -> None:
+        base = self._fetch(assignment, order.base)
+
+        def show(fraction: float) -> None:
+            self._desk.activity = Activity(assignment.id, "training", fraction)
+
+        def should_stop() -> bool:
+            return self._desk.is_unwanted(assignment.id)
+
+        show(0.0)
+        trainee = self._workshop.train(
+            client, base, self._book.state(assignment.client), order.seed, (should_stop, show)
+        )
+        if trainee is None:
+            log.info("stopped %s: it is no longer wanted", assignment.id)
+            return
+        payload = encode_update(trainee.update, order.codec)
+        offered = Offered(
+            assignment=assignment.id,
+            client=assignment.client,
+            codec=order.codec,
+            layout=base.layout.to_json(),
+            digest=_decoded_digest(trainee.update, order.codec, payload),
+            examples=trainee.trained.examples,
+            steps=trainee.trained.steps,
+            metrics=trainee.trained.metrics,
+            train_ms=trainee.train_ms,
+        )
+        self._book.keep(HeldUpdate(offered, payload, trainee.state_after))
+
+    def _keep_model(self, assignment: Assignment, values: Values) -> None:
+        offered = Offered(
+            assignment=assignment.id,
+            client=assignment.client,
+            codec=CodecId.FLOAT32,
+            layout=values.layout.to_json(),
+            digest=values.digest(),
+        )
+        self._book.keep(HeldUpdate(offered, encode_snapshot(values, CodecId.FLOAT32)))
+
+
+def _decoded_digest(update: Values, codec: CodecId, payload: memoryview) -> str:
+    """The digest of what the coordinator will decode, which a codec that rounds makes different from what we have."""
+    if codec is CodecId.FLOAT32:
+        return update.digest()
+    return decode(Shape(update.layout, PayloadKind.UPDATE, codec), payload).digest()
+
+
+def _offer_message(offered: Offered) -> wire.Offer:
+    return wire.Offer(
+        assignment=offered.assignment,
+        examples=offered.examples,
+        steps=offered.steps,
+        metrics=offered.metrics,
+        train_ms=offered.train_ms,
+    )

@@ -1,0 +1,103 @@
+"""A worker's place in the federation: what it says when it joins, and what it learns from the answer."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+
+import msgspec
+
+from muster.client_state import Book, FolderBook, MemoryBook
+from muster.connection import Connection
+from muster.desk import Desk
+from muster.errors import RefusedError
+from muster.loop import Loop
+from muster.task import Client
+from muster.worker import WorkerSettings
+from muster.workshop import Workshop, name_device, pick_device
+from muster_spec.clients import ClientId, client_id
+from muster_spec.work import Work
+from muster_wire.codecs import CODECS
+from muster_wire.v1 import federation_pb2 as wire
+from muster_wire.version import CURRENT
+
+log = logging.getLogger(__name__)
+
+
+class Membership:
+    """Joins, as often as it takes, always as the same worker and with what it holds."""
+
+    def __init__(self, settings: WorkerSettings, name: str, connection: Connection) -> None:
+        self._settings = settings
+        self._name = name
+        self._connection = connection
+        self._clients: dict[ClientId, Client] = {}
+        self._book: Book | None = None
+        self._work: Work | None = None
+
+    def join(self) -> wire.JoinReply:
+        """Join; and again at once, if the answer leads to updates that an earlier worker of these clients left."""
+        held = self._held()
+        reply = self._say(held)
+        self._learn(reply)
+        return self._say(self._held()) if self._held() != held else reply
+
+    def build_loop(self, desk: Desk) -> Loop:
+        """The working half, for the job that has been joined."""
+        if self._book is None or self._work is None:
+            raise RefusedError("no job has been joined")
+        return Loop(desk, self._connection, Workshop(self._work), self._book, self._clients)
+
+    def _held(self) -> frozenset[str]:
+        return self._book.held() if self._book else frozenset()
+
+    def _say(self, held: frozenset[str]) -> wire.JoinReply:
+        settings = self._settings
+        leased = [client.index for client in self._clients.values()]
+        return self._connection.join(
+            wire.JoinRequest(
+                version=wire.Version(major=CURRENT.major, minor=CURRENT.minor),
+                codecs=[wire.CodecId.Name(codec) for codec in CODECS],
+                software=f"muster {version('muster')}",
+                worker=self._name,
+                pool=settings.pool,
+                indices=settings.indices or leased,
+                capacity=0 if settings.indices else settings.capacity,
+                device=name_device(pick_device()),
+                held_assignments=sorted(held),
+            )
+        )
+
+    def _learn(self, reply: wire.JoinReply) -> None:
+        if self._book is None:
+            self._work = _read_work(reply.work)
+            state = self._settings.state
+            self._book = FolderBook(state, reply.job_uid) if state else MemoryBook()
+        seed = self._work.seed if self._work else 0
+        granted = {client_id(each.pool, each.index): self._client(each, seed) for each in reply.clients}
+        for client in granted.keys() - self._clients.keys():
+            self._book.adopt(client)
+        if granted.keys() != self._clients.keys():
+            log.info("acting for %s", ", ".join(granted))
+        self._clients.clear()
+        self._clients.update(granted)
+
+    def _client(self, grant: wire.ClientGrant, seed: int) -> Client:
+        return Client(
+            pool=grant.pool,
+            index=grant.index,
+            ordinal=grant.ordinal,
+            clients_total=grant.clients_total,
+            pool_clients=grant.pool_clients,
+            seed=seed,
+            data_dir=self._settings.data,
+        )
+
+
+def _read_work(text: str) -> Work:
+    try:
+        return msgspec.json.decode(text, type=Work)
+    except msgspec.MsgspecError as error:
+        raise RefusedError(
+            f"the coordinator sent work that this version can't read ({error}); upgrade this side"
+        ) from error

@@ -1,0 +1,104 @@
+"""What the coordinator wants of this worker, parsed once from the wire into frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from muster_spec.clients import ClientId, client_id
+from muster_wire.codecs import CodecId, codec_id
+from muster_wire.v1 import federation_pb2 as wire
+
+
+class Scope(Enum):
+    """What to measure a model on."""
+
+    CENTRAL = "central"  # the task's test set
+    LOCAL = "local"  # the client's held-out examples
+
+
+@dataclass(frozen=True, slots=True)
+class Initialise:
+    """Build the first model."""
+
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Train from the model of this digest and encode the update with this codec."""
+
+    base: str
+    seed: int
+    codec: CodecId
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Measure the model of this digest."""
+
+    model: str
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One piece of work for one client."""
+
+    id: str
+    client: ClientId
+    round: int
+    work: Initialise | Train | Evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of an update: used in a committed round, or never to be used."""
+
+    assignment: str
+    used: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """The whole of what is wanted from this worker."""
+
+    revision: int = 0
+    assignments: tuple[Assignment, ...] = ()
+    settlements: tuple[Settlement, ...] = ()
+    finished: bool = False
+    reason: str = ""
+
+    def wants(self, assignment: str) -> bool:
+        return not self.finished and any(wanted.id == assignment for wanted in self.assignments)
+
+
+def parse_orders(message: wire.Orders) -> Orders:
+    """Orders as values. Work of a kind that this version doesn't know is left out: a newer peer may send it."""
+    return Orders(
+        revision=message.revision,
+        assignments=tuple(_assignment(each) for each in message.assignments if each.WhichOneof("work")),
+        settlements=tuple(_settlement(each) for each in message.settlements),
+        finished=message.finished,
+        reason=message.reason,
+    )
+
+
+def _assignment(message: wire.Assignment) -> Assignment:
+    return Assignment(message.id, client_id(message.pool, message.index), message.round, _work(message))
+
+
+def _work(message: wire.Assignment) -> Initialise | Train | Evaluate:
+    match message.WhichOneof("work"):
+        case "initialise":
+            return Initialise(message.initialise.seed)
+        case "train":
+            return Train(message.train.base, message.train.seed, codec_id(message.train.codec))
+        case _:
+            central = message.evaluate.scope == wire.Evaluate.SCOPE_CENTRAL
+            return Evaluate(message.evaluate.model, Scope.CENTRAL if central else Scope.LOCAL)
+
+
+def _settlement(message: wire.Settlement) -> Settlement:
+    return Settlement(message.assignment, message.fate == wire.Settlement.FATE_USED, message.reason)

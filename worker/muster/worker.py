@@ -1,0 +1,112 @@
+"""One worker process: dials a coordinator, joins for its clients, works until the job is over.
+
+`run_worker` is what ``muster worker`` and the embedded runner's forked processes call. Importing this module imports
+neither torch nor grpc: a process that is going to fork may do it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from muster.errors import MusterError
+
+if TYPE_CHECKING:
+    from muster.desk import Desk
+
+log = logging.getLogger(__name__)
+
+EXIT_BAD_INPUT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker is told when it starts; everything else comes from its coordinator.
+
+    `indices` are the pool's clients it is for; without them it takes up to `capacity` free ones. `data` is the
+    directory that tasks read from, `state` one that outlives this process and keeps client state and updates.
+    """
+
+    coordinator: str
+    pool: str
+    token: str = field(repr=False)
+    indices: tuple[int, ...] = ()
+    capacity: int = 1
+    data: Path | None = None
+    state: Path | None = None
+
+
+def run_worker(settings: WorkerSettings) -> int:
+    """Work until there is no more to do. Logs to stderr.
+
+    Returns:
+        The exit code: 0 the job is over, 1 the coordinator was lost for good or something unforeseen, 2 the coordinator
+        refuses this worker or a folder can't be used, 130 and 143 stopped by SIGINT and SIGTERM.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    from muster.desk import Desk
+
+    desk = Desk()
+    with _signals(desk):
+        try:
+            return _work(settings, desk)
+        except MusterError as error:
+            log.error("%s", error)  # noqa: TRY400 -- one plain line; what raised has logged its traceback
+            return EXIT_BAD_INPUT
+
+
+def _work(settings: WorkerSettings, desk: Desk) -> int:
+    from muster.connection import Connection
+    from muster.courier import Courier
+    from muster.membership import Membership
+
+    connection = Connection(settings.coordinator, settings.token)
+    name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    membership = Membership(settings, name, connection)
+    courier = Courier(connection, desk, membership.join)
+    try:
+        if courier.connect():
+            loop = membership.build_loop(desk)
+            courier.start()
+            loop.run()
+    finally:
+        courier.stop()
+    return _conclude(desk)
+
+
+def _conclude(desk: Desk) -> int:
+    ending = desk.ending
+    if ending is None:
+        return 0
+    log.log(logging.INFO if ending.code in {0, 130, 143} else logging.ERROR, "leaving: %s", ending.reason)
+    return ending.code
+
+
+@contextmanager
+def _signals(desk: Desk) -> Iterator[None]:
+    """SIGTERM and SIGINT end the work at the next batch; they are a main thread's to hear, so others just work."""
+    from muster.desk import Ending
+
+    def end(number: int, _: FrameType | None) -> None:
+        desk.end(Ending(128 + number, f"stopped by {signal.Signals(number).name}"))
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

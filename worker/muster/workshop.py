@@ -1,0 +1,149 @@
+"""Does one assignment with the user's task: builds, trains, evaluates. Knows no network; what raises becomes TaskError.
+
+The task is loaded when it is first needed, so that a task that can't be found is reported like one that raises: the
+job hears of it by name, instead of missing a worker.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from muster.arrays import check_layout, layout_of, load_private, load_values, read_private, read_values
+from muster.errors import MusterError, TaskError
+from muster.evaluation import Evaluated
+from muster.loading import load_task
+from muster.orders import Scope
+from muster.task import Client, Data, Task
+from muster.training import Trained, Training, seeded
+from muster_spec.durations import duration_s
+from muster_spec.work import Work
+from muster_wire.values import Values, difference
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """One client's training, done: the update, what is said with it, and the client's private state after it."""
+
+    update: Values
+    trained: Trained
+    train_ms: int
+    state_after: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Workshop:
+    """The task of one job, with the model and the data that it has loaded so far."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._task: Task | None = None
+        self._pristine: nn.Module | None = None
+        self._data: dict[str, Data] = {}
+        self.device = pick_device()
+
+    def initialise(self, seed: int) -> Values:
+        """The first model, from a seed."""
+        with _blame("build_model"), seeded(seed, torch.device("cpu")):
+            model = self._load().build_model()
+        return read_values(model, layout_of(model, self._load().private))
+
+    def train(
+        self,
+        client: Client,
+        base: Values,
+        state: Mapping[str, Tensor],
+        seed: int,
+        hooks: tuple[Callable[[], bool], Callable[[float], None]],
+    ) -> Trainee | None:
+        """Train on a client's data from a base model; None if the work was withdrawn on the way."""
+        data = self._data_of(client)
+        model = self._model(base, state)
+        training = self._training(seed, *hooks)
+        started = time.monotonic()
+        with _blame("train"):
+            trained = self._load().train(model, data.train, training)
+        if trained.stopped:
+            return None
+        update = difference(read_values(model, base.layout), base)
+        state_after = read_private(model, self._load().private)
+        return Trainee(update, trained, round(1000 * (time.monotonic() - started)), state_after)
+
+    def evaluate(self, client: Client, values: Values, state: Mapping[str, Tensor], scope: Scope) -> Evaluated:
+        """Measure a model; of no examples if there is nothing to measure it on."""
+        if scope is Scope.CENTRAL:
+            with _blame("load_test_data"):
+                dataset = self._load().load_test_data(client)
+        else:
+            dataset = self._data_of(client).validation
+        if dataset is None:
+            return Evaluated(0, {})
+        with _blame("evaluate"):
+            return self._load().evaluate(self._model(values, state), dataset, self.device)
+
+    def _load(self) -> Task:
+        if self._task is None:
+            self._task = load_task(self._work.task)
+        return self._task
+
+    def _data_of(self, client: Client) -> Data:
+        if client.name not in self._data:
+            with _blame("load_data"):
+                self._data[client.name] = self._load().load_data(client)
+        return self._data[client.name]
+
+    def _model(self, values: Values, state: Mapping[str, Tensor]) -> nn.Module:
+        """A model of its own for each piece of work, so that nothing leaks from one client to another."""
+        if self._pristine is None:
+            with _blame("build_model"), seeded(self._work.seed, torch.device("cpu")):
+                self._pristine = self._load().build_model()
+            check_layout(layout_of(self._pristine, self._load().private), values.layout)
+        model = copy.deepcopy(self._pristine)
+        load_values(model, values)
+        load_private(model, state)
+        return model
+
+    def _training(self, seed: int, should_stop: Callable[[], bool], progress: Callable[[float], None]) -> Training:
+        budget = self._work.local.time_budget
+        return Training(
+            local=self._work.local,
+            seed=seed,
+            device=self.device,
+            clock=time.monotonic,
+            proximal_mu=self._work.proximal_mu,
+            deadline=time.monotonic() + duration_s(budget) if budget else math.inf,
+            should_stop=should_stop,
+            progress=progress,
+        )
+
+
+def pick_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def name_device(device: torch.device) -> str:
+    """For people: ``cpu``, or ``cuda:0 NVIDIA H200``."""
+    return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+
+
+@contextmanager
+def _blame(where: str) -> Iterator[None]:
+    """Whatever the user's code raises becomes one line that says where; the traceback goes to the worker's log."""
+    try:
+        yield
+    except MusterError:
+        raise
+    except Exception as error:
+        log.exception("the task raised in %s", where)
+        text = next(iter(str(error).splitlines()), "")
+        raise TaskError(f"{where} raised {type(error).__name__}: {text}".rstrip(": ")) from error
