@@ -1,0 +1,1 @@
+"""The `muster` command: checks manifests, runs jobs on this machine, works for coordinators elsewhere."""

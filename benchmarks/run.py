@@ -1,0 +1,40 @@
+"""Runs every benchmark of this folder, or the one that is named: ``benchmarks/run.py [NAME]``.
+
+Each is a script of its own that ends with one JSON object on a line; here they run one after another, in processes of
+their own, so that none warms up or crowds out the next. What one needs and can't find it says, and exits with 77: skipped.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SKIPPED = 77
+NOT_BENCHMARKS = {"run", "muster_runs"}
+
+
+def names() -> list[str]:
+    """Every benchmark there is."""
+    return sorted(script.stem for script in HERE.glob("*.py") if script.stem not in NOT_BENCHMARKS)
+
+
+def main() -> int:
+    wanted = sys.argv[1:] or names()
+    unknown = sorted(set(wanted) - set(names()))
+    if unknown:
+        print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(names())}", file=sys.stderr)
+        return 2
+    return max(run(name) for name in wanted)
+
+
+def run(name: str) -> int:
+    """Run one benchmark; 0 if it ended well or was skipped."""
+    print(f"== {name}", flush=True)
+    code = subprocess.run([sys.executable, HERE / f"{name}.py"], check=False).returncode
+    return 0 if code == SKIPPED else code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
