@@ -15,8 +15,9 @@ import numpy as np
 
 from muster_wire.checksum import BytesLike, Checksum128, checksum64, checksum128
 from muster_wire.codecs import CodecId, codec_id
-from muster_wire.errors import Cause, FrameError
+from muster_wire.errors import Cause, FrameError, PayloadError
 from muster_wire.layout import MAX_JSON_BYTES, Layout
+from muster_wire.payload import PayloadKind, Shape
 from muster_wire.v1 import federation_pb2 as pb
 
 FRAME_BYTES: Final = 2**20
@@ -50,6 +51,20 @@ class Header:
                 raise FrameError(f"the transfer's {name} is not 32 hexadecimal digits: {digest[:40]!r}")
         layout = Layout.from_json(message.layout)
         return cls(codec_id(message.codec), message.size, message.checksum, layout, message.digest)
+
+    def shape(self, kind: PayloadKind) -> Shape:
+        """What the payload has to be; PayloadError if the header promises another size than that has.
+
+        Call it before making room for `size` bytes: a layout is bounded, a number in a header is not.
+        """
+        shape = Shape(self.layout, kind, self.codec)
+        if self.size != shape.size:
+            raise PayloadError(
+                Cause.WRONG_LAYOUT,
+                f"a {kind.name.lower()} of this layout in {self.codec.name.lower()} has {shape.size} bytes, "
+                f"and the header promises {self.size}",
+            )
+        return shape
 
     def to_message(self) -> pb.TransferHeader:
         return pb.TransferHeader(

@@ -25,7 +25,7 @@ from muster_wire.checksum import BytesLike
 from muster_wire.codecs import CODECS, CodecId
 from muster_wire.errors import Cause, PayloadError
 from muster_wire.layout import Kind, Layout
-from muster_wire.values import Values
+from muster_wire.values import Integers, Values
 
 MAGIC: Final = b"MSTR"
 FORMAT: Final = 1
@@ -129,7 +129,7 @@ def check(shape: Shape, payload: BytesLike, max_norm: float = MAX_NORM) -> Check
     for section in shape.sections():
         if section.codec != RAW_INT64:
             squares[section.id] = CODECS[CodecId(section.codec)].check(contents[section.id])
-    _check_integers(shape.layout, contents[SectionId.INTEGERS])
+    check_integers(shape.layout, np.frombuffer(contents[SectionId.INTEGERS], _INTEGER))
     checked = Checked(math.sqrt(squares[SectionId.TRAINABLE]), math.sqrt(squares[SectionId.FLOAT_BUFFERS]))
     largest = max(checked.norm, checked.buffer_norm)
     if shape.kind is PayloadKind.UPDATE and largest > max_norm:
@@ -157,6 +157,20 @@ def accumulate(shape: Shape, payload: BytesLike, total: Values, weight: float) -
     CODECS[shape.codec].accumulate(contents[SectionId.TRAINABLE], total.trainable, weight)
     CODECS[CodecId.FLOAT32].accumulate(contents[SectionId.FLOAT_BUFFERS], total.float_buffers, weight)
     np.maximum(total.integers, np.frombuffer(contents[SectionId.INTEGERS], _INTEGER), out=total.integers)
+
+
+def check_integers(layout: Layout, integers: Integers) -> None:
+    """Each tensor's integers lie in the range of its own dtype; PayloadError names the one whose don't."""
+    for span in layout.spans:
+        if span.spec.kind is not Kind.INTEGER_BUFFER or span.start == span.stop:
+            continue
+        low, high = _RANGES[span.spec.dtype]
+        values = integers[span.start : span.stop]
+        if values.min() < low or values.max() > high:
+            raise PayloadError(
+                Cause.MALFORMED,
+                f"{span.spec.name}: an integer lies outside {low} to {high}, where {span.spec.dtype} ends",
+            )
 
 
 def _floats(section: SectionId, codec: CodecId, count: int) -> Section:
@@ -229,18 +243,3 @@ def _check_section(expected: Section, data: memoryview) -> None:
             Cause.MALFORMED,
             f"section {expected.id.name}: (id, codec, 0, 0, count, length) is {found} and must be {wanted}",
         )
-
-
-def _check_integers(layout: Layout, data: memoryview) -> None:
-    """Each tensor's integers lie in the range of its own dtype."""
-    integers = np.frombuffer(data, _INTEGER)
-    for span in layout.spans:
-        if span.spec.kind is not Kind.INTEGER_BUFFER or span.start == span.stop:
-            continue
-        low, high = _RANGES[span.spec.dtype]
-        values = integers[span.start : span.stop]
-        if values.min() < low or values.max() > high:
-            raise PayloadError(
-                Cause.MALFORMED,
-                f"{span.spec.name}: an integer lies outside {low} to {high}, where {span.spec.dtype} ends",
-            )

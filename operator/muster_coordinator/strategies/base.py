@@ -1,0 +1,42 @@
+"""What a strategy is: a frozen value of a few pure functions that say how updates become the next model.
+
+The sum (sums.py) does the work on megabytes, block by block, with one accumulator; a strategy only says what to do with
+a block. So a strategy is a page with an equation on it, knows nothing of files or clients, and is tested with numbers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muster_wire.layout import Kind
+
+Wide = NDArray[np.float64]
+Step = Callable[[Wide, Wide], Wide]
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy(ABC):
+    """How updates become the next model. Float buffers are averaged plainly and integers maximised in all of them."""
+
+    name: ClassVar[str]  # in the manifest: spec.strategy.type
+    touches: ClassVar[frozenset[Kind]] = frozenset({Kind.TRAINABLE})  # kinds that `step` is for
+    models_in_memory: ClassVar[int] = 4  # beyond idle: base, sum, and two encoded versions while one replaces the other
+
+    @abstractmethod
+    def weight(self, examples: int) -> float:
+        """An update's weight in the mean; above 0."""
+
+    @abstractmethod
+    def step(self, base: Wide, mean: Wide) -> Wide:
+        """The next model from the base and the weighted mean of the updates: elementwise, any shape."""
+
+    @property
+    @abstractmethod
+    def proximal_mu(self) -> float:
+        """What clients do for it: the weight of the proximal term in their loss; 0 for none."""

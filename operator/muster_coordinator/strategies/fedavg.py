@@ -1,0 +1,24 @@
+"""Federated averaging: the next model is the mean of the clients' models, weighted by their examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from muster_coordinator.strategies.base import Strategy, Wide
+
+
+@dataclass(frozen=True, slots=True)
+class FedAvg(Strategy):
+    """McMahan et al., 2017, algorithm 1: w ← Σ n_k w_k / Σ n_k, here as w + Σ n_k Δ_k / Σ n_k with Δ_k = w_k - w."""
+
+    name = "FedAvg"
+
+    def weight(self, examples: int) -> float:
+        return float(examples)
+
+    def step(self, base: Wide, mean: Wide) -> Wide:
+        return base + mean
+
+    @property
+    def proximal_mu(self) -> float:
+        return 0.0
