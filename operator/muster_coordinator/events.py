@@ -16,6 +16,7 @@ class ClientsJoined:
     worker: str
     clients: tuple[ClientId, ...]
     held: tuple[AssignmentId, ...] = ()
+    device: str = ""  # for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class ClientsLost:
 
     clients: tuple[ClientId, ...]
     reason: str
+    worker: str = ""  # only those still with this worker are lost; empty: whoever they are with
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class UpdateStaged:
     steps: int
     metrics: Mapping[str, float]
     size_bytes: int
+    train_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class WorkFailed:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReported:
+    """What a client measured. No examples under scope CENTRAL means: the task has no test set."""
+
     client: ClientId
     assignment: AssignmentId
     examples: int
@@ -80,6 +85,8 @@ class RoundStored:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationStored:
+    """The scores of a model are durable."""
+
     record: EvaluationRecord
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundPlan, UsedUpdate
 from muster_spec.clients import ClientId
@@ -18,6 +18,13 @@ class StorePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadFirstModel:
+    """Read the first model from this file and commit it as round 0, then say RoundStored."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenRound:
     """Make ready to sum updates against this base model. An empty base: the next update is a whole first model."""
 
@@ -27,6 +34,8 @@ class OpenRound:
 
 @dataclass(frozen=True, slots=True)
 class OrderTraining:
+    """Ask a client to train from the base, and to hand its update in before the deadline."""
+
     client: ClientId
     assignment: AssignmentId
     round: int
@@ -37,18 +46,24 @@ class OrderTraining:
 
 @dataclass(frozen=True, slots=True)
 class OrderInitialisation:
+    """Ask a client to make the first model."""
+
     client: ClientId
     assignment: AssignmentId
     seed: int
 
 
 class Scope(Enum):
+    """What a model is measured on: the test set of the task, or the held-out data of one client."""
+
     CENTRAL = "central"
     LOCAL = "local"
 
 
 @dataclass(frozen=True, slots=True)
 class OrderEvaluation:
+    """Ask a client to measure a model."""
+
     client: ClientId
     assignment: AssignmentId
     round: int
@@ -101,11 +116,12 @@ class StoreCommit:
     failed: Mapping[ClientId, str]
     failed_attempts: int
     opened: float  # on the engine's clock
+    owed: tuple[AssignmentId, ...] = ()  # goes into the record as it is
 
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Tell a client what became of an update it holds."""
+    """Tell a client what became of an update it holds, and forget its staged bytes if there are any."""
 
     client: ClientId
     assignment: AssignmentId
@@ -115,6 +131,8 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class StoreEvaluation:
+    """Make these scores durable, then say EvaluationStored."""
+
     record: EvaluationRecord
 
 
@@ -135,9 +153,26 @@ class Tell:
 
 
 class Outcome(Enum):
+    """How a job ends."""
+
     COMPLETE = "Complete"
     FAILED = "Failed"
     SUSPENDED = "Suspended"
+
+
+class Reason(StrEnum):
+    """Why a job is over: every end has its name."""
+
+    ROUNDS_COMPLETED = "RoundsCompleted"
+    TARGET_REACHED = "TargetReached"
+    NO_IMPROVEMENT = "NoImprovement"
+    TOO_MANY_FAILED_ROUNDS = "TooManyFailedRounds"
+    NOT_ENOUGH_UPDATES = "NotEnoughUpdates"
+    TASK_FAILED = "TaskFailed"
+    NO_FIRST_MODEL = "NoFirstModel"
+    NO_CLIENTS = "NoClients"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    STOPPED = "Stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +180,13 @@ class Finish:
     """The job is over: tell every worker, then leave."""
 
     outcome: Outcome
-    reason: str  # CamelCase, typed: RoundsCompleted, TargetReached, NoImprovement, TooManyFailedRounds, …
+    reason: Reason
     message: str
 
 
 Instruction = (
     StorePlan
+    | LoadFirstModel
     | OpenRound
     | OrderTraining
     | OrderInitialisation

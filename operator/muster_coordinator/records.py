@@ -22,6 +22,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 
 
 class PlannedClient(Record):
+    """One place in a cohort."""
+
     client: ClientId
     assignment: AssignmentId
     seed: int
@@ -42,6 +44,8 @@ class RoundPlan(Record):
 
 
 class UsedUpdate(Record):
+    """One part of a sum."""
+
     client: ClientId
     assignment: AssignmentId
     round: int  # the round it was trained for: less than the commit's when it came late
@@ -66,6 +70,7 @@ class RoundCommit(Record):
     seconds: float
     bytes_up: int
     bytes_down: int
+    owed: tuple[AssignmentId, ...] = ()  # of this round's plan: still welcome later (lateUpdates: NextRound)
 
 
 class Scores(Record):
@@ -77,6 +82,8 @@ class Scores(Record):
 
 
 class EvaluationRecord(Record):
+    """How good the model of a round is, and who was asked but is missing from the averages."""
+
     round: int
     model: str
     central: Scores | None = None

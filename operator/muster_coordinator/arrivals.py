@@ -1,0 +1,170 @@
+"""What clients send: updates, failures, measurements. Each may come twice, late, or when nobody asked any more.
+
+An update is answered with Accept (keep it until its settlement) or Refuse (forget it). One that comes while its round
+is being committed, or between a failed attempt and the next plan, is accepted and settled later: were it refused now
+and the coordinator died, its client would have to train again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from muster_coordinator import evaluation, tells
+from muster_coordinator.assignments import evaluation_id
+from muster_coordinator.events import EvaluationReported, UpdateRejected, UpdateStaged, WorkFailed
+from muster_coordinator.instructions import Accept, Refuse, Scope, Settle
+from muster_coordinator.late import decide_late
+from muster_coordinator.membership import is_received, round_of
+from muster_coordinator.moves import Moves, moved
+from muster_coordinator.records import AssignmentId
+from muster_coordinator.rounds import add_late, give_up, receive
+from muster_coordinator.state import Collecting, Committing, Evaluating, Failure, JobState, Owed, Round
+
+# --- updates ----------------------------------------------------------------------------------------------------------
+
+
+def take_update(state: JobState, update: UpdateStaged) -> Moves:
+    """An update is here, whole and checked."""
+    assignment, round_ = update.assignment, round_of(state)
+    accept = Accept(update.client, assignment)
+    if state.progress.has_used(update.client, assignment):
+        return moved(state, Settle(update.client, assignment, used=True, reason="its round is committed"))
+    if is_received(state, assignment):
+        return moved(state, accept)
+    if round_ is not None and assignment in round_.places:
+        return _take_current(state, round_, update)
+    if assignment in state.owed:
+        return _take_late(state, update)
+    if assignment in state.deferred:
+        settled = Settle(update.client, assignment, used=False, reason="its attempt failed")
+        return moved(state, accept, deferred={**state.deferred, assignment: settled})
+    return moved(state, Refuse(update.client, assignment, "nobody waits for this update: its round is over"))
+
+
+def _take_current(state: JobState, round_: Round, update: UpdateStaged) -> Moves:
+    assignment = update.assignment
+    if assignment in round_.failures:
+        return moved(state, Refuse(update.client, assignment, round_.failures[assignment].reason))
+    fault = _fault(round_, update)
+    if fault is not None:
+        return _drop(state, update, fault)
+    accept, told = Accept(update.client, assignment), tells.received(update, round_.number)
+    if isinstance(state.phase, Committing):
+        return moved(state, accept, told, parked=(*state.parked, update))
+    round_, folds = receive(round_, update)
+    return moved(state, accept, told, *folds, phase=Collecting(round_))
+
+
+def _fault(round_: Round, update: UpdateStaged) -> str | None:
+    """What only the engine can find wrong with an update that passed every check of its bytes."""
+    owner = round_.plan.cohort[round_.places[update.assignment]].client
+    if update.client != owner:
+        return f"this assignment is {owner}'s"
+    if round_.number and update.examples < 1:
+        return "trained on no examples: it has no weight"
+    return None
+
+
+def _drop(state: JobState, update: UpdateStaged, fault: str) -> Moves:
+    """Refuse it; if it is its owner's, don't wait for another."""
+    refuse = Refuse(update.client, update.assignment, fault)
+    round_ = round_of(state)
+    if round_ is None or round_.plan.cohort[round_.places[update.assignment]].client != update.client:
+        return moved(state, refuse)
+    state, out = _fail_current(state, update.assignment, Failure(fault, raised=False))
+    return state, [refuse, *out]
+
+
+def _take_late(state: JobState, update: UpdateStaged) -> Moves:
+    work, phase = state.owed[update.assignment], state.phase
+    if work.client != update.client:
+        return moved(state, Refuse(update.client, update.assignment, f"this assignment is {work.client}'s"))
+    if update.examples < 1:
+        return moved(
+            state, Refuse(update.client, update.assignment, "trained on no examples"), owed=_without(state, update)
+        )
+    told = (Accept(update.client, update.assignment), tells.received(update, work.round))
+    if not isinstance(phase, Collecting):
+        return moved(state, *told, parked=(*state.parked, update))
+    late = decide_late(update, work.round, phase.round.number, state.config.late)
+    if late.used is None:
+        return moved(state, Refuse(update.client, update.assignment, late.why), owed=_without(state, update))
+    round_, folds = add_late(phase.round, late.used)
+    return moved(state, *told, *folds, phase=Collecting(round_))
+
+
+def _without(state: JobState, done: UpdateStaged | UpdateRejected | WorkFailed) -> dict[AssignmentId, Owed]:
+    return {name: work for name, work in state.owed.items() if name != done.assignment}
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def take_rejection(state: JobState, event: UpdateRejected) -> Moves:
+    """An update did not pass: its client has nothing to offer this round."""
+    if is_received(state, event.assignment):  # a broken repetition of what is here, whole
+        return moved(state)
+    state, out = _take_failure(state, event, raised=False)
+    return state, [Refuse(event.client, event.assignment, event.reason), *out]
+
+
+def take_work_failed(state: JobState, event: WorkFailed) -> Moves:
+    """The client's own code raised, in training or in an evaluation."""
+    if isinstance(state.phase, Evaluating) and event.assignment in _evaluations(state.phase, event):
+        return _fail_evaluation(state, state.phase, event)
+    return _take_failure(state, event, raised=True)
+
+
+def _take_failure(state: JobState, event: UpdateRejected | WorkFailed, *, raised: bool) -> Moves:
+    round_ = round_of(state)
+    if is_received(state, event.assignment):
+        return moved(state)
+    if event.assignment in state.owed:
+        told = tells.rejected(event.client, state.owed[event.assignment].round, event.reason)
+        return moved(state, told, owed=_without(state, event))
+    if round_ is None or not round_.is_outstanding(event.assignment):
+        return moved(state)
+    if round_.plan.cohort[round_.places[event.assignment]].client != event.client:
+        return moved(state)
+    return _fail_current(state, event.assignment, Failure(event.reason, raised))
+
+
+def _fail_current(state: JobState, assignment: AssignmentId, failure: Failure) -> Moves:
+    if not isinstance(state.phase, Collecting):  # its commit is on the way: it only counts as absent
+        return moved(state)
+    round_ = state.phase.round
+    client = round_.plan.cohort[round_.places[assignment]].client
+    round_, folds = give_up(round_, assignment, failure)
+    return moved(state, tells.rejected(client, round_.number, failure.reason), *folds, phase=Collecting(round_))
+
+
+# --- measurements -----------------------------------------------------------------------------------------------------
+
+
+def take_evaluation(state: JobState, event: EvaluationReported) -> Moves:
+    """One client has measured the model."""
+    phase = state.phase
+    if not isinstance(phase, Evaluating):
+        return moved(state)
+    scores = evaluation.scores_of(event.examples, event.metrics)
+    local, central = _evaluations(phase, event)
+    if event.assignment == local and event.client in phase.waiting:
+        return moved(state, phase=evaluation.report_local(phase, event.client, scores))
+    if event.assignment == central and event.client == phase.evaluator:
+        found = scores if scores.examples > 0 else None
+        done = replace(phase, central=found, central_wanted=False, evaluator=None)
+        return moved(state, phase=done, has_test_set=found is not None)
+    return moved(state)
+
+
+def _evaluations(phase: Evaluating, event: EvaluationReported | WorkFailed) -> tuple[AssignmentId, AssignmentId]:
+    local, central = (evaluation_id(phase.round, scope, event.client) for scope in (Scope.LOCAL, Scope.CENTRAL))
+    return local, central
+
+
+def _fail_evaluation(state: JobState, phase: Evaluating, event: WorkFailed) -> Moves:
+    if event.assignment == evaluation_id(phase.round, Scope.LOCAL, event.client):
+        return moved(state, phase=evaluation.give_up_local(phase, [event.client], event.reason))
+    if event.client == phase.evaluator:
+        return moved(state, phase=evaluation.give_up_central(phase, event.reason))
+    return moved(state)

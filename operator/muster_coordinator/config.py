@@ -1,0 +1,122 @@
+"""What the engine has to know of a job: numbers and names, with every choice already made.
+
+`config_of` reads them off the resolved job once, when the coordinator starts; nothing below it looks at a manifest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from muster_coordinator.selection import SELECTORS, Selector
+from muster_spec.clients import ClientId, client_id
+from muster_spec.types import ResolvedJob, Rounds
+
+GRACE_S = 10.0  # how long the first round waits for more clients after the last one came
+LONGEST_GRACE_S = 60.0  # ... when they keep trickling in
+WAIT_FOR_CLIENTS_S = 24 * 3600.0  # a queue of a supercomputer may be long; a day without clients is not a queue
+ROUNDING = 1e-9  # 10 × (1 + 0.1) is 11 clients, though floating point says a little more
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """A pool, as far as the engine cares."""
+
+    name: str
+    clients: int
+    trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LatePolicy:
+    """Updates that come after their round are folded into the current one, discounted."""
+
+    max_staleness: int
+    exponent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The metric that ends the job early once it is as good as `value`."""
+
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """`cohort` and `asked` are counts of clients; `min_updates` is fastest-K; `late` is None for Discard."""
+
+    seed: int
+    epoch: int
+    pools: tuple[PoolSize, ...]
+    clients: tuple[ClientId, ...]  # all of them, by ordinal
+    ordinals: Mapping[ClientId, int]
+    total: int
+    cohort: int
+    asked: int  # the cohort and its over-selection
+    min_updates: int | None
+    deadline_s: float
+    on_insufficient: Literal["Retry", "Extend", "Fail"]
+    max_failed: int  # attempts in a row
+    late: LatePolicy | None
+    goal: Goal | None
+    patience: int | None
+    evaluate_every: int
+    central: bool
+    federated: bool
+    evaluation_timeout_s: float
+    initial_model: str | None  # path of a file; None: a trusted client makes it
+    selector: Selector
+    wait_for_clients_s: float = WAIT_FOR_CLIENTS_S
+    active_deadline_s: float | None = None
+
+    @property
+    def minimum(self) -> int:
+        """Updates without which a round fails at its deadline."""
+        return self.min_updates or math.ceil(self.cohort / 2)
+
+    @property
+    def trusted(self) -> frozenset[str]:
+        return frozenset(pool.name for pool in self.pools if pool.trusted)
+
+    def is_trusted(self, client: ClientId) -> bool:
+        return client.rpartition("/")[0] in self.trusted
+
+
+def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
+    """The engine's half of a job; `epoch` names this session of the coordinator in what it writes."""
+    rounds, evaluation = job.spec.rounds, job.spec.evaluation
+    clients = tuple(client_id(pool.name, index) for pool in job.pools for index in range(pool.spec.clients))
+    cohort = min(rounds.cohort or len(clients), len(clients))
+    initial = job.spec.task.initial_model
+    return EngineConfig(
+        seed=job.spec.seed,
+        epoch=epoch,
+        pools=tuple(PoolSize(pool.name, pool.spec.clients, pool.spec.is_trusted) for pool in job.pools),
+        clients=clients,
+        ordinals={client: ordinal for ordinal, client in enumerate(clients)},
+        total=rounds.total,
+        cohort=cohort,
+        asked=min(math.ceil(cohort * (1 + rounds.overselect) - ROUNDING), len(clients)),
+        min_updates=rounds.min_updates,
+        deadline_s=float(rounds.deadline_seconds),
+        on_insufficient=rounds.on_insufficient,
+        max_failed=max(rounds.max_failed_rounds, 1),
+        late=_late_policy(rounds),
+        goal=Goal(rounds.target.metric, rounds.target.value) if rounds.target else None,
+        patience=rounds.patience,
+        evaluate_every=evaluation.every,
+        central=evaluation.central.type != "Never",
+        federated=evaluation.federated,
+        evaluation_timeout_s=float(evaluation.timeout_seconds),
+        initial_model=initial.file.path if initial.file else None,
+        selector=SELECTORS["All" if cohort == len(clients) else "Random"],
+    )
+
+
+def _late_policy(rounds: Rounds) -> LatePolicy | None:
+    late = rounds.late_updates.next_round
+    return LatePolicy(late.max_staleness, late.exponent) if late else None

@@ -1,0 +1,193 @@
+"""The round engine: events in, instructions out. It knows of no network, disk, thread or clock.
+
+`start` makes the state of a job from what earlier coordinators wrote down; `step` moves it on by one event. Each step
+first takes the event in (`_hear`), then does whatever is due, until nothing is (`_advance`): what to do next follows
+from the state and the time alone, so a lost or repeated event changes nothing. Every policy has a module of its own;
+this one only says which is asked when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from muster_coordinator import arrivals, membership, tells, transitions
+from muster_coordinator.config import GRACE_S, EngineConfig, config_of
+from muster_coordinator.evaluation import is_due
+from muster_coordinator.events import (
+    ClientsJoined,
+    ClientsLost,
+    EvaluationReported,
+    EvaluationStored,
+    Event,
+    PlanStored,
+    RoundStored,
+    StopRequested,
+    Tick,
+    UpdateRejected,
+    UpdateStaged,
+    WorkFailed,
+)
+from muster_coordinator.gathering import Ready, decide_gathering, next_look
+from muster_coordinator.instructions import Instruction, LoadFirstModel, OpenRound, Outcome, Reason, WakeAt
+from muster_coordinator.moves import Moves, moved
+from muster_coordinator.recovery import History, HistoryError, Restored, restore
+from muster_coordinator.rounds import Commit, Extend, Fail, Retry, Wait, decide_closing, reopen_round
+from muster_coordinator.state import Collecting, Evaluating, Gathering, JobState, LoadingModel, Round
+
+__all__ = ["EngineConfig", "History", "HistoryError", "JobState", "config_of", "start", "step"]
+
+
+def start(config: EngineConfig, history: History, now: float) -> Moves:
+    """A new job, or an old one where its records end. Raises HistoryError when they contradict one another."""
+    restored = restore(config, history)
+    active = config.active_deadline_s
+    state = JobState(
+        config=config,
+        phase=Gathering(0, 0, now, patient=True),
+        progress=restored.progress,
+        owed=restored.owed,
+        initialisers=restored.initialisers,
+        active_until=None if active is None else now + active - restored.progress.seconds,
+    )
+    return _settled(*_begin(state, restored, now), now)
+
+
+def step(state: JobState, event: Event, now: float) -> Moves:
+    """The next state, and what to do about it, in order. Any event may come in any state; time may jump."""
+    if state.is_finished:
+        return state, []
+    after, out = _hear(state, event, now)
+    after, out = _settled(after, out, now)
+    if isinstance(event, Tick) and not any(isinstance(each, WakeAt) for each in out):
+        out += _wake(after)  # it may have come a little early
+    return after, out
+
+
+# --- starting ---------------------------------------------------------------------------------------------------------
+
+
+def _begin(state: JobState, restored: Restored, now: float) -> Moves:
+    """Where the records end: before the first model, within a round, before an evaluation, or between two rounds."""
+    last, plan = restored.progress.last, restored.plan
+    told = [tells.resumed(restored.progress, plan)] if last or plan else []
+    if plan is not None:
+        phase = Collecting(reopen_round(plan, now, GRACE_S))
+        return moved(state, *told, OpenRound(plan.round, plan.base), phase=phase)
+    if last is None:
+        return _first_model(state)
+    measured = restored.progress.evaluated
+    if is_due(state.config, last.round) and (measured is None or measured.round < last.round):
+        state, out = transitions.measure(state, last, now, restored=True)
+    else:
+        state, out = transitions.go_on(state, now, patient=True)
+    return state, [*told, *out]
+
+
+def _first_model(state: JobState) -> Moves:
+    path = state.config.initial_model
+    return moved(state) if path is None else moved(state, LoadFirstModel(path), phase=LoadingModel())
+
+
+# --- hearing ----------------------------------------------------------------------------------------------------------
+
+
+def _hear(state: JobState, event: Event, now: float) -> Moves:  # noqa: C901, PLR0911 - one line for each kind of event
+    match event:
+        case ClientsJoined():
+            return membership.join(state, event, now)
+        case ClientsLost():
+            return membership.lose(state, event, now)
+        case UpdateStaged():
+            return arrivals.take_update(state, event)
+        case UpdateRejected():
+            return arrivals.take_rejection(state, event)
+        case WorkFailed():
+            return arrivals.take_work_failed(state, event)
+        case EvaluationReported():
+            return arrivals.take_evaluation(state, event)
+        case PlanStored():
+            return transitions.plan_stored(state, event.plan, now)
+        case RoundStored():
+            return transitions.round_stored(state, event.commit, now)
+        case EvaluationStored():
+            return transitions.evaluation_stored(state, event.record, now)
+        case StopRequested():
+            return transitions.finish(state, Outcome.SUSPENDED, Reason.STOPPED, event.reason)
+        case Tick():
+            return moved(state)
+
+
+# --- what is due ------------------------------------------------------------------------------------------------------
+
+
+def _settled(state: JobState, out: list[Instruction], now: float) -> Moves:
+    """Advance until nothing is due, then say when to look again."""
+    phase = None
+    while phase is not state.phase:
+        phase = state.phase
+        state, more = _advance(state, now)
+        out = [*out, *more]
+    wake = _next_wake(state)
+    if wake != state.wake:
+        state = replace(state, wake=wake)
+        out = [*out, *_wake(state)]
+    return state, out
+
+
+def _advance(state: JobState, now: float) -> Moves:
+    if state.is_finished:
+        return moved(state)
+    if state.active_until is not None and now >= state.active_until:
+        why = f"the job's {state.config.active_deadline_s:.0f} s are over"
+        return transitions.finish(state, Outcome.FAILED, Reason.DEADLINE_EXCEEDED, why)
+    match state.phase:
+        case Gathering() as gathering:
+            return _gather(state, gathering, now)
+        case Collecting(round_):
+            return _collect(state, round_, now)
+        case Evaluating() as evaluating:
+            return transitions.go_on_measuring(state, evaluating, now)
+        case _:  # something is being stored
+            return moved(state)
+
+
+def _gather(state: JobState, gathering: Gathering, now: float) -> Moves:
+    match decide_gathering(state, gathering, now):
+        case Ready() as ready:
+            return transitions.plan(state, gathering, ready)
+        case Fail(reason, why):
+            return transitions.finish(state, Outcome.FAILED, reason, why)
+        case Wait():
+            return moved(state)
+
+
+def _collect(state: JobState, round_: Round, now: float) -> Moves:
+    match decide_closing(round_, state.config, state.roster, now):
+        case Wait():
+            return moved(state)
+        case Commit(why):
+            return transitions.close(state, round_, why)
+        case Extend(why):
+            return transitions.extend_deadline(state, round_, why, now)
+        case Retry(why):
+            return transitions.give_attempt_up(state, round_, why, now)
+        case Fail(reason, why):
+            return transitions.finish(state, Outcome.FAILED, reason, why)
+
+
+def _next_wake(state: JobState) -> float | None:
+    wishes: list[float] = []
+    match state.phase:
+        case Gathering() as gathering:
+            wishes.append(next_look(gathering, state.config, state.roster))
+        case Collecting(round_):
+            wishes.append(round_.deadline)
+        case Evaluating(until=until):
+            wishes.append(until)
+    if state.active_until is not None and not state.is_finished:
+        wishes.append(state.active_until)
+    return min(wishes, default=None)
+
+
+def _wake(state: JobState) -> list[Instruction]:
+    return [] if state.wake is None else [WakeAt(state.wake)]

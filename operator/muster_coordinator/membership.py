@@ -1,0 +1,164 @@
+"""Clients come and go. What one that comes back has to do, and what became of what it holds, follows from the state.
+
+Orders are never remembered as sent: whoever joins is given all the work that is outstanding for it, again if need be,
+and a worker that already does or holds it carries on. So a broken connection, a restarted worker and a restarted
+coordinator are one case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from muster_coordinator import evaluation, tells
+from muster_coordinator.assignments import client_of, evaluation_id, training_id
+from muster_coordinator.config import GRACE_S
+from muster_coordinator.events import ClientsJoined, ClientsLost
+from muster_coordinator.instructions import (
+    Instruction,
+    OrderEvaluation,
+    OrderInitialisation,
+    OrderTraining,
+    Scope,
+    Settle,
+)
+from muster_coordinator.moves import Moves, moved
+from muster_coordinator.records import AssignmentId, PlannedClient
+from muster_coordinator.rounds import shift_first_model
+from muster_coordinator.state import Collecting, Committing, Evaluating, JobState, Round
+from muster_spec.clients import ClientId
+
+
+def join(state: JobState, event: ClientsJoined, now: float) -> Moves:
+    """A worker opened a session: settle what it holds, and order what is outstanding."""
+    ours = tuple(client for client in event.clients if client in state.config.ordinals)
+    state = _with_clock_of_first_model(replace(state, roster=state.roster.joined(event.worker, ours, now)), ours, now)
+    out: list[Instruction] = [tells.joined(event, ours)]
+    if len(ours) < len(event.clients):
+        strangers = sorted(set(event.clients) - set(ours))
+        out.append(
+            tells.warning(f"{event.worker} offers clients that the job does not have: {', '.join(strangers[:5])}")
+        )
+    if ours:
+        out += [_fate(state, assignment, ours) for assignment in event.held if not is_open(state, assignment)]
+    return state, [*out, *orders_for(state, ours, now)]
+
+
+def lose(state: JobState, event: ClientsLost, now: float) -> Moves:
+    """Whoever is lost keeps a place in the round until its deadline; only an evaluation goes on without it."""
+    workers = state.roster.workers
+    gone = tuple(c for c in event.clients if c in workers and event.worker in ("", workers[c]))
+    if not gone:
+        return moved(state)
+    state = _with_clock_of_first_model(replace(state, roster=state.roster.lost(gone)), gone, now)
+    if isinstance(state.phase, Evaluating):
+        phase = evaluation.give_up_local(state.phase, gone, f"lost: {event.reason}")
+        if phase.evaluator in gone:
+            phase = evaluation.give_up_central(phase, f"lost: {event.reason}")
+        state = replace(state, phase=phase)
+    return moved(state, tells.lost(gone, event.reason))
+
+
+def _with_clock_of_first_model(state: JobState, clients: tuple[ClientId, ...], now: float) -> JobState:
+    phase = state.phase
+    if not isinstance(phase, Collecting) or phase.round.number or phase.round.plan.cohort[0].client not in clients:
+        return state
+    return replace(state, phase=Collecting(shift_first_model(phase.round, state.roster, now, GRACE_S)))
+
+
+# --- fates ------------------------------------------------------------------------------------------------------------
+
+
+def is_open(state: JobState, assignment: AssignmentId) -> bool:
+    """Whether the fate of this training is still to be decided."""
+    round_ = round_of(state)
+    if round_ is not None and assignment in round_.places:
+        return assignment not in round_.failures
+    return assignment in state.owed or assignment in state.deferred
+
+
+def is_received(state: JobState, assignment: AssignmentId) -> bool:
+    """Whether this update is already accepted, in the sum or waiting for one."""
+    round_ = round_of(state)
+    if round_ is not None and (assignment in round_.updates or assignment in round_.late):
+        return True
+    return any(update.assignment == assignment for update in state.parked)
+
+
+def round_of(state: JobState) -> Round | None:
+    """The round that is open or being committed, if there is one."""
+    return state.phase.round if isinstance(state.phase, Collecting | Committing) else None
+
+
+def _fate(state: JobState, assignment: AssignmentId, clients: tuple[ClientId, ...]) -> Settle:
+    client = client_of(assignment)
+    if state.progress.has_used(client, assignment):
+        return Settle(client, assignment, used=True, reason="its round is committed")
+    holder = client if client in clients else clients[0]
+    return Settle(holder, assignment, used=False, reason="its round went on without it")
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+def orders_for(state: JobState, clients: Iterable[ClientId], now: float) -> list[Instruction]:
+    """All the work that is outstanding for these clients, of those that are here."""
+    here = [client for client in clients if client in state.roster]
+    phase = state.phase
+    orders: list[Instruction] = []
+    if isinstance(phase, Collecting | Committing):
+        orders += _round_orders(state, phase.round, here)
+    if isinstance(phase, Evaluating):
+        orders += _evaluation_orders(phase, here)
+    if state.owed:
+        orders += _owed_orders(state, set(here), now)
+    return orders
+
+
+def _round_orders(state: JobState, round_: Round, here: list[ClientId]) -> Iterator[Instruction]:
+    parked = {update.assignment for update in state.parked}
+    for client in here:
+        assignment = training_id(round_.number, round_.plan.attempt, client)
+        if round_.is_outstanding(assignment) and assignment not in parked:
+            yield order_of(round_, round_.plan.cohort[round_.places[assignment]])
+
+
+def order_of(round_: Round, planned: PlannedClient) -> Instruction:
+    """What this round wants from one client of its cohort."""
+    if round_.number == 0:
+        return OrderInitialisation(planned.client, planned.assignment, planned.seed)
+    return OrderTraining(
+        client=planned.client,
+        assignment=planned.assignment,
+        round=round_.number,
+        base=round_.plan.base,
+        seed=planned.seed,
+        deadline=round_.deadline,
+    )
+
+
+def _evaluation_orders(phase: Evaluating, here: list[ClientId]) -> Iterator[Instruction]:
+    for client in here:
+        if client in phase.waiting:
+            yield order_evaluation(phase, client, Scope.LOCAL)
+        if client == phase.evaluator:
+            yield order_evaluation(phase, client, Scope.CENTRAL)
+
+
+def order_evaluation(phase: Evaluating, client: ClientId, scope: Scope) -> OrderEvaluation:
+    """What an evaluation wants from one client."""
+    assignment = evaluation_id(phase.round, scope, client)
+    return OrderEvaluation(client, assignment, round=phase.round, model=phase.model, scope=scope)
+
+
+def _owed_orders(state: JobState, here: set[ClientId], now: float) -> Iterator[Instruction]:
+    for assignment, work in state.owed.items():
+        if work.client in here and not is_received(state, assignment):
+            yield OrderTraining(
+                client=work.client,
+                assignment=assignment,
+                round=work.round,
+                base=work.base,
+                seed=work.seed,
+                deadline=now + state.config.deadline_s,
+            )

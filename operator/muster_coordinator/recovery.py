@@ -1,0 +1,126 @@
+"""What a coordinator knows when it starts: a fold over the records of those before it.
+
+Nothing else survives. `restore` checks that the records tell one story (rounds without gap or repeat, each from the
+model before it) and gives back the progress, the plan that was under way and the late work that is still welcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from muster_coordinator.config import EngineConfig
+from muster_coordinator.errors import StorageError
+from muster_coordinator.evaluation import best_of
+from muster_coordinator.late import expired, owed_of
+from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
+from muster_coordinator.state import Owed, Progress
+from muster_spec.clients import ClientId
+
+REMEMBERED = 4  # used updates of each client: a client holds at most one for each round since its last settlement
+
+
+class HistoryError(StorageError):
+    """The records of a job contradict one another; nothing is changed until somebody has looked."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Every record of a job that could be read, in any order. Of the plans only the newest rounds' are needed.
+
+    When the store sets a damaged commit aside, the records of later rounds and that round's evaluation go with it.
+    """
+
+    commits: tuple[RoundCommit, ...] = ()
+    plans: tuple[RoundPlan, ...] = ()
+    evaluations: tuple[EvaluationRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the records come to."""
+
+    progress: Progress
+    plan: RoundPlan | None  # of the round under way
+    owed: dict[AssignmentId, Owed]
+    initialisers: tuple[ClientId, ...]
+
+
+def restore(config: EngineConfig, history: History) -> Restored:
+    """Fold the records. Raises HistoryError when they have a gap, a repeat, or name a model that is not there."""
+    progress = Progress()
+    for commit in sorted(history.commits, key=lambda each: each.round):
+        progress = after_commit(_next_in_line(progress, commit), commit, config)
+    for record in sorted(history.evaluations, key=lambda each: each.round):
+        progress = after_evaluation(progress, _about(progress, record), config)
+    plans = sorted(history.plans, key=lambda each: (each.round, each.attempt))
+    return Restored(progress, _under_way(progress, plans), _still_owed(config, history, plans), _asked_first(plans))
+
+
+def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) -> Progress:
+    """One more round is over."""
+    kept = max(REMEMBERED, config.late.max_staleness + 2 if config.late else 0)
+    used = dict(progress.used)
+    for each in commit.used:
+        used[each.client] = (*used.get(each.client, ()), each.assignment)[-kept:]
+    return replace(
+        progress,
+        last=commit,
+        used=used,
+        seconds=progress.seconds + commit.seconds,
+        bytes_up=progress.bytes_up + commit.bytes_up,
+        bytes_down=progress.bytes_down + commit.bytes_down,
+    )
+
+
+def after_evaluation(progress: Progress, record: EvaluationRecord, config: EngineConfig) -> Progress:
+    """One more model is measured."""
+    return replace(progress, evaluated=record, best=best_of(progress.best, record, config.goal))
+
+
+def _next_in_line(progress: Progress, commit: RoundCommit) -> Progress:
+    expected = progress.committed + 1
+    if commit.round != expected:
+        problem = "is there twice" if commit.round < expected else f"is there, but not round {expected}"
+        raise HistoryError(f"rounds: the commit of round {commit.round} {problem}")
+    if commit.base != progress.model:
+        raise HistoryError(f"rounds: round {commit.round} started from {commit.base}, not from {progress.model}")
+    return progress
+
+
+def _about(progress: Progress, record: EvaluationRecord) -> EvaluationRecord:
+    if record.round > progress.committed:
+        raise HistoryError(f"evaluations: round {record.round} is measured, but its commit is not there")
+    if progress.evaluated is not None and record.round == progress.evaluated.round:
+        raise HistoryError(f"evaluations: round {record.round} is there twice")
+    return record
+
+
+def _under_way(progress: Progress, plans: Iterable[RoundPlan]) -> RoundPlan | None:
+    newest: RoundPlan | None = None
+    for plan in plans:
+        if newest is not None and (plan.round, plan.attempt) == (newest.round, newest.attempt):
+            raise HistoryError(f"plans: attempt {plan.attempt} of round {plan.round} is there twice")
+        newest = plan
+    if newest is None or newest.round <= progress.committed:
+        return None
+    if newest.round > progress.committed + 1:
+        raise HistoryError(f"plans: round {newest.round} is planned, but round {newest.round - 1} is not committed")
+    if newest.base != progress.model:
+        raise HistoryError(f"plans: round {newest.round} starts from {newest.base}, not from {progress.model}")
+    return newest
+
+
+def _still_owed(config: EngineConfig, history: History, plans: Iterable[RoundPlan]) -> dict[AssignmentId, Owed]:
+    wanted = {(commit.round, commit.attempt): frozenset(commit.owed) for commit in history.commits}
+    used = {each.assignment for commit in history.commits for each in commit.used}
+    owed: dict[AssignmentId, Owed] = {}
+    for plan in plans:
+        owed.update(owed_of(plan, wanted.get((plan.round, plan.attempt), frozenset()) - used))
+    gone = expired(owed, max((commit.round for commit in history.commits), default=-1), config.late)
+    return {name: work for name, work in owed.items() if name not in gone}
+
+
+def _asked_first(plans: Iterable[RoundPlan]) -> tuple[ClientId, ...]:
+    asked = [plan.cohort[0].client for plan in plans if plan.round == 0]
+    return tuple(dict.fromkeys(reversed(asked)))[::-1]

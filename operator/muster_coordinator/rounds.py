@@ -1,0 +1,227 @@
+"""One attempt at a round: what comes in, in which order it is summed, and when the round closes.
+
+`decide_closing` is the whole policy of deadlines, fastest-K and failed attempts; the engine only carries out what it
+answers. Each answer says why, for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from muster_coordinator.config import EngineConfig
+from muster_coordinator.events import UpdateStaged
+from muster_coordinator.instructions import Fold, Reason
+from muster_coordinator.records import AssignmentId, RoundPlan, UsedUpdate
+from muster_coordinator.state import Failure, Roster, Round
+from muster_spec.clients import ClientId
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do yet."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Make the next model of what is in."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Give this attempt up and make another with a new cohort."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Let the deadline run once more; everything that is in stays in."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The job is over."""
+
+    reason: Reason
+    why: str
+
+
+Closing = Wait | Commit | Retry | Extend | Fail
+
+
+def decide_closing(round_: Round, config: EngineConfig, roster: Roster, now: float) -> Closing:
+    """Whether the round is over, and how."""
+    if round_.number == 0:
+        return _decide_first_model(round_, now)
+    arrived, possible, plan = len(round_.updates), len(round_.updates) + round_.outstanding, round_.plan
+    if arrived >= plan.close_at or (round_.outstanding == 0 and arrived >= plan.minimum):
+        return Commit(f"{arrived} of {plan.close_at} updates are in and nobody else is waited for")
+    if possible < plan.minimum:
+        return _insufficient(round_, config, roster, f"only {possible} of at least {plan.minimum} updates are possible")
+    if now < round_.deadline:
+        return Wait(f"{arrived} of {plan.close_at} updates, {round_.deadline - now:.0f} s left")
+    if arrived >= plan.minimum:
+        return Commit(f"{arrived} updates are in at the deadline")
+    return _insufficient(round_, config, roster, f"{arrived} of at least {plan.minimum} updates by the deadline")
+
+
+def _decide_first_model(round_: Round, now: float) -> Closing:
+    """One trusted client makes the first model; who is asked after it, and how often, gathering.py decides."""
+    client = round_.plan.cohort[0].client
+    if round_.updates:
+        return Commit("the first model is here")
+    if round_.failures:
+        return Retry(f"no first model{first_failure(round_)}")
+    if now < round_.deadline:
+        return Wait(f"{client} makes the first model, {round_.deadline - now:.0f} s left")
+    return Retry(f"{client} sent no first model in time")
+
+
+def _insufficient(round_: Round, config: EngineConfig, roster: Roster, why: str) -> Closing:
+    failures = round_.failed_before + 1
+    is_last = failures >= config.max_failed or config.on_insufficient == "Fail"
+    why = f"round {round_.number}: {why}{first_failure(round_)}"
+    if has_everybody_raised(round_) and (is_last or _others(round_, roster) == 0):
+        return Fail(Reason.TASK_FAILED, f"the task raised on every client that was asked{first_failure(round_)}")
+    if config.on_insufficient == "Fail":
+        return Fail(Reason.NOT_ENOUGH_UPDATES, why)
+    if is_last:
+        return Fail(Reason.TOO_MANY_FAILED_ROUNDS, f"{failures} failed attempts in a row; {why}")
+    if config.on_insufficient == "Extend" and len(round_.updates) + round_.outstanding >= round_.plan.minimum:
+        return Extend(why)
+    return Retry(why)
+
+
+def has_everybody_raised(round_: Round) -> bool:
+    """Whether the task's own code failed on the whole cohort."""
+    return len(round_.failures) == len(round_.places) and all(each.raised for each in round_.failures.values())
+
+
+def _others(round_: Round, roster: Roster) -> int:
+    """Clients here that this attempt did not ask."""
+    return len(roster) - sum(planned.client in roster for planned in round_.plan.cohort)
+
+
+def first_failure(round_: Round) -> str:
+    """For messages: the first of the cohort that failed, and why."""
+    for planned in round_.plan.cohort:
+        if planned.assignment in round_.failures:
+            return f"; {planned.client}: {round_.failures[planned.assignment].reason}"
+    return ""
+
+
+# --- what happens within a round --------------------------------------------------------------------------------------
+
+
+def open_round(plan: RoundPlan, now: float) -> Round:
+    """The deadline runs from now."""
+    places = {planned.assignment: place for place, planned in enumerate(plan.cohort)}
+    return Round(plan, now, now + plan.deadline_s, places)
+
+
+def reopen_round(plan: RoundPlan, now: float, reconnect_s: float) -> Round:
+    """After a restart the deadline runs anew, and longer, for workers first have to find the coordinator."""
+    opened = open_round(plan, now)
+    return replace(opened, deadline=(now if plan.round == 0 else opened.deadline) + reconnect_s)
+
+
+def shift_first_model(round_: Round, roster: Roster, now: float, reconnect_s: float) -> Round:
+    """Anybody trusted could make the first model: an absent client is waited for only so long as it may reconnect."""
+    if round_.number or not round_.outstanding:
+        return round_
+    if round_.plan.cohort[0].client in roster:
+        return replace(round_, deadline=now + round_.plan.deadline_s)
+    return replace(round_, deadline=min(round_.deadline, now + reconnect_s))
+
+
+def extend(round_: Round, now: float) -> Round:
+    """The deadline runs once more, from now."""
+    return replace(round_, deadline=now + round_.plan.deadline_s, extensions=round_.extensions + 1)
+
+
+def receive(round_: Round, update: UpdateStaged) -> tuple[Round, list[Fold]]:
+    """Take an outstanding update in, and sum what is in turn."""
+    round_ = replace(round_, updates={**round_.updates, update.assignment: update})
+    if round_.keeps_order:
+        return _fold_in_turn(round_)
+    return _fold(round_, [update])
+
+
+def give_up(round_: Round, assignment: AssignmentId, failure: Failure) -> tuple[Round, list[Fold]]:
+    """Don't wait for this one any more; whoever stood behind it may be in turn now."""
+    round_ = replace(round_, failures={**round_.failures, assignment: failure})
+    return _fold_in_turn(round_) if round_.keeps_order else (round_, [])
+
+
+def fold_rest(round_: Round) -> tuple[Round, list[Fold]]:
+    """At closing: whoever waited for a turn that never came."""
+    if not round_.keeps_order:
+        return round_, []
+    behind = [planned.assignment for planned in round_.plan.cohort[round_.turn :]]
+    round_ = replace(round_, turn=len(round_.places))
+    return _fold(round_, [round_.updates[name] for name in behind if name in round_.updates])
+
+
+def add_late(round_: Round, used: UsedUpdate) -> tuple[Round, list[Fold]]:
+    """Sum an update of an earlier round. It comes on top: the round still wants its own."""
+    late = round_.late | {used.assignment}
+    return replace(round_, folded=(*round_.folded, used), late=late), [Fold(used.assignment, used.weight)]
+
+
+def _fold_in_turn(round_: Round) -> tuple[Round, list[Fold]]:
+    cohort, turn, due = round_.plan.cohort, round_.turn, []
+    while turn < len(cohort) and not round_.is_outstanding(cohort[turn].assignment):
+        if cohort[turn].assignment in round_.updates:
+            due.append(round_.updates[cohort[turn].assignment])
+        turn += 1
+    return _fold(replace(round_, turn=turn), due)
+
+
+def _fold(round_: Round, updates: list[UpdateStaged]) -> tuple[Round, list[Fold]]:
+    used = tuple(used_update(update, round_.number) for update in updates)
+    return replace(round_, folded=(*round_.folded, *used)), [Fold(each.assignment, each.weight) for each in used]
+
+
+def used_update(update: UpdateStaged, round_number: int, discount: float = 1.0) -> UsedUpdate:
+    """How much an update weighs: its examples. The first model is not an update and weighs 1."""
+    return UsedUpdate(
+        client=update.client,
+        assignment=update.assignment,
+        round=round_number,
+        examples=update.examples,
+        weight=update.examples * discount if round_number else 1.0,
+        steps=update.steps,
+        metrics=dict(update.metrics),
+    )
+
+
+def failed_clients(round_: Round, roster: Roster, why: str) -> dict[ClientId, str]:
+    """Who was asked and is not in the sum, and why."""
+    failed: dict[ClientId, str] = {}
+    for planned in round_.plan.cohort:
+        if planned.assignment in round_.failures:
+            failed[planned.client] = round_.failures[planned.assignment].reason
+        elif planned.assignment not in round_.updates:
+            failed[planned.client] = f"no update when the round closed ({why})" if planned.client in roster else "lost"
+    return failed
+
+
+def mean_metrics(used: tuple[UsedUpdate, ...]) -> Mapping[str, float]:
+    """Training metrics averaged by weight, each over those who reported it; late updates measured another model."""
+    newest = max((each.round for each in used), default=0)
+    fresh = [each for each in used if each.round == newest]
+    return {name: _mean(name, fresh) for name in sorted({name for each in fresh for name in each.metrics})}
+
+
+def _mean(name: str, used: list[UsedUpdate]) -> float:
+    parts = [(each.metrics[name], each.weight) for each in used if name in each.metrics]
+    return sum(value * weight for value, weight in parts) / sum(weight for _, weight in parts)

@@ -1,0 +1,234 @@
+"""Everything that the engine remembers, as frozen values.
+
+The phase is a tagged union: each phase holds exactly what it needs, so that there is no field that means something
+only sometimes. Growing collections are copied when they change; at ten thousand clients that is some tens of
+microseconds (benchmarks/engine.py measures it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from muster_coordinator.config import EngineConfig
+from muster_coordinator.events import UpdateStaged
+from muster_coordinator.instructions import Outcome, Reason, Settle, Withdraw
+from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan, Scores, UsedUpdate
+from muster_spec.clients import ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who is here, and through which worker. Whoever is not in `workers` is away."""
+
+    workers: Mapping[ClientId, str] = field(default_factory=dict)
+    first_join: float | None = None  # of this session of the coordinator
+    last_join: float | None = None
+
+    def __contains__(self, client: ClientId) -> bool:
+        return client in self.workers
+
+    def __len__(self) -> int:
+        return len(self.workers)
+
+    def joined(self, worker: str, clients: tuple[ClientId, ...], now: float) -> Roster:
+        first = now if self.first_join is None else self.first_join
+        grew = any(client not in self.workers for client in clients)
+        return Roster({**self.workers, **dict.fromkeys(clients, worker)}, first, now if grew else self.last_join)
+
+    def lost(self, clients: tuple[ClientId, ...]) -> Roster:
+        workers = dict(self.workers)
+        for client in clients:
+            workers.pop(client, None)
+        return replace(self, workers=workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a client has nothing to offer; `raised` when its own code did it."""
+
+    reason: str
+    raised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One attempt at one round, from its orders to its commit."""
+
+    plan: RoundPlan
+    opened: float
+    deadline: float
+    places: Mapping[AssignmentId, int]  # position in the plan's cohort
+    updates: Mapping[AssignmentId, UpdateStaged] = field(default_factory=dict)  # accepted
+    failures: Mapping[AssignmentId, Failure] = field(default_factory=dict)
+    turn: int = 0  # the place whose update is folded next, where the cohort's order is kept
+    folded: tuple[UsedUpdate, ...] = ()  # in the order of the sum, late ones among them
+    late: frozenset[AssignmentId] = frozenset()  # of `folded`: trained for an earlier round
+    extensions: int = 0
+
+    @property
+    def number(self) -> int:
+        return self.plan.round
+
+    @property
+    def failed_before(self) -> int:
+        """Attempts in a row that have failed so far."""
+        return self.plan.attempt + self.extensions
+
+    @property
+    def outstanding(self) -> int:
+        return len(self.places) - len(self.updates) - len(self.failures)
+
+    @property
+    def keeps_order(self) -> bool:
+        """With everybody awaited the sum can follow the cohort's order, so that its bits do not depend on luck."""
+        return self.plan.close_at == len(self.places)
+
+    def is_outstanding(self, assignment: AssignmentId) -> bool:
+        return assignment in self.places and assignment not in self.updates and assignment not in self.failures
+
+
+# --- phases -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoadingModel:
+    """The driver reads the first model from a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """There is no plan yet: enough clients have to be here."""
+
+    round: int
+    attempt: int
+    since: float
+    patient: bool  # more clients are expected soon: the coordinator has just started
+    because: str = ""  # what became of the attempt before
+
+
+@dataclass(frozen=True, slots=True)
+class Planning:
+    """The plan is being stored; nobody may be asked before it is."""
+
+    plan: RoundPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Collecting:
+    """Clients are at work."""
+
+    round: Round
+
+
+@dataclass(frozen=True, slots=True)
+class Committing:
+    """The round is closed, and its commit is being stored."""
+
+    round: Round
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluating:
+    """The newest model is being measured: on the task's test set by one client, on its own data by each client."""
+
+    round: int
+    model: str
+    until: float
+    restored: bool  # after a restart: nobody has joined yet, so absence says nothing
+    waiting: frozenset[ClientId] = frozenset()  # scope LOCAL
+    local: Mapping[ClientId, Scores] = field(default_factory=dict)
+    central: Scores | None = None
+    central_wanted: bool = False
+    evaluator: ClientId | None = None  # who has been asked for `central`
+    tried: frozenset[ClientId] = frozenset()  # evaluators that failed
+    missing: Mapping[ClientId, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoringEvaluation:
+    """The scores are being stored."""
+
+    record: EvaluationRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job is over; nothing happens any more."""
+
+    outcome: Outcome
+    reason: Reason
+    message: str
+
+
+Phase = LoadingModel | Gathering | Planning | Collecting | Committing | Evaluating | StoringEvaluation | Finished
+
+
+# --- the job ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best model so far, by the metric that decides."""
+
+    round: int
+    model: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What has been learnt, for good: a fold over the records, see recovery.py."""
+
+    last: RoundCommit | None = None
+    evaluated: EvaluationRecord | None = None
+    best: Best | None = None
+    used: Mapping[ClientId, tuple[AssignmentId, ...]] = field(default_factory=dict)  # the newest few of each client
+    seconds: float = 0.0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+    @property
+    def committed(self) -> int:
+        """The newest round that is over; -1 before there is a first model."""
+        return self.last.round if self.last else -1
+
+    @property
+    def model(self) -> str:
+        return self.last.model if self.last else ""
+
+    def has_used(self, client: ClientId, assignment: AssignmentId) -> bool:
+        return assignment in self.used.get(client, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Work of a round that is over, still welcome under the job's policy for late updates."""
+
+    client: ClientId
+    round: int
+    base: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """The whole job between two events."""
+
+    config: EngineConfig
+    phase: Phase
+    progress: Progress
+    roster: Roster = field(default_factory=Roster)
+    owed: Mapping[AssignmentId, Owed] = field(default_factory=dict)
+    parked: tuple[UpdateStaged, ...] = ()  # accepted, waiting for a round that they can be folded into
+    # What to tell the clients of a failed attempt. Its failure is durable with the next plan, and not before.
+    deferred: Mapping[AssignmentId, Settle | Withdraw] = field(default_factory=dict)
+    initialisers: tuple[ClientId, ...] = ()  # who has been asked for the first model
+    has_test_set: bool = True  # until an evaluator says that the task has none
+    active_until: float | None = None
+    wake: float | None = None  # the last wish
+
+    @property
+    def is_finished(self) -> bool:
+        return isinstance(self.phase, Finished)

@@ -1,0 +1,118 @@
+"""What people hear of each step: the engine's half of the coordinator's progress lines (docs/architecture.md).
+
+Field names are those of the lines on standard output; the driver adds times and what only it can measure.
+"""
+
+from __future__ import annotations
+
+from muster_coordinator.config import EngineConfig
+from muster_coordinator.events import ClientsJoined, UpdateStaged
+from muster_coordinator.instructions import Finish, Tell
+from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan, Scores
+from muster_coordinator.rounds import mean_metrics
+from muster_coordinator.state import Progress
+from muster_spec.clients import ClientId
+
+
+def joined(event: ClientsJoined, clients: tuple[ClientId, ...]) -> Tell:
+    """A worker has joined."""
+    details = {"worker": event.worker, "clients": clients, "device": event.device}
+    return Tell("joined", f"{event.worker} joined for {len(clients)} clients", details)
+
+
+def lost(clients: tuple[ClientId, ...], reason: str) -> Tell:
+    """Clients are gone."""
+    return Tell("lost", f"lost {len(clients)} clients: {reason}", {"clients": clients, "reason": reason})
+
+
+def planned(plan: RoundPlan, config: EngineConfig) -> Tell:
+    """A cohort is asked."""
+    details = {
+        "round": plan.round,
+        "attempt": plan.attempt,
+        "total": config.total,
+        "cohort": [each.client for each in plan.cohort],
+        "deadlineSeconds": plan.deadline_s,
+        "reasons": {each.client: each.reason for each in plan.cohort},
+    }
+    return Tell("planned", f"round {plan.round} of {config.total}: {len(plan.cohort)} clients are asked", details)
+
+
+def received(update: UpdateStaged, round_number: int) -> Tell:
+    """An update is here."""
+    details = {
+        "round": round_number,
+        "client": update.client,
+        "examples": update.examples,
+        "bytes": update.size_bytes,
+        "metrics": dict(update.metrics),
+        "trainMs": update.train_ms,
+    }
+    return Tell("received", f"{update.client} sent its update for round {round_number}", details)
+
+
+def rejected(client: ClientId, round_number: int, reason: str) -> Tell:
+    """A client has nothing to offer."""
+    details = {"round": round_number, "client": client, "reason": reason}
+    return Tell("rejected", f"{client} has nothing for round {round_number}: {reason}", details)
+
+
+def committed(commit: RoundCommit, config: EngineConfig) -> Tell:
+    """A round is over."""
+    details = {
+        "round": commit.round,
+        "total": config.total,
+        "used": len(commit.used),
+        "failed": dict(commit.failed),
+        "seconds": commit.seconds,
+        "metrics": mean_metrics(commit.used),
+        "bytesUp": commit.bytes_up,
+        "bytesDown": commit.bytes_down,
+    }
+    return Tell("committed", f"round {commit.round} of {config.total}: {len(commit.used)} updates", details)
+
+
+def evaluated(record: EvaluationRecord) -> Tell:
+    """A model is measured."""
+    details = {"round": record.round, "central": _scores(record.central), "federated": _scores(record.federated)}
+    return Tell("evaluated", f"the model of round {record.round} is measured", details)
+
+
+def _scores(scores: Scores | None) -> dict[str, object] | None:
+    return {**scores.metrics, "examples": scores.examples, "clients": scores.clients} if scores else None
+
+
+def failed_attempt(plan: RoundPlan, reason: str) -> Tell:
+    """An attempt at a round has failed."""
+    details = {"round": plan.round, "attempt": plan.attempt, "reason": reason}
+    return Tell("failedAttempt", f"round {plan.round}, attempt {plan.attempt}: {reason}", details)
+
+
+def resumed(progress: Progress, plan: RoundPlan | None) -> Tell:
+    """An earlier coordinator's job goes on."""
+    number = plan.round if plan else progress.committed + 1
+    details = {"round": number, "attempt": plan.attempt if plan else 0, "committed": progress.committed}
+    return Tell("resumed", f"going on with round {number}", details)
+
+
+def warning(message: str) -> Tell:
+    """Something is odd, and harmless."""
+    return Tell("warning", message, {"message": message})
+
+
+def finished(finish: Finish, progress: Progress) -> Tell:
+    """The job is over."""
+    best = progress.best
+    details = {
+        "outcome": finish.outcome.value,
+        "reason": finish.reason.value,
+        "message": finish.message,
+        "rounds": max(progress.committed, 0),
+        "model": progress.model,
+        "best": {"round": best.round, "model": best.model, "metric": best.metric, "value": best.value}
+        if best
+        else None,
+        "bytesUp": progress.bytes_up,
+        "bytesDown": progress.bytes_down,
+    }
+    return Tell("finished", f"{finish.outcome.value}: {finish.message}", details)
