@@ -3,7 +3,7 @@
 CoordinatorError
 ├── InputError        the job, a flag, a path: one line, exit code 2
 │   ├── StorageError  the storage directory can't be read, written or trusted
-│   └── WrongJob          the directory holds another job's history, or this job's with another specification
+│   └── WrongJobError  the directory holds another job's history, or this job's with another specification
 └── CommitLost        another coordinator has taken this storage over: exit code 3
 """
 
@@ -22,7 +22,7 @@ class StorageError(InputError):
     """The storage directory can't be used, or what is in it can't be trusted."""
 
 
-class WrongJob(InputError):
+class WrongJobError(InputError):
     """The storage directory belongs to another job, or to this one with another specification."""
 
 

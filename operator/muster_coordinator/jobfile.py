@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from muster_coordinator.errors import WrongJob
+from muster_coordinator.errors import WrongJobError
 from muster_spec.types import ResolvedJob
 
 ABSENT = "absent"
@@ -30,9 +30,9 @@ class JobFile(msgspec.Struct, frozen=True):
 
 
 def check_same_job(stored: ResolvedJob, now: ResolvedJob) -> None:
-    """Raises WrongJob where this history can't be continued under this specification, naming every difference."""
+    """Raises WrongJobError where this history can't be continued under this specification, naming every difference."""
     if stored.uid != now.uid:
-        raise WrongJob(
+        raise WrongJobError(
             f"this directory holds the history of job {stored.name} (uid {stored.uid}), not of uid {now.uid}"
         )
     refused = [
@@ -41,7 +41,7 @@ def check_same_job(stored: ResolvedJob, now: ResolvedJob) -> None:
         if not _may_change(path, was, new)
     ]
     if refused:
-        raise WrongJob(
+        raise WrongJobError(
             "this job's history was made under another specification: " + "; ".join(refused) + ". "
             "Only rounds.total may grow; put the rest back, or start anew in an empty directory"
         )

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -28,37 +27,12 @@ from muster_coordinator.errors import CommitLost, StorageError
 from muster_coordinator.jobfile import JobFile, check_same_job
 from muster_coordinator.observer import Observer
 from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan
+from muster_coordinator.recovery import History
 from muster_spec.types import ResolvedJob
 
-KEEP_AT_LEAST = 2  # a broken newest round must leave one to fall back to
+PLANS_READ = 64  # rounds back: late updates are welcome for fewer
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredHistory:
-    """What the records on the disk say, oldest first, and what was found wrong with them."""
-
-    commits: tuple[RoundCommit, ...] = ()
-    evaluations: tuple[EvaluationRecord, ...] = ()
-    plan: RoundPlan | None = None  # of the round after the last commit, its latest attempt
-    warnings: tuple[str, ...] = ()
-
-
-class Store(Protocol):
-    """What the driver needs of a place that remembers."""
-
-    def save_plan(self, plan: RoundPlan) -> None: ...
-
-    def save_commit(self, commit: RoundCommit) -> None:
-        """Raises CommitLost where this round has been committed by somebody else."""
-
-    def save_evaluation(self, record: EvaluationRecord) -> None: ...
-
-    def save_model(self, digest: str, write: Write) -> Path: ...
-
-    def prune(self, keep: Collection[str]) -> None:
-        """Forget every model but these."""
 
 
 class FileStore:
@@ -71,7 +45,7 @@ class FileStore:
         self._epochs, self._plans, self._rounds, self._evaluations, self._models = self._folders
 
     def open(self, job: ResolvedJob) -> None:
-        """Make ready, or refuse: raises StorageError for a place that can't be used, WrongJob for another's."""
+        """Make ready, or refuse: raises StorageError for a place that can't be used, WrongJobError for another's."""
         try:
             for folder in self._folders:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -150,14 +124,19 @@ class FileStore:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def read_history(self) -> StoredHistory:
-        """Everything durable, as far as it is whole."""
+    def read_history(self) -> tuple[History, tuple[str, ...]]:
+        """Everything durable, as far as it is whole, and what was found wrong, for people."""
         warnings: list[str] = []
         commits = self._commits(warnings)
+        plans = self._newest_plans(commits, warnings)
+        evaluations = self._whole_records(self._evaluations.glob("*.json"), EvaluationRecord, warnings)
         models = {commit.round: commit.model for commit in commits}
-        stored = self._whole_records(self._evaluations.glob("*.json"), EvaluationRecord, warnings)
-        evaluations = tuple(record for record in stored if models.get(record.round) == record.model)
-        return StoredHistory(tuple(commits), evaluations, self._open_plan(commits, warnings), tuple(warnings))
+        history = History(
+            commits=tuple(commits),
+            plans=tuple(plan for plan in plans if _fits(plan, commits)),
+            evaluations=tuple(record for record in evaluations if models.get(record.round) == record.model),
+        )
+        return history, tuple(warnings)
 
     def _commits(self, warnings: list[str]) -> list[RoundCommit]:
         """Every commit. Broken ones at the end are put aside: their rounds will be run again."""
@@ -179,12 +158,10 @@ class FileStore:
             raise StorageError(f"{path}: {broken}; later rounds build on it: put it back from a copy")
         return durable.unseal(path.read_bytes(), RoundCommit)
 
-    def _open_plan(self, commits: Sequence[RoundCommit], warnings: list[str]) -> RoundPlan | None:
-        base = commits[-1].model if commits else ""
-        number = len(commits)
-        plans = self._whole_records(self._plans.glob(f"{number:06d}.*.json"), RoundPlan, warnings)
-        usable = [plan for plan in plans if plan.round == number and plan.base == base]
-        return max(usable, key=lambda plan: plan.attempt, default=None)
+    def _newest_plans(self, commits: Sequence[RoundCommit], warnings: list[str]) -> list[RoundPlan]:
+        rounds = range(max(len(commits) - PLANS_READ, 0), len(commits) + 1)
+        paths = [path for number in rounds for path in self._plans.glob(f"{number:06d}.*.json")]
+        return self._whole_records(paths, RoundPlan, warnings)
 
     def _whole_records(self, paths: Iterable[Path], kind: type[RecordT], warnings: list[str]) -> list[RecordT]:
         whole = []
@@ -210,6 +187,11 @@ class FileStore:
 
     def _plan_path(self, number: int, attempt: int) -> Path:
         return self._plans / f"{number:06d}.{attempt}.json"
+
+
+def _fits(plan: RoundPlan, commits: Sequence[RoundCommit]) -> bool:
+    """A plan that was made for a round which has been put aside since is of no use."""
+    return plan.round == 0 or (plan.round <= len(commits) and plan.base == commits[plan.round - 1].model)
 
 
 def _seal_error(path: Path, kind: type[msgspec.Struct]) -> str | None:

@@ -1,0 +1,10 @@
+"""`python -m muster_coordinator`: see settings.py for what it takes and process.py for what it does."""
+
+from __future__ import annotations
+
+import sys
+
+from muster_coordinator.process import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,262 @@
+"""The Federation service: every call that a worker makes, from its bytes to the table, book or inbox it concerns.
+
+Calls are checked here, once, where they come in: lengths before anything is kept, the session, and that a worker speaks
+for its own clients only. Big transfers are next door, in uploads.py and broadcast.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+import msgspec
+
+from muster_coordinator.assignments import client_of
+from muster_coordinator.broadcast import Broadcasts
+from muster_coordinator.events import EvaluationReported, WorkFailed
+from muster_coordinator.inbox import Inbox
+from muster_coordinator.instructions import OrderEvaluation
+from muster_coordinator.lobby import Lobby
+from muster_coordinator.meter import ByteMeter
+from muster_coordinator.orders import OrderBook
+from muster_coordinator.ports import Clock
+from muster_coordinator.records import AssignmentId
+from muster_coordinator.sessions import JoinRefusedError, JoinWish, Session, first_ordinals, pool_sizes
+from muster_coordinator.translate import orders_of
+from muster_coordinator.uploads import Uploads
+from muster_spec.clients import ClientId, split_client_id
+from muster_spec.types import ResolvedJob
+from muster_spec.work import work_of
+from muster_wire.codecs import CodecId
+from muster_wire.errors import FrameError, VersionError
+from muster_wire.frames import FRAME_BYTES
+from muster_wire.v1 import federation_pb2 as pb
+from muster_wire.version import Version, negotiate
+
+log = logging.getLogger("muster.coordinator")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+SERVICE = "muster.wire.v1.Federation"
+BEAT_S = 2.0
+BEATS_A_SECOND = 100.0  # of all workers together
+LEASE_S = 600
+MAX_NAME = 200
+MAX_REASON = 2000
+MAX_METRICS = 64
+MAX_HELD = 100_000
+MAX_EXAMPLES = 2**40
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the calls work with."""
+
+    job: ResolvedJob
+    codec: CodecId
+    lobby: Lobby
+    book: OrderBook
+    inbox: Inbox
+    broadcasts: Broadcasts
+    uploads: Uploads
+    meter: ByteMeter
+    clock: Clock
+
+
+class Federation:
+    """One method a call of the .proto."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._sizes = pool_sizes(service.job)
+        self._ordinals = first_ordinals(service.job)
+        self._work = msgspec.json.encode(work_of(service.job)).decode()
+
+    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """The service as grpc wants it; frames of Fetch are serialized already and pass through."""
+        unary, down, both = (
+            grpc.unary_unary_rpc_method_handler,
+            grpc.unary_stream_rpc_method_handler,
+            grpc.stream_stream_rpc_method_handler,
+        )
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Join": unary(self.join, pb.JoinRequest.FromString, pb.JoinReply.SerializeToString),
+                "Listen": down(self.listen, pb.ListenRequest.FromString, pb.Orders.SerializeToString),
+                "Fetch": down(self.fetch, pb.FetchRequest.FromString, None),
+                "Submit": both(self.submit, pb.SubmitRequest.FromString, pb.SubmitReply.SerializeToString),
+                "Report": unary(self.report, pb.ReportRequest.FromString, pb.ReportReply.SerializeToString),
+                "Beat": unary(self.beat, pb.BeatRequest.FromString, pb.BeatReply.SerializeToString),
+            },
+        )
+
+    # --- sessions -----------------------------------------------------------------------------------------------------
+
+    async def join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
+        """Open a session, or say why not: in `retry` cases RESOURCE_EXHAUSTED, else FAILED_PRECONDITION."""
+        version = await self._agree(request, context)
+        wish = JoinWish(request.worker, request.pool, tuple(request.indices), request.capacity)
+        try:
+            session = await self._service.lobby.join(wish, _held(request), request.device)
+        except JoinRefusedError as refusal:
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED if refusal.retry else grpc.StatusCode.FAILED_PRECONDITION
+            await context.abort(code, refusal.reason)
+        return pb.JoinReply(
+            version=pb.Version(major=version.major, minor=version.minor),
+            session=session.id,
+            job_uid=self._service.job.uid,
+            clients=[self._grant(client) for client in session.clients],
+            work=self._work,
+            beat_interval_ms=round(1000 * max(BEAT_S, self._service.job.clients_total / BEATS_A_SECOND)),
+            lease_seconds=LEASE_S,
+            frame_bytes=FRAME_BYTES,
+        )
+
+    async def _agree(self, request: pb.JoinRequest, context: Context) -> Version:
+        """The version to speak, once everything in this request has a length and a form that can be kept."""
+        problem = _problem_with(request) or self._missing_codec(request)
+        if problem:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
+        try:
+            return negotiate(Version(request.version.major, request.version.minor))
+        except VersionError as error:
+            return await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    def _missing_codec(self, request: pb.JoinRequest) -> str | None:
+        if self._service.codec in request.codecs:
+            return None
+        return f"this job's models travel as {self._service.codec.name.lower()}, which this worker can't read; upgrade it"
+
+    def _grant(self, client: ClientId) -> pb.ClientGrant:
+        pool, index = split_client_id(client)
+        return pb.ClientGrant(
+            pool=pool,
+            index=index,
+            ordinal=self._ordinals[pool] + index,
+            clients_total=self._service.job.clients_total,
+            pool_clients=self._sizes[pool],
+        )
+
+    async def beat(self, request: pb.BeatRequest, context: Context) -> pb.BeatReply:
+        session = await self._session(request.session, context)
+        return pb.BeatReply(revision=self._service.book.revision(session.clients))
+
+    # --- orders -------------------------------------------------------------------------------------------------------
+
+    async def listen(self, request: pb.ListenRequest, context: Context) -> None:
+        """The orders as they are, and again whenever they have changed, until the job is over."""
+        session = await self._session(request.session, context)
+        lobby = self._service.lobby
+        listener = lobby.open_stream(session)
+        try:
+            while listener.is_current:
+                listener.news.clear()
+                notice = self._service.book.notice(session.clients)
+                await context.write(self._orders(notice))
+                if notice.finished:
+                    lobby.told(session)
+                    return
+                await listener.news.wait()
+        finally:
+            lobby.close_stream(session, listener)
+        await self._reject_session(context)
+
+    def _orders(self, notice: Any) -> pb.Orders:
+        service = self._service
+        return orders_of(notice, service.broadcasts.reference, service.codec, service.clock.now())
+
+    # --- transfers ----------------------------------------------------------------------------------------------------
+
+    async def fetch(self, request: pb.FetchRequest, context: Context) -> None:
+        """Frames of one version; each is written when the one before has left, so a slow client holds one."""
+        await self._session(request.session, context)
+        transfer = self._service.broadcasts.get(request.digest)
+        if transfer is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "this version of the model is no longer given out; listen again")
+        try:
+            for frame in transfer.frames(request.offset):
+                await context.write(frame)
+                self._service.meter.add_down(len(frame))
+        except FrameError as error:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+
+    async def submit(self, _requests: object, context: Context) -> None:
+        """An offer, then frames: see uploads.py."""
+        request = await context.read()
+        if request is grpc.aio.EOF or request.WhichOneof("kind") != "offer":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a submission begins with an offer")
+        session = await self._session(request.offer.session, context)
+        await self._service.uploads.receive(request.offer, session, context)
+
+    # --- reports ------------------------------------------------------------------------------------------------------
+
+    async def report(self, request: pb.ReportRequest, context: Context) -> pb.ReportReply:
+        """The result of an evaluation, or that the task raised. Said twice, it counts once."""
+        session = await self._session(request.session, context)
+        assignment = AssignmentId(request.assignment)
+        client = client_of(assignment)
+        if client not in session.clients:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{assignment[:MAX_NAME]} is not this worker's")
+        order = self._service.book.wanted(client, assignment)
+        if order is None:
+            return pb.ReportReply()
+        metrics = dict(request.metrics)
+        problem = request.error or problem_with_numbers(request.examples, metrics)
+        if problem or not isinstance(order, OrderEvaluation):
+            reason = one_line(problem or "a result came for work that is not an evaluation")
+            self._service.inbox.post(WorkFailed(client, assignment, reason))
+        else:
+            self._service.inbox.post(EvaluationReported(client, assignment, request.examples, metrics))
+        return pb.ReportReply()
+
+    async def _session(self, session_id: str, context: Context) -> Session:
+        session = self._service.lobby.find(session_id)
+        return session if session is not None else await self._reject_session(context)
+
+    async def _reject_session(self, context: Context) -> NoReturn:
+        return await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this session is not known or no longer valid: join again")
+
+
+# --- what may come in -------------------------------------------------------------------------------------------------
+
+
+def _problem_with(request: pb.JoinRequest) -> str | None:
+    checks: tuple[tuple[bool, str], ...] = (
+        (0 < len(request.worker) <= MAX_NAME and request.worker.isprintable(), "a worker's name is short and printable"),
+        (len(request.device) <= MAX_NAME and request.device.isprintable(), "a device's name is short and printable"),
+        (len(request.pool) <= MAX_NAME, "a pool's name is short"),
+        (len(request.held_assignments) <= MAX_HELD, f"no worker holds more than {MAX_HELD} updates"),
+    )
+    return next((problem for fine, problem in checks if not fine), None)
+
+
+def _held(request: pb.JoinRequest) -> tuple[AssignmentId, ...]:
+    return tuple(AssignmentId(name) for name in request.held_assignments if len(name) <= 2 * MAX_NAME)
+
+
+def problem_with_numbers(examples: int, metrics: dict[str, float]) -> str | None:
+    """What can't be believed in a client's counts and metrics."""
+    if examples > MAX_EXAMPLES:
+        return f"{examples} examples are more than anybody has"
+    if len(metrics) > MAX_METRICS:
+        return f"{len(metrics)} metrics are more than the {MAX_METRICS} allowed"
+    for name, value in metrics.items():
+        if len(name) > MAX_NAME or not name.isprintable():
+            return "a metric's name is short and printable"
+        if not math.isfinite(value):
+            return f"metric {name} is {value}: the training diverged; a lower learning rate may help"
+    return None
+
+
+def one_line(text: str) -> str:
+    """A stranger's words, fit for a log: one printable line of bounded length."""
+    words = " ".join(text[:MAX_REASON].split())
+    return "".join(character for character in words if character.isprintable())
+
+

@@ -1,0 +1,146 @@
+"""The server's side of sessions: who is connected, who waits for news, and telling the engine of comings and goings.
+
+Everything here runs on the server's loop. The session table decides; this module turns its decisions into events for
+the driver and into wake-ups for the streams that wait. An idle worker costs one waiting coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import defaultdict
+
+from muster_coordinator.assignments import client_of
+from muster_coordinator.events import ClientsJoined, ClientsLost
+from muster_coordinator.inbox import Inbox
+from muster_coordinator.orders import Answer
+from muster_coordinator.ports import Clock
+from muster_coordinator.records import AssignmentId
+from muster_coordinator.sessions import JoinWish, Session, SessionTable
+from muster_spec.clients import ClientId
+
+EXPIRY_CHECK_S = 1.0
+
+
+class Listener:
+    """One Listen stream: its session's news arrive here."""
+
+    def __init__(self) -> None:
+        self.news = asyncio.Event()
+        self.is_current = True
+
+    def dismiss(self) -> None:
+        self.is_current = False
+        self.news.set()
+
+
+class Lobby:
+    """Sessions, listeners, and those who wait for the engine's answer to an update."""
+
+    def __init__(self, table: SessionTable, inbox: Inbox, clock: Clock) -> None:
+        self._table = table
+        self._inbox = inbox
+        self._clock = clock
+        self._listeners: dict[str, Listener] = {}
+        self._waiting: dict[AssignmentId, set[asyncio.Future[Answer]]] = defaultdict(set)
+        self._untold: set[str] = set()  # sessions that have not heard that the job is over
+        self.everybody_told = asyncio.Event()
+
+    # --- sessions -----------------------------------------------------------------------------------------------------
+
+    async def join(self, wish: JoinWish, held: tuple[AssignmentId, ...], device: str) -> Session:
+        """Open a session, once the engine knows of it: so the first orders are whole. Raises JoinRefusedError."""
+        joined = self._table.join(wish, secrets.token_hex(16), self._clock.now())
+        for session in joined.closed:
+            self._dismiss(session)
+            gone = tuple(client for client in session.clients if client in joined.lost)
+            if gone:
+                self._inbox.post(ClientsLost(gone, f"{wish.worker} took its place", session.worker))
+        clients = joined.session.clients
+        theirs = tuple(assignment for assignment in held if client_of(assignment) in clients)
+        await self._post(ClientsJoined(wish.worker, clients, theirs, device))
+        joined.session.heard_at = joined.session.broken_at = self._clock.now()
+        return joined.session
+
+    async def _post(self, event: ClientsJoined) -> None:
+        """Post an event and wait until the driver has done all that follows from it."""
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+        self._inbox.post(event, lambda: _call_on(loop, done))
+        await done.wait()
+
+    def find(self, session_id: str) -> Session | None:
+        return self._table.get(session_id, self._clock.now())
+
+    async def watch(self) -> None:
+        """Notice, for as long as the server runs, who has not been heard of."""
+        while True:
+            await asyncio.sleep(EXPIRY_CHECK_S)
+            for session, reason in self._table.expire(self._clock.now()):
+                self._dismiss(session)
+                self._inbox.post(ClientsLost(session.clients, reason, session.worker))
+
+    def _dismiss(self, session: Session) -> None:
+        listener = self._listeners.pop(session.id, None)
+        if listener is not None:
+            listener.dismiss()
+        self.told(session)
+
+    # --- listening ----------------------------------------------------------------------------------------------------
+
+    def open_stream(self, session: Session) -> Listener:
+        """A new stream takes the place of one that may be dead without anybody having noticed."""
+        if old := self._listeners.pop(session.id, None):
+            old.dismiss()
+        self._listeners[session.id] = listener = Listener()
+        self._table.stream_opened(session)
+        return listener
+
+    def close_stream(self, session: Session, listener: Listener) -> None:
+        self._table.stream_closed(session, self._clock.now())
+        if self._listeners.get(session.id) is listener:
+            del self._listeners[session.id]
+
+    def wake(self, changed: frozenset[ClientId] | None, answers: dict[AssignmentId, Answer]) -> None:
+        """There is news for these clients, or for everybody: None, which is only said at the end of the job."""
+        for assignment, answer in answers.items():
+            self._answer(assignment, answer)
+        if changed is None:
+            self._untold = {session.id for session in self._table}
+            self._check_told()
+        for listener in self._listeners_of(changed):
+            listener.news.set()
+
+    def _listeners_of(self, changed: frozenset[ClientId] | None) -> list[Listener]:
+        if changed is None:
+            return list(self._listeners.values())
+        sessions = {session.id for client in changed if (session := self._table.holder(client))}
+        return [self._listeners[session] for session in sessions if session in self._listeners]
+
+    def told(self, session: Session) -> None:
+        """This worker has heard that the job is over, or will not."""
+        if session.id in self._untold:
+            self._untold.discard(session.id)
+            self._check_told()
+
+    def _check_told(self) -> None:
+        if not self._untold:
+            self.everybody_told.set()
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def expect_answer(self, assignment: AssignmentId) -> asyncio.Future[Answer]:
+        """To be called before the update is posted; everybody who waits for this assignment hears the same."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[assignment].add(future)
+        return future
+
+    def _answer(self, assignment: AssignmentId, answer: Answer) -> None:
+        for future in self._waiting.pop(assignment, ()):
+            if not future.done():
+                future.set_result(answer)
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, done: asyncio.Event) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(done.set)

@@ -1,0 +1,84 @@
+"""Everything outside the driver, as it sees it: production passes disks, sums and clocks; a simulation its own.
+
+`Orders` stands with the book that keeps it, in orders.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from muster_coordinator.observer import Observer
+from muster_coordinator.orders import Orders
+from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
+
+
+class Store(Protocol):
+    """Remembers records. What it has returned from is durable."""
+
+    def save_plan(self, plan: RoundPlan) -> None: ...
+
+    def save_commit(self, commit: RoundCommit) -> None:
+        """Raises CommitLost where this round has been committed by somebody else."""
+
+    def save_evaluation(self, record: EvaluationRecord) -> None: ...
+
+
+class Models(Protocol):
+    """Makes models out of staged updates, keeps them durably, and gives them out to clients."""
+
+    def open(self, base: str) -> None:
+        """Make ready to sum updates against this model; with an empty base the next update is a whole first model."""
+
+    def fold(self, assignment: AssignmentId, weight: float) -> None:
+        """Decode a staged update into the sum."""
+
+    def forget(self, assignment: AssignmentId) -> None:
+        """Drop a staged update, if there is one."""
+
+    def make(self) -> str:
+        """Turn the sum into the next model, durably; its digest."""
+
+    def load_first(self, path: str) -> str:
+        """Read the first model from a file, and keep it durably; its digest. Raises InputError."""
+
+    def publish(self, model: str) -> None:
+        """This is the model to give out from now on."""
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Forget all stored models but these and the newest few."""
+
+
+class Clock(Protocol):
+    """Two clocks: one for deadlines that only ever runs, and one that people read."""
+
+    def now(self) -> float: ...
+
+    def unix(self) -> float: ...
+
+
+class Reporter(Protocol):
+    """Tells people."""
+
+    def tell(self, kind: str, details: Mapping[str, object]) -> None: ...
+
+
+class Meter(Protocol):
+    """Counts the bytes that crossed the wire."""
+
+    def take(self) -> tuple[int, int]:
+        """Bytes up and down since the last time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What one driver works with."""
+
+    store: Store
+    models: Models
+    orders: Orders
+    clock: Clock
+    reporter: Reporter
+    meter: Meter
+    observer: Observer

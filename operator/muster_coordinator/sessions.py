@@ -1,0 +1,193 @@
+"""Who acts for which client: leases of clients to worker sessions.
+
+The server asks this table on every call, and tells the engine who has come and who is gone. It decides with the time
+it is given and knows no network. A worker either names the clients it is for, and then the newest worker has them (a
+requeued SLURM job replaces the one that hangs), or it takes as many free ones as it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from muster_spec.clients import ClientId, client_id
+from muster_spec.types import ResolvedJob
+
+
+@dataclass(frozen=True, slots=True)
+class JoinWish:
+    """What a worker asks for. With a capacity the indices are only preferred; without one they are its own."""
+
+    worker: str
+    pool: str
+    indices: tuple[int, ...] = ()
+    capacity: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """After how many seconds a session counts as lost."""
+
+    silent_s: float = 10.0  # nothing heard, though its stream looks open
+    broken_s: float = 5.0  # its stream broke and it has not come back
+
+
+class JoinRefusedError(Exception):
+    """This wish can't be granted: `retry` says whether waiting may help."""
+
+    def __init__(self, reason: str, *, retry: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry = retry
+
+
+@dataclass(slots=True)
+class Session:
+    """One worker process, connected or lately so."""
+
+    id: str
+    worker: str
+    clients: tuple[ClientId, ...]
+    heard_at: float
+    streams: int = 0
+    broken_at: float | None = None
+    displaced: set[str] = field(default_factory=set)  # workers that this one replaced: they may not take it back
+
+    def lost_because(self, now: float, patience: Patience) -> str | None:
+        if self.broken_at is not None and now - self.broken_at >= patience.broken_s:
+            return f"its connection broke {now - self.broken_at:.0f} s ago"
+        if now - self.heard_at >= patience.silent_s:
+            return f"not heard of for {now - self.heard_at:.0f} s"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A wish granted, and the clients that nobody acts for any more because of it."""
+
+    session: Session
+    closed: tuple[Session, ...]
+    lost: tuple[ClientId, ...]
+
+
+class SessionTable:
+    """All sessions of one job."""
+
+    def __init__(self, pools: Mapping[str, int], patience: Patience) -> None:
+        self._pools = dict(pools)
+        self._patience = patience
+        self._sessions: dict[str, Session] = {}
+        self._holders: dict[ClientId, Session] = {}
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def join(self, wish: JoinWish, session_id: str, now: float) -> Joined:
+        """Open a session for the clients that this worker may have. Raises JoinRefusedError."""
+        clients = self._grant(wish)
+        session = Session(session_id, wish.worker, clients, heard_at=now, broken_at=now)
+        closed = [s for s in self if s.worker == wish.worker or set(s.clients) & set(clients)]
+        freed = {client for other in closed for client in other.clients}
+        for other in closed:
+            session.displaced |= other.displaced | {other.worker}
+            self._remove(other)
+        session.displaced.discard(wish.worker)
+        self._sessions[session.id] = session
+        self._holders.update(dict.fromkeys(clients, session))
+        return Joined(session, tuple(closed), tuple(sorted(freed - set(clients))))
+
+    def get(self, session_id: str, now: float) -> Session | None:
+        """The session of this name, which has just been heard of."""
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.heard_at = now
+        return session
+
+    def holder(self, client: ClientId) -> Session | None:
+        """Who acts for this client now."""
+        return self._holders.get(client)
+
+    def stream_opened(self, session: Session) -> None:
+        session.streams += 1
+        session.broken_at = None
+
+    def stream_closed(self, session: Session, now: float) -> None:
+        session.streams -= 1
+        if session.streams == 0:
+            session.broken_at = now
+
+    def expire(self, now: float) -> list[tuple[Session, str]]:
+        """Close every session whose worker is lost, with the reason."""
+        lost = [(session, reason) for session in self if (reason := session.lost_because(now, self._patience))]
+        for session, _ in lost:
+            self._remove(session)
+        return lost
+
+    def _remove(self, session: Session) -> None:
+        del self._sessions[session.id]
+        for client in session.clients:
+            if self._holders.get(client) is session:
+                del self._holders[client]
+
+    # --- what may be granted ------------------------------------------------------------------------------------------
+
+    def _grant(self, wish: JoinWish) -> tuple[ClientId, ...]:
+        self._check(wish)
+        named = [client_id(wish.pool, index) for index in wish.indices]
+        granted = self._lease(wish, named) if wish.capacity else [c for c in named if not self._is_replaced(wish, c)]
+        if not granted:
+            raise JoinRefusedError(self._nothing_free(wish), retry=True)
+        return tuple(granted)
+
+    def _check(self, wish: JoinWish) -> None:
+        size = self._pools.get(wish.pool)
+        if size is None:
+            raise JoinRefusedError(
+                f"this job has no pool {wish.pool!r}; it has {', '.join(sorted(self._pools))}", retry=False
+            )
+        if outside := [index for index in wish.indices if index >= size]:
+            raise JoinRefusedError(
+                f"pool {wish.pool} has clients 0 to {size - 1}, so there is no client {outside[0]}", retry=False
+            )
+        if len(set(wish.indices)) != len(wish.indices):
+            raise JoinRefusedError("a client's index is named twice", retry=False)
+        if not wish.indices and not wish.capacity:
+            raise JoinRefusedError("name the clients' indices, or how many clients this worker can take", retry=False)
+
+    def _lease(self, wish: JoinWish, preferred: list[ClientId]) -> list[ClientId]:
+        everybody = [client_id(wish.pool, index) for index in range(self._pools[wish.pool])]
+        wanted = [*preferred, *(client for client in everybody if client not in preferred)]
+        return sorted(
+            [client for client in wanted if self._is_free(wish, client)][: wish.capacity], key=everybody.index
+        )
+
+    def _is_free(self, wish: JoinWish, client: ClientId) -> bool:
+        holder = self._holders.get(client)
+        return holder is None or holder.worker == wish.worker
+
+    def _is_replaced(self, wish: JoinWish, client: ClientId) -> bool:
+        holder = self._holders.get(client)
+        return holder is not None and wish.worker in holder.displaced
+
+    def _nothing_free(self, wish: JoinWish) -> str:
+        if wish.capacity:
+            return f"all {self._pools[wish.pool]} clients of pool {wish.pool} have a worker; waiting for one to leave"
+        holder = self._holders[client_id(wish.pool, wish.indices[0])]
+        return f"a newer worker ({holder.worker}) acts for these clients now; waiting for it to leave"
+
+
+def pool_sizes(job: ResolvedJob) -> dict[str, int]:
+    """How many clients each pool has, in the job's order."""
+    return {pool.name: pool.spec.clients for pool in job.pools}
+
+
+def first_ordinals(job: ResolvedJob) -> dict[str, int]:
+    """Where each pool's clients begin among all the job's clients."""
+    ordinals, total = {}, 0
+    for pool in job.pools:
+        ordinals[pool.name] = total
+        total += pool.spec.clients
+    return ordinals

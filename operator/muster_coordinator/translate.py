@@ -1,0 +1,57 @@
+"""What the order book says, in the words of the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining, Scope
+from muster_coordinator.orders import Fate, Notice, Order
+from muster_spec.clients import split_client_id
+from muster_wire.codecs import CodecId
+from muster_wire.v1 import federation_pb2 as pb
+
+_SCOPES = {Scope.CENTRAL: pb.Evaluate.SCOPE_CENTRAL, Scope.LOCAL: pb.Evaluate.SCOPE_LOCAL}
+
+Reference = Callable[[str], str]  # digest of a stored model → digest of what clients decode it to
+
+
+def orders_of(notice: Notice, reference: Reference, codec: CodecId, now: float) -> pb.Orders:
+    """The whole of what is wanted from one worker."""
+    return pb.Orders(
+        revision=notice.revision,
+        assignments=[_assignment(order, reference, codec, now) for order in notice.orders],
+        settlements=[_settlement(fate) for fate in notice.fates],
+        finished=notice.finished,
+        reason=notice.reason,
+        round=notice.committed,
+    )
+
+
+def _assignment(order: Order, reference: Reference, codec: CodecId, now: float) -> pb.Assignment:
+    pool, index = split_client_id(order.client)
+    assignment = pb.Assignment(id=order.assignment, pool=pool, index=index)
+    match order:
+        case OrderTraining():
+            assignment.round = order.round
+            assignment.train.CopyFrom(_train(order, reference, codec, now))
+        case OrderInitialisation():
+            assignment.initialise.CopyFrom(pb.Initialise(seed=order.seed))
+        case OrderEvaluation():
+            assignment.round = order.round
+            assignment.evaluate.CopyFrom(pb.Evaluate(model=reference(order.model), scope=_SCOPES[order.scope]))
+    return assignment
+
+
+def _train(order: OrderTraining, reference: Reference, codec: CodecId, now: float) -> pb.Train:
+    left_ms = max(round((order.deadline - now) * 1000), 1)  # 0 would mean that there is no deadline
+    return pb.Train(
+        base=reference(order.base),
+        seed=order.seed,
+        time_left_ms=min(left_ms, 2**32 - 1),
+        codec=pb.CodecId.ValueType(codec),
+    )
+
+
+def _settlement(fate: Fate) -> pb.Settlement:
+    value = pb.Settlement.FATE_USED if fate.used else pb.Settlement.FATE_UNUSED
+    return pb.Settlement(assignment=fate.assignment, fate=value, reason=fate.reason)
