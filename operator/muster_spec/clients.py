@@ -8,6 +8,7 @@ ClientId = NewType("ClientId", str)
 
 
 def client_id(pool: str, index: int) -> ClientId:
+    """The name of one client of a pool."""
     return ClientId(f"{pool}/{index}")
 
 

@@ -11,125 +11,146 @@ from typing import Any, Literal
 
 import msgspec
 
+from muster_spec.pool_types import ClientData, PoolData, PoolSpec, Slurm, Template, Workers
+from muster_spec.rounds_types import (
+    Central,
+    Evaluation,
+    LateUpdates,
+    Local,
+    NextRound,
+    Optimizer,
+    Rounds,
+    Selection,
+    Target,
+)
+from muster_spec.strategy_types import Compression, FedProx, Privacy, Robustness, Strategy, Weighting
+from muster_spec.values import NamedObject, NamedPath, Resources, Value
 
-class Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """The base of every value in a manifest: immutable, camelCase outside, nothing unknown inside."""
+__all__ = [
+    "Central",
+    "Checkpoint",
+    "ClientData",
+    "Compression",
+    "Coordinator",
+    "Evaluation",
+    "FedProx",
+    "FileModel",
+    "InitialModel",
+    "JobSpec",
+    "LateUpdates",
+    "Local",
+    "NextRound",
+    "Optimizer",
+    "PathSource",
+    "PoolData",
+    "PoolRef",
+    "PoolSpec",
+    "Privacy",
+    "ResolvedJob",
+    "ResolvedPool",
+    "Robustness",
+    "Rounds",
+    "RunPolicy",
+    "Selection",
+    "Service",
+    "Slurm",
+    "Source",
+    "Storage",
+    "StorageUrl",
+    "StorageVolume",
+    "Strategy",
+    "Target",
+    "TaskSpec",
+    "Template",
+    "Value",
+    "Weighting",
+    "Workers",
+]
+
+FileModel = NamedPath
+PathSource = NamedPath
 
 
-# --- FederatedJob -----------------------------------------------------------------------------------------------------
-
-
-class FileModel(Value):
-    path: str
-
-
-class InitialModel(Value):
+class InitialModel(Value, frozen=True):
     type: Literal["Client", "File"]
     file: FileModel | None = None
 
 
-class PathSource(Value):
-    path: str
-
-
-class Source(Value):
+class Source(Value, frozen=True):
     """Where the task's code comes from, beside the image: a folder that workers put on their import path."""
 
     type: Literal["Image", "Path", "ConfigMap"]
     path: PathSource | None = None
-    config_map: dict[str, Any] | None = None
+    config_map: NamedObject | None = None
 
 
-class TaskSpec(Value):
+class TaskSpec(Value, frozen=True):
     entrypoint: str
     config: dict[str, Any]
     initial_model: InitialModel
     source: Source | None = None
 
 
-class NextRound(Value):
-    max_staleness: int
-    exponent: float
-
-
-class LateUpdates(Value):
-    type: Literal["Discard", "NextRound"]
-    next_round: NextRound | None = None
-
-
-class Target(Value):
-    metric: str
-    value: float
-
-
-class Rounds(Value):
-    """How rounds go. `cohort` and `min_updates` are None for "everybody" and "the whole cohort"."""
-
-    mode: Literal["Synchronous", "SemiSynchronous", "Asynchronous"]
-    total: int
-    deadline_seconds: int
-    overselect: float
-    on_insufficient: Literal["Retry", "Extend", "Fail"]
-    max_failed_rounds: int
-    late_updates: LateUpdates
-    cohort: int | None = None
-    min_updates: int | None = None
-    target: Target | None = None
-    patience: int | None = None
-
-
-class FedProx(Value):
-    mu: float
-
-
-class Strategy(Value):
-    type: str
-    fed_prox: FedProx | None = None
-    server_optimizer: dict[str, Any] | None = None
-
-
-class Optimizer(Value):
-    type: Literal["SGD", "Adam", "AdamW"]
-    momentum: float
-    weight_decay: float
-
-
-class Local(Value):
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    optimizer: Optimizer
-    gradient_clip_norm: float | None = None
-    time_budget: str | None = None
-    max_steps: int | None = None
-
-
-class Central(Value):
-    """Whether a trusted client measures each model on the task's own test set."""
-
-    type: Literal["Auto", "Never"]
-
-
-class Evaluation(Value):
-    every: int
-    central: Central
-    federated: bool
-    timeout_seconds: int
-
-
-class PoolRef(Value):
+class PoolRef(Value, frozen=True):
     name: str
     inline: PoolSpec | None = None
 
 
-class Checkpoint(Value):
-    every: int
+class StorageVolume(Value, frozen=True):
+    size: str
+    claim_name: str | None = None
+    storage_class_name: str | None = None
+
+
+class StorageUrl(Value, frozen=True):
+    url: str
+    secret_name: str | None = None
+
+
+class Storage(Value, frozen=True):
+    type: Literal["Path", "Volume", "Url"]
+    path: NamedPath | None = None
+    volume: StorageVolume | None = None
+    url: StorageUrl | None = None
+
+
+class Checkpoint(Value, frozen=True):
+    """Where models and records are kept. `every` is None when no older models are kept for good."""
+
     keep: int
     when_deleted: Literal["Retain", "Delete"]
-    storage: dict[str, Any] | None = None
+    every: int | None = None
+    storage: Storage | None = None
 
 
-class JobSpec(Value):
+class Service(Value, frozen=True):
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"]
+    port: int
+    node_port: int | None = None
+    address: str | None = None
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Coordinator(Value, frozen=True):
+    image: str | None = None
+    resources: Resources | None = None
+    service: Service | None = None
+    memory_budget: str | None = None
+    node_selector: dict[str, str] = msgspec.field(default_factory=dict)
+    priority_class_name: str | None = None
+
+
+class RunPolicy(Value, frozen=True):
+    backoff_limit: int
+    clean_pod_policy: Literal["Running", "All", "None"]
+    active_deadline_seconds: int | None = None
+    pre_running_deadline_seconds: int | None = None
+    ttl_seconds_after_finished: int | None = None
+
+
+class JobSpec(Value, frozen=True):
+    """What to train, with whom and how. The parts with a default here always have one in the schema too."""
+
     task: TaskSpec
     pools: tuple[PoolRef, ...]
     rounds: Rounds
@@ -138,43 +159,24 @@ class JobSpec(Value):
     evaluation: Evaluation
     seed: int
     suspend: bool
-
-
-# --- ClientPool -------------------------------------------------------------------------------------------------------
-
-
-class Workers(Value):
-    min: int
-    clients_per_worker: int
-    max: int | None = None
-
-
-class PoolData(Value):
-    path: str | None = None
-
-
-class PoolSpec(Value):
-    type: Literal["Kubernetes", "Slurm", "External"]
-    clients: int
-    workers: Workers
-    data: PoolData | None = None
-    trusted: bool | None = None
-
-    @property
-    def is_trusted(self) -> bool:
-        """External clients are run by somebody else, so they have to be marked; the others run what we launched."""
-        return self.trusted if self.trusted is not None else self.type != "External"
+    compression: Compression = Compression(preset="none")
+    selection: Selection = Selection(type="Random")
+    checkpoint: Checkpoint = Checkpoint(keep=3, when_deleted="Retain")
+    run_policy: RunPolicy = RunPolicy(backoff_limit=6, clean_pod_policy="Running")
+    privacy: Privacy | None = None
+    robustness: Robustness | None = None
+    coordinator: Coordinator | None = None
 
 
 # --- What runs --------------------------------------------------------------------------------------------------------
 
 
-class ResolvedPool(Value):
+class ResolvedPool(Value, frozen=True):
     name: str
     spec: PoolSpec
 
 
-class ResolvedJob(Value):
+class ResolvedJob(Value, frozen=True):
     """A job with its pools looked up and every default filled in: all that a coordinator has to know."""
 
     name: str

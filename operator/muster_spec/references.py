@@ -1,0 +1,139 @@
+"""Checks what one document alone can't show: pools that jobs name, names used twice, sums over pools.
+
+The API server sees one object at a time; on a cluster the operator reports the same things in a job's status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from muster_spec.documents import Document
+from muster_spec.paths import FieldPath, format_path, nearest
+from muster_spec.problems import Category, Problem
+
+Finding = tuple[Document, FieldPath, Problem]
+
+# How many updates a robust rule needs in each round to bear f hostile clients: factor × f + 3.
+_ROBUST_FACTORS = {"krum": 2, "multiKrum": 2, "bulyan": 4}
+
+
+def reference_problems(documents: Sequence[Document]) -> Iterator[Finding]:
+    """What is wrong between the documents. They have their defaults, but may be wrong in themselves."""
+    yield from _duplicates(documents)
+    for job in documents:
+        if job.kind == "FederatedJob":
+            yield from _job_problems(job, documents)
+
+
+def dig(value: Any, *steps: str) -> Any:
+    """A field of nested dictionaries; None where there is none."""
+    for step in steps:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def _finding(job: Document, path: FieldPath, message: str, remedy: str) -> Finding:
+    return job, path, Problem(Category.REFERENCE, message, remedy, format_path(path))
+
+
+def _duplicates(documents: Sequence[Document]) -> Iterator[Finding]:
+    seen: dict[tuple[str, str, str], Document] = {}
+    for document in documents:
+        key = (document.kind, document.namespace, document.name)
+        if document.name and key in seen:
+            first = seen[key]
+            where = f"{first.file}, document {first.index}" if first.file else f"document {first.index}"
+            message = f"there is another {document.kind} named {document.name} ({where})"
+            yield _finding(document, ("metadata", "name"), message, "give each its own name, or remove one")
+        seen.setdefault(key, document)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    index: int
+    name: str
+    spec: dict[str, Any]
+
+
+def _job_problems(job: Document, documents: Sequence[Document]) -> Iterator[Finding]:
+    entries = dig(job.value, "spec", "pools")
+    pools: list[_Pool] = []
+    missing = False
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        found = _pool_spec(job, entry, documents)
+        if isinstance(found, dict):
+            pools.append(_Pool(index, str(dig(entry, "name")), found))
+        else:
+            missing = True
+            if isinstance(found, Problem):
+                yield _finding(job, ("spec", "pools", index, "name"), found.message, found.remedy)
+    if pools and not missing:
+        yield from _sum_problems(job, pools)
+        yield from _trust_problems(job, pools)
+
+
+def _pool_spec(job: Document, entry: Any, documents: Sequence[Document]) -> dict[str, Any] | Problem | None:
+    """The spec of the pool that an entry means; a problem when there is no such pool, None when it can't be told."""
+    name, inline = dig(entry, "name"), dig(entry, "inline")
+    if inline is not None or not isinstance(name, str):
+        return inline if isinstance(inline, dict) else None
+    known = [one for one in documents if one.kind == "ClientPool"]
+    here = {one.name: one for one in known if one.namespace == job.namespace}
+    if name in here:
+        spec = dig(here[name].value, "spec")
+        return spec if isinstance(spec, dict) else None
+    return Problem(Category.REFERENCE, f"there is no ClientPool {name}", _where_it_may_be(name, here, known))
+
+
+def _where_it_may_be(name: str, here: dict[str, Document], known: list[Document]) -> str:
+    elsewhere = next((one for one in known if one.name == name), None)
+    if elsewhere:
+        return f"it is in namespace {elsewhere.namespace}: put the job and its pools into one namespace"
+    guess = nearest(name, here)
+    hint = f"did you mean {guess}? " if guess else ""
+    return f"{hint}give the file that holds it too, or write the pool inline"
+
+
+def _sum_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:
+    """Numbers of a round that there aren't enough clients for."""
+    counts = [pool.spec.get("clients") for pool in pools]
+    total = sum(count for count in counts if isinstance(count, int))
+    if not all(isinstance(count, int) for count in counts):
+        return
+    for field in ("cohort", "minUpdates"):
+        wanted = dig(job.value, "spec", "rounds", field)
+        if isinstance(wanted, int) and wanted > total:
+            message = f"{wanted} is more than the {total} clients of the job's pools"
+            yield _finding(job, ("spec", "rounds", field), message, f"set {field} to at most {total}, or add clients")
+    yield from _robust_problems(job, total)
+
+
+def _robust_problems(job: Document, total: int) -> Iterator[Finding]:
+    """Where neither minUpdates nor cohort is set, a round may close with half of all clients: CEL can't know them."""
+    rounds = dig(job.value, "spec", "rounds") or {}
+    if dig(rounds, "minUpdates") is not None or dig(rounds, "cohort") is not None:
+        return
+    for member, factor in _ROBUST_FACTORS.items():
+        hostile = dig(job.value, "spec", "robustness", "aggregation", member, "byzantine")
+        if isinstance(hostile, int) and (total + 1) // 2 < factor * hostile + 3:
+            path = ("spec", "robustness", "aggregation", member, "byzantine")
+            message = (
+                f"a round may close with {(total + 1) // 2} of {total} clients, but {factor * hostile + 3} are needed"
+            )
+            yield _finding(job, path, message, "set rounds.minUpdates, add clients, or lower byzantine")
+
+
+def _trust_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:
+    if dig(job.value, "spec", "task", "initialModel", "type") != "Client" or any(map(_is_trusted, pools)):
+        return
+    names = ", ".join(pool.name for pool in pools)
+    message = f"the first model has to come from a trusted pool, and none of {names} is one"
+    remedy = "set trusted: true on a pool whose clients you trust, or give the model with initialModel.type: File"
+    yield _finding(job, ("spec", "task", "initialModel"), message, remedy)
+
+
+def _is_trusted(pool: _Pool) -> bool:
+    trusted = pool.spec.get("trusted")
+    return bool(trusted) if trusted is not None else pool.spec.get("type") != "External"

@@ -1,0 +1,88 @@
+"""What this version can do of what the schema accepts: no field is taken and then ignored.
+
+support.yaml lists the fields that are refused so far, and those that only a cluster's parts read.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from muster_spec.paths import FieldPath, format_path
+from muster_spec.problems import Category, Problem
+
+_ROOTS = {"FederatedJob": "job", "ClientPool": "pool"}
+_INLINE = "job.spec.pools[].inline"
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of support.yaml: a field (and perhaps only some of its values) and why."""
+
+    path: str
+    because: str
+    values: tuple[str, ...] = ()
+
+
+class Support(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    unsupported: tuple[Entry, ...]
+    elsewhere: tuple[Entry, ...]
+
+
+@functools.cache
+def support() -> Support:
+    """The two lists."""
+    text = (Path(__file__).parent / "support.yaml").read_text(encoding="utf-8")
+    return msgspec.convert(yaml.safe_load(text), Support)
+
+
+def unsupported_fields(value: Any, kind: str) -> Iterator[tuple[FieldPath, Problem]]:
+    """What the document asks for that this version can't do yet."""
+    for path, shown, entry in _found(value, kind, "unsupported"):
+        what = (
+            f"{shown} is not supported by this version of Muster"
+            if shown
+            else "not supported by this version of Muster"
+        )
+        yield path, Problem(Category.UNSUPPORTED, what, entry.because, format_path(path))
+
+
+def fields_for_clusters(value: Any, kind: str) -> list[tuple[str, str]]:
+    """The fields that the document sets for a cluster's parts only, each with what reads it."""
+    return [(format_path(path), entry.because) for path, _, entry in _found(value, kind, "elsewhere")]
+
+
+def _found(value: Any, kind: str, which: Literal["unsupported", "elsewhere"]) -> Iterator[tuple[FieldPath, str, Entry]]:
+    for entry in getattr(support(), which):
+        for pattern in _patterns(entry.path, kind):
+            for path, found in _at(value, pattern, ()):
+                if not entry.values or found in entry.values:
+                    yield path, str(found) if entry.values else "", entry
+
+
+def _patterns(path: str, kind: str) -> list[list[str]]:
+    """Where a path of the list stands in a document of the kind. A pool's path also holds inside a job."""
+    root, _, rest = path.partition(".")
+    if root == _ROOTS[kind]:
+        return [_steps(rest)]
+    if root == "pool" and kind == "FederatedJob":
+        return [_steps(f"{_INLINE}.{rest.removeprefix('spec.')}".removeprefix("job."))]
+    return []
+
+
+def _steps(path: str) -> list[str]:
+    return path.replace("[]", ".[]").split(".")
+
+
+def _at(value: Any, steps: list[str], path: FieldPath) -> Iterator[tuple[FieldPath, Any]]:
+    if not steps:
+        yield path, value
+    elif steps[0] == "[]" and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _at(item, steps[1:], (*path, index))
+    elif isinstance(value, dict) and value.get(steps[0]) is not None:
+        yield from _at(value[steps[0]], steps[1:], (*path, steps[0]))
