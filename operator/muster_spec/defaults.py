@@ -26,7 +26,8 @@ def with_defaults(value: Any, schema: Schema) -> Any:
 def _object_with_defaults(value: dict[str, Any], schema: Schema) -> dict[str, Any]:
     properties: dict[str, Schema] = schema.get("properties", {})
     others = schema.get("additionalProperties")
-    present = {key: item for key, item in value.items() if item is not None or key not in properties}
+    described = value.keys() if isinstance(others, dict) else properties.keys()
+    present = {key: item for key, item in value.items() if item is not None or key not in described}
     missing = {
         name: child["default"] for name, child in properties.items() if name not in present and "default" in child
     }

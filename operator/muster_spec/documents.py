@@ -73,8 +73,7 @@ _PLAIN = {
         "yYnNtTfFoO",
     ),
     "tag:yaml.org,2002:float": (
-        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+|[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         "-+0123456789.",
     ),
     "tag:yaml.org,2002:int": (
@@ -132,9 +131,7 @@ def parse_documents(text: str, file: str = "") -> tuple[list[Document], list[Pro
         index = 0
         while loader.check_node():
             index += 1
-            node = loader.get_node()
-            assert node is not None  # check_node said so  # noqa: S101
-            _refuse_unusable(node)
+            node = _checked(loader.get_node())
             value = loader.construct_document(node)
             if value is not None:
                 documents.append(Document(value, file, index, dict(_lines(node, ()))))
@@ -174,6 +171,13 @@ def _syntax_problem(error: Exception, file: str, index: int) -> Problem:
         line=mark.line + 1 if mark else 0,
         column=mark.column + 1 if mark else 0,
     )
+
+
+def _checked(node: yaml.Node | None) -> yaml.Node:
+    if node is None:
+        raise _NotManifestError(problem="an empty document")
+    _refuse_unusable(node)
+    return node
 
 
 def _refuse_unusable(node: yaml.Node, depth: int = 0, ancestors: frozenset[int] = frozenset()) -> None:

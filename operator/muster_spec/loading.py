@@ -1,7 +1,7 @@
-"""Manifest files → checked, defaulted, frozen values: the door that `muster validate` and `muster run` share.
+"""Manifest files → checked and defaulted frozen values: the door that `muster validate` and `muster run` share.
 
-The order is the API server's: read, refuse unknown fields, fill in defaults, check the schema, then the CEL rules. After
-that come checks that only Muster can make: pools that are referred to, and what this version doesn't support.
+The order is the API server's: read, refuse unknown fields, fill in defaults, check the schema, then the CEL rules.
+After that come checks that only Muster can make: pools that are referred to, and what this version doesn't support.
 Everything wrong is reported at once.
 """
 

@@ -1,7 +1,7 @@
 """Evaluates the schema's CEL rules on a document, as the API server does on admission.
 
 Runs after the structural checks, since a rule may rely on them. Rules that compare with the object before a change
-(`oldSelf`) only run when there is one. Numbers become the types that the schema gives them, because CEL tells 1 from 1.0.
+(`oldSelf`) only run when there is one. Numbers become the types that the schema gives them, since CEL tells 1 from 1.0.
 """
 
 from __future__ import annotations

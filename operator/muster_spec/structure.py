@@ -76,7 +76,7 @@ def _unknown_in_object(value: dict[str, Any], schema: Schema, path: FieldPath) -
     known: dict[str, Schema] = schema.get("properties", {})
     others = schema.get("additionalProperties")
     if path == ("metadata",):
-        known = dict.fromkeys(_METADATA, {}) | known
+        known = {name: {} for name in _METADATA} | known
     for key, item in value.items():
         if key in known:
             yield from unknown_fields(item, known[key], (*path, key))
@@ -108,10 +108,10 @@ def schema_problems(value: Any, kind: str) -> Iterator[tuple[FieldPath, Problem]
 @functools.cache
 def _validator(kind: str) -> Validator:
     keywords = {"required": _required, "x-kubernetes-list-map-keys": _unique_by_key}
-    checker = extend(Draft4Validator, keywords)
+    checker = extend(Draft4Validator, keywords)  # type: ignore[no-untyped-call]
     schema = _for_jsonschema(schema_of(kind))
     metadata = schema["properties"]["metadata"]
-    properties = _METADATA_SCHEMA["properties"] | metadata["properties"]  # type: ignore[operator]
+    properties = _METADATA_SCHEMA["properties"] | metadata["properties"]
     whole = {**metadata, "required": _METADATA_SCHEMA["required"], "properties": properties}
     validator: Validator = checker(
         {
@@ -129,8 +129,9 @@ def _for_jsonschema(schema: Any) -> Any:
         return [_for_jsonschema(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    types = {"type": ["integer", "string"]} if schema.get("x-kubernetes-int-or-string") is True else {}
-    return {key: _for_jsonschema(item) for key, item in schema.items() if key != "default"} | types
+    if schema.get("x-kubernetes-int-or-string") is True:
+        schema = {**schema, "type": ["integer", "string"]}
+    return {key: _for_jsonschema(item) for key, item in schema.items() if key not in {"default", "anyOf"}}
 
 
 def _required(_: Validator, names: list[str], instance: Any, schema: Schema) -> Iterator[jsonschema.ValidationError]:

@@ -29,6 +29,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Support(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is refused so far, and what only a cluster's parts read."""
+
     unsupported: tuple[Entry, ...]
     elsewhere: tuple[Entry, ...]
 

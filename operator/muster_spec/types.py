@@ -2,7 +2,7 @@
 
 The schema in crds/ is the only source of names, defaults and bounds; these types only mirror it, so that the rest of
 Muster reads attributes instead of digging in dictionaries. A field is optional here exactly where the schema gives it
-no default. Durations are strings in the manifest (``30s``, ``4h``) and stay so here; `muster_spec.durations` reads them.
+no default. Durations are strings in the manifest (``30s``) and stay so here; `muster_spec.durations` reads them.
 """
 
 from __future__ import annotations
