@@ -6,13 +6,13 @@ indexed whole; any other goes through a DataLoader in this process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from itertools import pairwise
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 
 from muster.errors import TaskError
 
@@ -97,3 +97,11 @@ def _pair(batch: object, device: torch.device) -> Batch:
         raise TaskError("load_data: each example has to be a pair (inputs, target) of tensors or numbers")
     inputs, targets = cast("Batch", tuple(batch))
     return inputs.to(device), targets.to(device)
+
+
+def union(datasets: Sequence[Dataset[Any]]) -> Dataset[Any]:
+    """Several data sets as one; of pairs of tensors again a pair of tensors, so that the fast path stays open."""
+    if all(isinstance(each, TensorDataset) and len(each.tensors) == 2 for each in datasets):
+        pairs = [cast("TensorDataset", each).tensors for each in datasets]
+        return TensorDataset(*(torch.cat(parts) for parts in zip(*pairs, strict=True)))
+    return ConcatDataset(datasets)

@@ -45,8 +45,8 @@ class Courier:
         self._failures = 0
         self._hang_up: Callable[[], object] = _nothing
         self._threads = [
-            threading.Thread(target=body, name=f"muster-{body.__name__.strip('_')}", daemon=True)
-            for body in (self._listen, self._beat)
+            threading.Thread(target=self._guard, args=(body,), name=f"muster-{name}", daemon=True)
+            for name, body in (("listen", self._listen), ("beat", self._beat))
         ]
 
     def start(self) -> None:
@@ -58,7 +58,8 @@ class Courier:
         """Close the connection, which is our goodbye, and wait a moment for the threads to notice."""
         self._connection.close()
         for thread in self._threads:
-            thread.join(timeout=1.0)
+            if thread.ident is not None:
+                thread.join(timeout=1.0)
 
     def connect(self) -> bool:
         """Join, trying until it works; False if the worker ends first."""
@@ -77,6 +78,14 @@ class Courier:
                 self._beat_s = reply.beat_interval_ms / 1000 or 2.0
                 return True
         return False
+
+    def _guard(self, body: Callable[[], None]) -> None:
+        """A thread that dies takes the worker with it: one that is deaf or seems dead is of no use."""
+        try:
+            body()
+        except Exception as error:
+            log.exception("the connection's thread failed")
+            self._desk.end(Ending(EXIT_LOST, f"{type(error).__name__}: {error}"))
 
     def _listen(self) -> None:
         while self._desk.ending is None:

@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.utils.data import ConcatDataset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
+from muster.batches import union
 from muster.errors import ConfigError, DataError
 from muster.options import Options, parse_options
 from muster.task import Client, Data, Task
@@ -68,11 +69,11 @@ class Heart(Task):
         train, test = self._hospital(client, HOSPITALS[client.ordinal])
         return Data(train, test)
 
-    def load_test_data(self, client: Client) -> ConcatDataset[tuple[Tensor, ...]] | None:
+    def load_test_data(self, client: Client) -> Dataset[Any] | None:
         """The test rows of all hospitals; None where not all of their files are, as at a real hospital."""
         if not all(_file(client.data_dir, name).exists() for name in HOSPITALS):
             return None
-        return ConcatDataset([self._hospital(client, name)[1] for name in HOSPITALS])
+        return union([self._hospital(client, name)[1] for name in HOSPITALS])
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(outputs.squeeze(1), targets)

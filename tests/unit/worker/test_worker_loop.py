@@ -1,0 +1,302 @@
+"""The worker against a small coordinator over real gRPC: what it does, and what it does when things break."""
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from small_task import work
+
+from fakes.federation import FRAME_BYTES, TOKEN, FakeFederation, serving
+from muster.arrays import layout_of, read_values
+from muster.courier import backoff_s
+from muster.task import Client
+from muster.worker import WorkerSettings, run_worker
+from muster.workshop import Workshop
+from muster_wire.codecs import CodecId
+from muster_wire.frames import Header
+from muster_wire.payload import PayloadKind, Shape, check, decode
+from muster_wire.v1 import federation_pb2 as wire
+
+FLOAT32 = wire.CodecId.CODEC_FLOAT32
+pytestmark = pytest.mark.timeout(60)
+
+
+@contextmanager
+def at_work(federation, **settings):
+    """A worker in a thread; on leaving the job is finished, and the worker has to end by itself."""
+    codes = []
+    with serving(federation) as address:
+        asked = WorkerSettings(**{"coordinator": address, "pool": "p", "token": TOKEN, "indices": (0,), **settings})
+        thread = threading.Thread(target=lambda: codes.append(run_worker(asked)))
+        thread.start()
+        try:
+            yield address
+        finally:
+            federation.order(finished=True)
+            thread.join(20)
+    assert codes == [0]
+
+
+def first_model(seed=7):
+    return Workshop(work()).initialise(seed)
+
+
+def train(assignment, base, index=0, seed=11, codec=FLOAT32):
+    return wire.Assignment(
+        id=assignment, pool="p", index=index, round=1, train=wire.Train(base=base, seed=seed, codec=codec)
+    )
+
+
+def evaluate(assignment, model, scope):
+    return wire.Assignment(id=assignment, pool="p", round=1, evaluate=wire.Evaluate(model=model, scope=scope))
+
+
+def expected_update(base, seed=11, ordinal=0, config=None):
+    client = Client("p", ordinal, ordinal, 1, 1, 7)
+    shop = Workshop(work(config))
+    return shop.train(client, base, {}, seed, (lambda: False, lambda _: None)).update
+
+
+def received(federation, assignment, base, codec=CodecId.FLOAT32):
+    federation.until(lambda: federation.update(assignment) is not None)
+    shape = Shape(base.layout, PayloadKind.UPDATE, codec)
+    check(shape, federation.update(assignment))
+    return decode(shape, federation.update(assignment))
+
+
+def test_it_initialises_the_first_model():
+    federation = FakeFederation(work())
+    with at_work(federation):
+        federation.order(wire.Assignment(id="0.0.p/0", pool="p", initialise=wire.Initialise(seed=5)))
+        federation.until(lambda: federation.update("0.0.p/0") is not None)
+    header = Header.from_message(federation.offers[0].header)
+    values = decode(Shape(header.layout, PayloadKind.SNAPSHOT, header.codec), federation.update("0.0.p/0"))
+    assert values.digest() == first_model(5).digest() == header.digest
+    torch.manual_seed(5)
+    model = Workshop(work())._load().build_model()
+    assert values.digest() == read_values(model, layout_of(model, lambda _: False)).digest()
+
+
+@pytest.mark.parametrize("codec", [CodecId.FLOAT32, CodecId.FLOAT16])
+def test_it_trains_and_hands_in_the_update(codec):
+    federation, base = FakeFederation(work()), first_model()
+    with at_work(federation):
+        federation.order(train("1.0.p/0", federation.publish(base), codec=codec))
+        update = received(federation, "1.0.p/0", base, codec)
+    offer = federation.offers[0]
+    assert (offer.examples, offer.steps) == (48, 6)
+    assert 0 < offer.metrics["loss"] < 2
+    assert offer.header.digest == update.digest()
+    if codec is CodecId.FLOAT32:
+        assert update.digest() == expected_update(base).digest()
+
+
+def test_it_acts_for_several_clients_and_fetches_once():
+    federation, base = FakeFederation(work(), clients=3), first_model()
+    with at_work(federation, indices=(0, 1, 2)):
+        digest = federation.publish(base)
+        federation.order(*(train(f"1.0.p/{i}", digest, index=i) for i in range(3)))
+        updates = [received(federation, f"1.0.p/{i}", base).digest() for i in range(3)]
+    assert updates == [expected_update(base, ordinal=i).digest() for i in range(3)]
+    assert federation.fetch_offsets == [0]
+
+
+def test_evaluations_are_reported():
+    federation, base = FakeFederation(work()), first_model()
+    with at_work(federation):
+        digest = federation.publish(base)
+        federation.order(
+            evaluate("c", digest, wire.Evaluate.SCOPE_CENTRAL), evaluate("l", digest, wire.Evaluate.SCOPE_LOCAL)
+        )
+        federation.until(lambda: len(federation.reports) == 2)
+    reports = {report.assignment: report for report in federation.reports}
+    assert (reports["c"].examples, reports["l"].examples) == (200, 16)
+    assert set(reports["c"].metrics) == {"loss", "accuracy"}
+
+
+def test_no_test_set_is_a_report_of_no_examples():
+    federation = FakeFederation(work({"testSet": False}))
+    with at_work(federation):
+        federation.order(evaluate("c", federation.publish(first_model()), wire.Evaluate.SCOPE_CENTRAL))
+        federation.until(lambda: federation.reports)
+    assert (federation.reports[0].examples, federation.reports[0].error) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (work({"trouble": "data"}), "load_data raised FileNotFoundError: no such scanner"),
+        (work({"trubble": "x"}), "spec.task.config.trubble: unknown; did you mean trouble?"),
+        (work(entrypoint="small_task:Nothing"), "spec.task.entrypoint: small_task has no class Nothing"),
+        (work(learning_rate=1e38, epochs=20), "training diverged"),
+    ],
+)
+def test_a_task_that_raises_is_one_line_for_people(broken, said):
+    federation = FakeFederation(broken)
+    with at_work(federation):
+        federation.order(train("1.0.p/0", federation.publish(first_model())))
+        federation.until(lambda: federation.reports)
+        time.sleep(0.1)
+    (report,) = federation.reports  # given up, not tried again
+    assert report.error.startswith(said)
+    assert "\n" not in report.error
+
+
+def test_transfers_go_on_where_they_broke():
+    federation, base = FakeFederation(work()), first_model()
+    federation.cut_fetch_after = federation.cut_submit_after = 1  # of frames of 1 KiB
+    wide = Workshop(work(entrypoint="wide_task:Wide"))
+    federation.work, base = work(entrypoint="wide_task:Wide"), wide.initialise(7)
+    with at_work(federation):
+        federation.order(train("1.0.p/0", federation.publish(base)))
+        received(federation, "1.0.p/0", base)
+    assert federation.fetch_offsets == [0, FRAME_BYTES]
+    assert federation.submit_offsets == [0, FRAME_BYTES]
+
+
+def test_a_restarted_coordinator_gets_the_held_update_and_nobody_retrains():
+    federation, base = FakeFederation(work()), first_model()
+    with at_work(federation):
+        federation.order(train("1.0.p/0", federation.publish(base)))
+        before = received(federation, "1.0.p/0", base).digest()
+        federation.until(lambda: len(federation.offers) == 1)
+        federation.forget_sessions()
+        federation.until(lambda: len(federation.offers) == 2)
+        assert received(federation, "1.0.p/0", base).digest() == before
+    assert list(federation.joins[1].held_assignments) == ["1.0.p/0"]
+    assert federation.joins[1].worker == federation.joins[0].worker
+    assert federation.offers[0].train_ms == federation.offers[1].train_ms
+
+
+def test_a_killed_workers_successor_hands_in_what_it_left(tmp_path):
+    federation, base = FakeFederation(work()), first_model()
+    with at_work(federation, state=tmp_path):
+        federation.order(train("1.0.p/0", federation.publish(base)))
+        received(federation, "1.0.p/0", base)
+    successor = FakeFederation(work({"trouble": "data"}))  # it could not train
+    with at_work(successor, state=tmp_path):
+        successor.order(train("1.0.p/0", base.digest()))
+        received(successor, "1.0.p/0", base)
+    assert [list(join.held_assignments) for join in successor.joins] == [[], ["1.0.p/0"]]
+
+
+def test_private_tensors_stay_and_move_with_the_commit(tmp_path):
+    config = {"private": True}
+    federation, base = FakeFederation(work(config)), Workshop(work(config)).initialise(7)
+    assert not any(spec.name.startswith("4.") for spec in base.layout.tensors)
+    state_file = tmp_path / "job-1" / "p-0" / "state.safetensors"
+    with at_work(federation, state=tmp_path):
+        federation.order(train("1.0.p/0", federation.publish(base)))
+        received(federation, "1.0.p/0", base)
+        assert not state_file.exists()
+        federation.order(settlements=[wire.Settlement(assignment="1.0.p/0", fate=wire.Settlement.FATE_USED)])
+        federation.until(state_file.exists)
+
+
+def test_withdrawn_work_stops():
+    federation, base = FakeFederation(work(epochs=100_000)), first_model()
+    with at_work(federation):
+        digest = federation.publish(base)
+        federation.order(train("1.0.p/0", digest))
+        federation.until(lambda: any(beat.progress and beat.progress[0].fraction for beat in federation.beats))
+        federation.order(evaluate("e", digest, wire.Evaluate.SCOPE_LOCAL))
+        federation.until(lambda: federation.reports)
+    assert federation.offers == []
+    assert {p.activity for beat in federation.beats for p in beat.progress} >= {"training"}
+
+
+def test_a_coordinator_out_of_memory_is_asked_again():
+    federation, base = FakeFederation(work()), first_model()
+    federation.waits = [50, 50]
+    with at_work(federation):
+        federation.order(train("1.0.p/0", federation.publish(base)))
+        received(federation, "1.0.p/0", base)
+    assert len(federation.offers) == 3
+
+
+def test_a_rejected_update_is_forgotten():
+    federation, base = FakeFederation(work()), first_model()
+    federation.verdicts["1.0.p/0"] = wire.Verdict(accepted=False, reason="too late")
+    with at_work(federation):
+        federation.order(train("1.0.p/0", federation.publish(base)))
+        federation.until(lambda: federation.offers)
+        time.sleep(0.2)
+        federation.forget_sessions()
+        federation.order()
+        federation.until(lambda: len(federation.joins) == 2)
+    assert len(federation.offers) == 1
+    assert list(federation.joins[1].held_assignments) == []
+
+
+def test_a_wrong_token_is_refused_for_good(caplog):
+    with serving(FakeFederation(work())) as address:
+        assert run_worker(WorkerSettings(coordinator=address, pool="p", token=TOKEN[1:], indices=(0,))) == 2
+    assert "refuses this worker's token: wrong token; check MUSTER_TOKEN" in caplog.text
+
+
+def test_another_major_version_is_refused_for_good(caplog):
+    federation = FakeFederation(work())
+    federation.version = wire.Version(major=99)
+    with serving(federation) as address:
+        assert run_worker(WorkerSettings(coordinator=address, pool="p", token=TOKEN, indices=(0,))) == 2
+    assert "speaks wire version 99.0" in caplog.text
+
+
+def test_it_exits_when_its_coordinator_is_gone_for_its_lease(caplog):
+    federation, codes = FakeFederation(work()), []
+    federation.lease_s = 1
+    with serving(federation) as address:
+        settings = WorkerSettings(coordinator=address, pool="p", token=TOKEN, indices=(0,))
+        thread = threading.Thread(target=lambda: codes.append(run_worker(settings)))
+        thread.start()
+        federation.until(lambda: federation.beats)
+    thread.join(20)
+    assert codes == [1]
+    assert "no word from the coordinator" in caplog.text
+
+
+def test_it_waits_for_a_coordinator_that_starts_later():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    codes = []
+    settings = WorkerSettings(coordinator=address, pool="p", token=TOKEN, indices=(0,))
+    thread = threading.Thread(target=lambda: codes.append(run_worker(settings)))
+    thread.start()
+    time.sleep(0.3)
+    federation = FakeFederation(work())
+    with serving(federation, address):
+        federation.order(finished=True)
+        thread.join(20)
+    assert codes == [0]
+
+
+def test_sigterm_stops_in_the_middle_of_training_and_closes_its_stream():
+    federation, base = FakeFederation(work(epochs=100_000)), first_model()
+    with serving(federation) as address:
+        federation.order(train("1.0.p/0", federation.publish(base)))
+        process = subprocess.Popen([sys.executable, "-c", WORKER, address], cwd=Path(__file__).parent)
+        federation.until(lambda: any(beat.progress and beat.progress[0].fraction for beat in federation.beats), 30)
+        process.terminate()
+        assert process.wait(5) == 143
+        federation.until(lambda: federation.listeners == 0)
+
+
+WORKER = f"""
+import sys
+from muster.worker import WorkerSettings, run_worker
+assert not {{"torch", "grpc"}} & sys.modules.keys()
+raise SystemExit(run_worker(WorkerSettings(coordinator=sys.argv[1], pool="p", token={TOKEN!r}, indices=(0,))))
+"""
+
+
+@pytest.mark.parametrize("failures", [1, 2, 5, 50, 5000])
+def test_back_off_doubles_to_a_limit_with_jitter(failures):
+    assert backoff_s(failures, 1.0) == min(0.1 * 2.0 ** min(failures, 16), 5.0)
+    assert backoff_s(failures, 0.0) == backoff_s(failures, 1.0) / 2
