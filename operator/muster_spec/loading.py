@@ -19,9 +19,9 @@ import msgspec
 from muster_spec.defaults import with_defaults, with_union_members
 from muster_spec.documents import Document, read_documents
 from muster_spec.overrides import apply_overrides
-from muster_spec.paths import FieldPath, format_path, nearest
+from muster_spec.paths import FieldPath, dig, format_path, nearest
 from muster_spec.problems import Category, ManifestError, Problem
-from muster_spec.references import dig, reference_problems
+from muster_spec.references import reference_problems
 from muster_spec.rules import rule_problems
 from muster_spec.schemas import API_VERSION, GROUP, KINDS, schema_of
 from muster_spec.structure import schema_problems, unknown_fields

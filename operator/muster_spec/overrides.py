@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from muster_spec.documents import Document, parse_documents
-from muster_spec.paths import FieldPath, format_path, parse_path
+from muster_spec.paths import FieldPath, dig, format_path, parse_path
 from muster_spec.problems import Category, Problem
 from muster_spec.schemas import KINDS
 
@@ -29,7 +29,10 @@ def apply_overrides(
         overrides: texts of the form ``path=value``.
         job: the FederatedJob that paths without a document mean. Without it they mean every job there is.
     """
-    changed = [dataclasses.replace(document, value=copy.deepcopy(document.value)) for document in documents]
+    changed = [
+        dataclasses.replace(document, value=copy.deepcopy(document.value), lines=dict(document.lines))
+        for document in documents
+    ]
     problems: list[Problem] = []
     for text in overrides:
         error = _apply(changed, text, job)
@@ -51,7 +54,12 @@ def _apply(documents: list[Document], text: str, job: str | None) -> Problem | N
         return _problem(target, "there is no such document", f"there are: {_names(documents)}")
     value = values[0].value if values else None
     whole = path if path[0] in _ROOTS else ("spec", *path)
-    return next(filter(None, (_put(document.value, whole, value, target) for document in meant)), None)
+    for document in meant:
+        place = _place(document.value, whole)
+        if place is None:
+            return _problem(target, f"there is no place for {format_path(whole)}", "see muster validate --explain")
+        _put(document, place, copy.deepcopy(value))
+    return None
 
 
 def _without_document(target: str) -> str:
@@ -74,26 +82,38 @@ def _names(documents: list[Document]) -> str:
     return ", ".join(f"{one.kind}/{one.name}" for one in documents if one.kind in KINDS) or "none"
 
 
-def _put(document: Any, path: FieldPath, value: Any, target: str) -> Problem | None:
-    place = document
-    for depth, step in enumerate(path):
-        key = _key(place, step)
-        if key is None:
-            return _problem(target, f"there is no {format_path(path[: depth + 1])}", "see muster validate --explain")
-        if depth == len(path) - 1:
-            place[key] = value
-        elif isinstance(place, dict) and place.get(key) is None:
-            place[key] = {}
-        place = place[key]
-    return None
+def _place(value: Any, path: FieldPath) -> FieldPath | None:
+    """The path with its list indices as numbers (``0`` and ``[0]`` are the same); None when it leads nowhere."""
+    place: list[str | int] = []
+    for name in path:
+        step = int(name) if isinstance(value, list) and isinstance(name, str) and name.isdigit() else name
+        if isinstance(value, list):
+            if not isinstance(step, int) or step >= len(value):
+                return None
+        elif isinstance(step, int) or not (value is None or isinstance(value, dict)):
+            return None
+        place.append(step)
+        value = dig(value, step)
+    return tuple(place)
 
 
-def _key(place: Any, step: str | int) -> Any:
-    """What to index a place with; None when it can't be. In lists, ``0`` and ``[0]`` are the same."""
-    if isinstance(place, dict) and isinstance(step, str):
-        return step
-    index = int(step) if isinstance(step, str) and step.isdigit() else step
-    return index if isinstance(place, list) and isinstance(index, int) and index < len(place) else None
+def _put(document: Document, path: FieldPath, value: Any) -> None:
+    """Puts the value in, with the objects around it that are missing. It stands in no file, so it has no line."""
+    place = document.value
+    for step in path[:-1]:
+        if isinstance(place, dict) and place.get(step) is None:
+            place[step] = {}
+        place = place[step]
+    place[path[-1]] = value
+    for where in _inside(value, path):
+        document.lines[where] = 0
+
+
+def _inside(value: Any, path: FieldPath) -> Iterator[FieldPath]:
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, item in items:
+        yield from _inside(item, (*path, step))
 
 
 def _problem(target: str, message: str, remedy: str) -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 FieldPath = tuple[str | int, ...]
 
@@ -29,6 +30,16 @@ def parse_path(text: str) -> FieldPath | None:
         position = match.end()
         steps.append(match[1] if match[1] is not None else int(match[2]))
     return tuple(steps) if steps and position == len(text) else None
+
+
+def dig(value: Any, *steps: str | int) -> Any:
+    """A field inside nested dictionaries and lists; None where there is none."""
+    for step in steps:
+        if isinstance(value, list):
+            value = value[step] if isinstance(step, int) and step < len(value) else None
+        else:
+            value = value.get(step) if isinstance(value, dict) else None
+    return value
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from muster_spec.documents import Document
-from muster_spec.paths import FieldPath, format_path, nearest
+from muster_spec.paths import FieldPath, dig, format_path, nearest
 from muster_spec.problems import Category, Problem
 
 Finding = tuple[Document, FieldPath, Problem]
@@ -25,13 +25,6 @@ def reference_problems(documents: Sequence[Document]) -> Iterator[Finding]:
     for job in documents:
         if job.kind == "FederatedJob":
             yield from _job_problems(job, documents)
-
-
-def dig(value: Any, *steps: str) -> Any:
-    """A field of nested dictionaries; None where there is none."""
-    for step in steps:
-        value = value.get(step) if isinstance(value, dict) else None
-    return value
 
 
 def _finding(job: Document, path: FieldPath, message: str, remedy: str) -> Finding:

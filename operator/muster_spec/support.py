@@ -13,8 +13,10 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from muster_spec.paths import FieldPath, format_path
+from muster_spec.defaults import with_defaults
+from muster_spec.paths import FieldPath, dig, format_path
 from muster_spec.problems import Category, Problem
+from muster_spec.schemas import schema_of
 
 _ROOTS = {"FederatedJob": "job", "ClientPool": "pool"}
 _INLINE = "job.spec.pools[].inline"
@@ -54,8 +56,13 @@ def unsupported_fields(value: Any, kind: str) -> Iterator[tuple[FieldPath, Probl
 
 
 def fields_for_clusters(value: Any, kind: str) -> list[tuple[str, str]]:
-    """The fields that the document sets for a cluster's parts only, each with what reads it."""
-    return [(format_path(path), entry.because) for path, _, entry in _found(value, kind, "elsewhere")]
+    """The fields that the document sets for a cluster's parts only, each with what reads it. Defaults set nothing."""
+    plain = with_defaults({"spec": {}}, schema_of(kind))
+    return [
+        (format_path(path), entry.because)
+        for path, _, entry in _found(value, kind, "elsewhere")
+        if dig(value, *path) != dig(plain, *path)
+    ]
 
 
 def _found(value: Any, kind: str, which: Literal["unsupported", "elsewhere"]) -> Iterator[tuple[FieldPath, str, Entry]]:
