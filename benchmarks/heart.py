@@ -18,9 +18,10 @@ SKIPPED = 77
 
 
 def main() -> None:
+    """Run, compare with pooled training, close with one JSON object."""
     data = Path(os.environ.get("MUSTER_DATA", ROOT.parent / "shared" / "data")) / "heart"
     if not data.is_dir():
-        print(f"heart: skipped, there is no {data}; set MUSTER_DATA (examples/heart/README.md says where the files come from)")
+        print(f"heart: skipped, there is no {data}; set MUSTER_DATA (examples/heart/README.md names the source)")
         sys.exit(SKIPPED)
     runs = run_seeds("examples/heart/job.yaml", SEEDS, f"--data={data}")
     federated, pooled = mean(run["accuracy"] for run in runs), mean(run["baselines"]["pooled"] for run in runs)

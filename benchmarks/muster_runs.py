@@ -18,7 +18,8 @@ def run_seeds(job: str, seeds: Iterable[int], *arguments: str) -> list[dict[str,
     results = []
     for seed in seeds:
         result = run_job(job, f"--set=spec.seed={seed}", *arguments)
-        print(f"seed {seed}: {json.dumps({name: result[name] for name in ('accuracy', 'baselines', 'seconds')})}", flush=True)
+        shown = {name: result[name] for name in ("accuracy", "baselines", "seconds")}
+        print(f"seed {seed}: {json.dumps(shown)}", flush=True)
         results.append(result)
     return results
 
@@ -26,8 +27,8 @@ def run_seeds(job: str, seeds: Iterable[int], *arguments: str) -> list[dict[str,
 def run_job(job: str, *arguments: str) -> dict[str, Any]:
     """The closing event of one run."""
     with tempfile.TemporaryDirectory(prefix="muster-benchmark-") as folder:
-        command = [sys.executable, "-m", "muster_cli.main", "run", str(ROOT / job), "--json", f"--out={folder}/run", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        run = [sys.executable, "-m", "muster_cli.main", "run", str(ROOT / job), "--json", f"--out={folder}/run"]
+        done = subprocess.run([*run, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{job} failed: {done.stderr.strip()}")
     closing: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -1,7 +1,7 @@
 """Runs every benchmark of this folder, or the one that is named: ``benchmarks/run.py [NAME]``.
 
 Each is a script of its own that ends with one JSON object on a line; here they run one after another, in processes of
-their own, so that none warms up or crowds out the next. What one needs and can't find it says, and exits with 77: skipped.
+their own, so that none warms up or crowds out the next. One that can't find what it needs says so and exits with 77.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def names() -> list[str]:
 
 
 def main() -> int:
+    """Run what was asked for; the worst exit code."""
     wanted = sys.argv[1:] or names()
     unknown = sorted(set(wanted) - set(names()))
     if unknown:

@@ -1,4 +1,4 @@
-"""Your own model: a class with three methods. Here the clients learn to tell wines apart (scikit-learn's bundled data)."""
+"""Your own model: a class with three methods. Here clients learn to tell wines apart (scikit-learn's bundled data)."""
 
 import torch
 from sklearn.datasets import load_wine
@@ -8,12 +8,15 @@ from muster import Client, Data, Task
 
 
 def wines() -> tuple[torch.Tensor, torch.Tensor]:
+    """Thirteen measurements of each wine, scaled, and its kind."""
     data = load_wine()
     inputs = torch.tensor(data.data, dtype=torch.float32)
     return (inputs - inputs.mean(0)) / inputs.std(0), torch.tensor(data.target)
 
 
 class Wine(Task):
+    """Three kinds of wine."""
+
     def build_model(self) -> torch.nn.Module:
         return torch.nn.Sequential(torch.nn.Linear(13, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol, Self
 
@@ -91,6 +92,20 @@ def choose_display(as_json: bool) -> Display:
         return JsonDisplay(sys.stdout)
     console = Console()
     return TerminalDisplay(console) if console.is_terminal else PlainDisplay(sys.stdout)
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """The events of an earlier runner of the same run; the last line may be torn, if that one was killed."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                yield event
 
 
 class Record:

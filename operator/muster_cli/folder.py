@@ -68,9 +68,6 @@ class RunFolder:
     def log(self, process: str) -> Path:
         return self.logs / f"{process}.log"
 
-    def stored_model(self, digest: str) -> Path:
-        return self.checkpoint / "models" / f"{digest}.safetensors"
-
 
 def choose_folder(job: str, out: Path | None, resume: bool, now: datetime) -> RunFolder:
     """The folder for a run of `job`: a fresh one, or with `resume` the one to go on in. Raises BadInput."""

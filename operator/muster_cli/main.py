@@ -13,7 +13,10 @@ from muster_cli.errors import CommandError, ExitCode
 
 COMMANDS = {
     "run": ("muster_cli.run:run", "Train a job on this machine, with no cluster."),
-    "validate": ("muster_cli.validate:validate", "Check manifests and say everything that is wrong with them."),
+    "validate": (
+        "muster_cli.validate:validate",
+        "Check manifests as the API server does, and more; prints every problem at once.",
+    ),
     "worker": ("muster_cli.worker:worker", "Work for a coordinator that runs elsewhere."),
     "version": ("muster_cli.version:version", "Print the versions of Muster and of what it runs on."),
 }

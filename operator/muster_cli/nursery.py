@@ -1,12 +1,14 @@
 """The process that workers are forked from: it imports PyTorch once, so that ten workers start in the time of one.
 
-It is a program of its own (``python -m muster_cli.nursery``) that takes orders as JSON lines on stdin and answers with JSON
-lines on stdout. Why not multiprocessing's forkserver: that one pickles what it sends, swallows a preload that fails, can't
-give a child its own log and environment before any code runs, and its children survive a killed runner. This one has
-a single thread, and neither imports gRPC nor touches a tensor or the GPU before a fork: nothing of the kind survives one.
+It is a program of its own (``python -m muster_cli.nursery``) that takes orders as JSON lines on stdin and answers with
+JSON lines on stdout. Why not multiprocessing's forkserver: that one pickles what it sends, swallows a preload that
+fails, can't give a child its own log and environment before any code runs, and its children survive a killed runner.
+This one has a single thread, and neither imports gRPC nor touches a tensor or the GPU before a fork: none of that would
+survive one.
 
 Orders:   {"do": "start", "id", "entry", "arguments": {…}, "log", "environment": {…}} · {"do": "signal", "id", "signal"}
-Answers:  {"event": "ready", "threads", "grpc", "cuda"} · {"event": "started", "id", "pid"} · {"event": "exited", "id", "code"}
+Answers:  {"event": "ready", "threads", "grpc", "cuda"} · {"event": "started", "id", "pid"}
+          {"event": "exited", "id", "code"}
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ def run_entry(entry: str, arguments: Mapping[str, Any]) -> int:
         return int(getattr(importlib.import_module(module), function)(**arguments))
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the log, and we must not go on
         sys.excepthook(type(error), error, error.__traceback__)
         return 1
 

@@ -14,7 +14,7 @@ from muster_spec.types import ResolvedJob, ResolvedPool
 
 # Imported once, before any worker is forked. A ready task may be among them: we know that importing it only defines
 # things. A user's own module may do anything, so it is imported after the fork.
-PRELOAD = ("torch", "muster.training", "muster.evaluation")
+PRELOAD = ("muster.preload",)
 PRELOAD_FOR_TASK = {"muster.tasks.digits": ("sklearn.datasets",)}
 
 WORKERS_PER_CORE = 4
@@ -90,17 +90,21 @@ def threads_per_worker(job: ResolvedJob, workers: int, cores: int) -> int:
 
 
 def _workers(pool: ResolvedPool, count: int, threads: int, data: str | None) -> list[WorkerPlan]:
-    own = pool.spec.data.path if pool.spec.data else None
     return [
         WorkerPlan(
             id=f"{pool.name}-{number}",
             pool=pool.name,
             indices=tuple(range(number, pool.spec.clients, count)),
             threads=threads,
-            data=data or own,
+            data=data_of(pool, data),
         )
         for number in range(count)
     ]
+
+
+def data_of(pool: ResolvedPool, data: str | None) -> str | None:
+    """The directory that holds a pool's data here: what the command line says, or else the manifest."""
+    return data or (pool.spec.data.path if pool.spec.data else None)
 
 
 def _notes(job: ResolvedJob, counts: list[int]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from muster_cli.plan import WorkerPlan
+
+LOG_PREFIX = re.compile(r"^([\d-]+ )?[\d:,]+ [A-Z]+ ")  # when and how grave
 
 
 class Child:
@@ -155,4 +158,5 @@ def last_words(log: Path) -> str:
         lines = log.read_text(errors="replace").split("\n")
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    words = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return LOG_PREFIX.sub("", words)

@@ -32,11 +32,12 @@ def done_event(view: View, ending: Ending, now: float, began: float) -> Event:
     }
 
 
-def summary(view: View, ending: Ending, folder: RunFolder) -> list[str]:
+def summary(view: View, ending: Ending, folder: RunFolder, now: float) -> list[str]:
     """What a person should know at the end."""
+    traffic = f"up {size(view.bytes_up)}, down {size(view.bytes_down)}"
     lines = [
         f"{view.job}: {ending.state} ({ending.message})",
-        f"{view.committed} rounds in {duration(view.training_s(0.0))}, up {size(view.bytes_up)}, down {size(view.bytes_down)}",
+        f"{view.committed} rounds in {duration(view.training_s(now))}, {traffic}",
     ]
     if ending.exit_code == ExitCode.COMPLETE:
         lines += ["", *_results(view), "", f"model: {folder.model}"]

@@ -19,18 +19,18 @@ from pathlib import Path
 
 import click
 
-from muster_cli.audience import Display, Record, choose_display
+from muster_cli.audience import Display, Record, choose_display, read_events
 from muster_cli.baselines import measure_baselines
 from muster_cli.errors import ExitCode
 from muster_cli.folder import RunFolder, check_data, choose_folder, lock_folder, make_folder
-from muster_cli.job import LoadedJob, identify_run, load_job
-from muster_cli.overrides import parse_override
+from muster_cli.job import fields_without_effect, identify, load_job, storage_of, write_job
 from muster_cli.plan import RunPlan, plan_run
 from muster_cli.processes import CoordinatorCommand
 from muster_cli.report import done_event, how_to_go_on, summary
 from muster_cli.session import Ending, Session, Setup
 from muster_cli.stopping import StopSignals
-from muster_cli.view import Event, View, fold
+from muster_cli.view import Event, View, fold, fold_all
+from muster_spec.types import ResolvedJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,16 @@ def run(*, files: tuple[Path, ...], **options: object) -> None:
 def run_job(request: RunRequest) -> int:
     """Run it; the answer is the exit code. Raises BadInput before anything is started."""
     began = time.time()
-    loaded = load_job(request.files, request.job, [parse_override(text) for text in request.settings])
-    plan = plan_run(loaded.job, os.cpu_count() or 1, str(request.data.resolve()) if request.data else None)
+    job = load_job(request.files, request.job, request.settings)
+    plan = plan_run(job, os.cpu_count() or 1, str(request.data.resolve()) if request.data else None)
     _check_data(request, plan)
-    folder = choose_folder(loaded.job.name, request.out, request.resume, datetime.now(UTC))
+    folder = choose_folder(job.name, request.out, request.resume, datetime.now(UTC))
     make_folder(folder)
     lock = lock_folder(folder)
     try:
-        loaded = identify_run(loaded, folder)
-        return _Run(request, loaded, plan, folder, began).go()
+        job = identify(job, folder)
+        write_job(job, folder)
+        return _Run(request, job, plan, folder, began).go()
     finally:
         os.close(lock)
 
@@ -94,13 +95,14 @@ def _check_data(request: RunRequest, plan: RunPlan) -> None:
 class _Run:
     """One run: holds the view and hands events to whoever listens."""
 
-    def __init__(self, request: RunRequest, loaded: LoadedJob, plan: RunPlan, folder: RunFolder, began: float) -> None:
+    def __init__(self, request: RunRequest, job: ResolvedJob, plan: RunPlan, folder: RunFolder, began: float) -> None:
         self._request = request
-        self._loaded = loaded
+        self._job = job
         self._plan = plan
         self._folder = folder
+        self._data = str(request.data.resolve()) if request.data else None
         self._began = began
-        self._view = View()
+        self._view = fold_all(View(), read_events(folder.metrics))
         self._record: Record | None = None
         self._display: Display | None = None
 
@@ -121,16 +123,21 @@ class _Run:
         _write_private(token_file, token)
         session: Session | None = None
         command = CoordinatorCommand(
-            self._folder.job, self._folder.checkpoint, token_file, self._folder.log("coordinator")
+            self._folder.job, storage_of(self._job, self._folder), token_file, self._folder.log("coordinator")
         )
         with StopSignals(at_once=lambda: session.kill() if session else None) as signals:
-            session = Session(Setup(self._plan, self._folder, command, token), signals, self._tell, self._tick)
+            session = Session(
+                Setup(self._plan, self._folder, command, token, self._job.spec.run_policy.backoff_limit),
+                signals,
+                self._tell,
+                self._tick,
+            )
             try:
                 self._tell(self._run_event())
                 ending = session.train()
                 self._keep_models()
                 if ending.exit_code == ExitCode.COMPLETE and self._request.baselines:
-                    measure_baselines(session, self._loaded.job, self._view, self._folder, self._tell)
+                    measure_baselines(session, self._job, self._data, self._view, self._folder, self._tell)
             finally:
                 session.end()
                 token_file.unlink(missing_ok=True)
@@ -151,7 +158,7 @@ class _Run:
             self._display.tick(self._view)
 
     def _run_event(self) -> Event:
-        job = self._loaded.job
+        job = self._job
         return {
             "event": "run",
             "time": time.time(),
@@ -170,7 +177,7 @@ class _Run:
         for digest, place in ((model, self._folder.model), (best if best != model else None, self._folder.best)):
             if digest:
                 aside = place.with_suffix(".partial")
-                shutil.copyfile(self._folder.stored_model(digest), aside)
+                shutil.copyfile(storage_of(self._job, self._folder) / "models" / f"{digest}.safetensors", aside)
                 aside.replace(place)
 
     # --- words --------------------------------------------------------------------------------------------------------
@@ -181,11 +188,15 @@ class _Run:
             print(line, file=sys.stderr if self._request.as_json else sys.stdout, flush=True)
 
     def _opening(self) -> list[str]:
-        return [f"{self._loaded.job.name}: {self._folder.path}", *self._plan.notes, *self._loaded.notes]
+        return [
+            f"{self._job.name}: {self._folder.path}",
+            *self._plan.notes,
+            *map(str, fields_without_effect(self._request.files)),
+        ]
 
     def _closing(self, ending: Ending) -> list[str]:
         again = shlex.join(["muster", *_resume_arguments(sys.argv[1:], self._folder)])
-        lines = summary(self._view, ending, self._folder)
+        lines = summary(self._view, ending, self._folder, time.time())
         return lines if ending.exit_code == ExitCode.COMPLETE else [*lines, how_to_go_on(ending, again)]
 
 

@@ -1,4 +1,4 @@
-"""A run on a terminal: one panel, drawn anew from the view several times a second. Pure: view and time in, picture out."""
+"""A run on a terminal: one panel, drawn anew from the view several times a second. Pure, like `view` itself."""
 
 from __future__ import annotations
 

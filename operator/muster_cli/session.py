@@ -1,8 +1,8 @@
 """Keeps the processes of a run alive until the job has ended: the only loop of the runner, and its only thread.
 
-It waits for whatever comes first (a line from the coordinator, news from the nursery, a signal, the time to start something
-again), hands events on, and decides nothing itself: `supervise` says who comes back, the coordinator says when the
-job is over.
+It waits for whatever comes first (a line from the coordinator, news from the nursery, a signal, the time to start
+something again), hands events on, and decides nothing itself: `supervise` says who comes back, the coordinator says
+when the job is over.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Setup:
     folder: RunFolder
     coordinator: CoordinatorCommand
     token: str
+    limit: int  # how often a process may die before it is given up
 
 
 class Session:
@@ -60,7 +61,7 @@ class Session:
         self._signals = signals
         self._tell = tell
         self._tick = tick
-        self._supervision = Supervision()
+        self._supervision = Supervision(setup.limit)
         self._workers = {worker.id: worker for worker in setup.plan.workers}
         self._running: set[str] = set()
         self._given_up: set[str] = set()

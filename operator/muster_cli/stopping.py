@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class StopSignals:
     """Remembers the signal that asked us to stop, and wakes whoever selects on it.
 
-    `at_once` must end every process without waiting; it is called from the second signal's handler, just before the end.
+    `at_once` must end every process without waiting; the second signal's handler calls it, just before the end.
     """
 
     def __init__(self, at_once: Callable[[], None]) -> None:

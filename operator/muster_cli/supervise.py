@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 BACKOFF_S = (0.2, 1.0, 2.0, 5.0, 10.0)
-DEFAULT_LIMIT = 6
 BAD_INPUT = 2
 
 
@@ -40,7 +39,7 @@ Decision = Restart | GiveUp
 class Supervision:
     """How often each process has died, and who waits to be started again."""
 
-    limit: int = DEFAULT_LIMIT
+    limit: int
     deaths: Mapping[str, int] = field(default_factory=dict)
     waiting: Mapping[str, float] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """Ties a process to the runner that started it, so that nothing outlives a runner that was killed.
 
-A runner that ends well stops its processes itself. One that is killed with -9 can't, so each process arranges its own end:
-on Linux the kernel sends it SIGKILL when its parent dies; elsewhere a thread watches for its parent to change.
+A runner that ends well stops its processes itself. One that is killed with -9 can't, so each process arranges its own
+end: on Linux the kernel sends it SIGKILL when its parent dies; elsewhere a thread watches for its parent to change.
 Run as a program, this module ties the process first and then becomes another module of Python:
 ``python -m muster_cli.tether PARENT_PID MODULE ARGUMENTS…``.
 """

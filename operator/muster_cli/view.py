@@ -1,8 +1,8 @@
 """What a person watching a run knows of it: a fold over the run's events. Pure; `screen` and `lines` show it.
 
 Events are the coordinator's JSON objects (docs/architecture.md lists them) and a few of the runner's own: ``run`` when
-it starts or goes on, ``process`` when one died, ``baselines`` and ``done``. An event that is not known here changes nothing: a
-display must never be the reason that a run ends.
+it starts or goes on, ``process`` when one died, ``baselines`` and ``done``. An event that is not known here changes
+nothing: a display must never be the reason that a run ends.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 def run(*, coordinator: str, pool: str, indices: Sequence[int], data: str | None, state: str, threads: int) -> int:
     """Work for these clients until the job is over. The answer is the process's exit code."""
     import torch
+
     from muster.worker import WorkerSettings, run_worker
 
     torch.set_num_threads(threads)

@@ -43,9 +43,15 @@ def test_a_file_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "pattern"),
     [
-        ("spec.task.entrypoint=small:Smal", r"spec\.task\.entrypoint: small has no class Smal; did you mean small:Small"),
+        (
+            "spec.task.entrypoint=small:Smal",
+            r"spec\.task\.entrypoint: small has no class Smal; did you mean small:Small",
+        ),
         ("spec.task.entrypoint=nothing:Task", r"spec\.task\.entrypoint: there is no module nothing"),
-        ("spec.task.entrypoint=small:Broken", r"spec\.task\.entrypoint: small:Broken is not a class derived from muster.Task"),
+        (
+            "spec.task.entrypoint=small:Broken",
+            r"spec\.task\.entrypoint: small:Broken is not a class derived from muster.Task",
+        ),
         ("spec.task.config.secnds=1", r"secnds"),
         ("spec.task.config.trouble=raise", r"train raised ValueError: no such scanner"),
         ("spec.task.config.trouble=nan", r"(?i)not finite|NaN"),
@@ -91,7 +97,9 @@ def test_another_specification_cannot_go_on_with_a_run(tmp_path):
 
 def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path):
     (tmp_path / "run/checkpoint").mkdir(parents=True)
-    refuse(muster("run", write_job(tmp_path).name, "--out", "run", cwd=tmp_path), 2, "run: already holds a run.*--resume")
+    refuse(
+        muster("run", write_job(tmp_path).name, "--out", "run", cwd=tmp_path), 2, "run: already holds a run.*--resume"
+    )
 
 
 def test_a_worker_without_a_token_says_how_to_give_one(tmp_path):

@@ -48,7 +48,7 @@ def test_the_folder_holds_everything(complete):
 def test_the_secret_is_nowhere_in_the_folder_or_the_words(complete):
     folder, done = complete
     assert "Bearer" not in done.stdout + done.stderr
-    assert not [path for path in (folder / "run").rglob("*token*")]
+    assert not list((folder / "run").rglob("*token*"))
 
 
 def test_going_on_with_a_complete_run_changes_nothing(complete):

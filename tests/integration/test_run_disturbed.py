@@ -1,4 +1,4 @@
-"""`muster run`, disturbed: what is killed comes back, what is stopped can be gone on with, and nothing is left behind."""
+"""`muster run`, disturbed: what is killed comes back, what is stopped can go on, and nothing is left behind."""
 
 import json
 import signal

@@ -30,7 +30,7 @@ class Small(Task):
         self.misbehaves = bool(self.options.trouble) and self.options.victim in {-1, client.ordinal}
         return Data(points(client.ordinal, 40))
 
-    def load_test_data(self, client: Client) -> TensorDataset:
+    def load_test_data(self, client: Client) -> TensorDataset:  # noqa: ARG002
         return points(1000, 200)
 
     def train(self, model, dataset, training):

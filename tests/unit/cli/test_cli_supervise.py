@@ -14,7 +14,7 @@ def die(state, times, code=-9, process="cloud-0"):
 
 
 def test_the_first_death_is_followed_by_a_quick_restart():
-    _, decision = note_death(Supervision(), "cloud-0", -9, now=100.0)
+    _, decision = note_death(Supervision(limit=6), "cloud-0", -9, now=100.0)
     assert decision == Restart("cloud-0", 100.0 + BACKOFF_S[0], 1, "killed by signal 9")
 
 
@@ -41,12 +41,12 @@ def test_deaths_are_counted_for_each_process():
 
 
 def test_bad_input_is_final_at_once():
-    _, decision = note_death(Supervision(), "coordinator", 2, now=0.0)
+    _, decision = note_death(Supervision(limit=6), "coordinator", 2, now=0.0)
     assert isinstance(decision, GiveUp)
 
 
 def test_only_those_whose_time_has_come_are_due():
-    state, _ = note_death(Supervision(), "a", -9, now=0.0)
+    state, _ = note_death(Supervision(limit=6), "a", -9, now=0.0)
     state, _ = note_death(state, "b", -9, now=10.0)
     state, ready = due(state, now=5.0)
     assert ready == ("a",)
