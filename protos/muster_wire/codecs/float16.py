@@ -32,7 +32,7 @@ class Float16(Codec):
             if not np.isfinite(halves[block]).all():
                 raise PayloadError(
                     Cause.NOT_FINITE,
-                    f"a value of {np.abs(values[block]).max():g} is too large for float16, which ends at 65504: "
+                    f"a value of {np.abs(values[block]).max():g} can't be said in float16, which ends at 65504: "
                     "the training diverged, or this model needs float32",
                 )
 

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import math
+import mmap
+import tempfile
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muster_wire.codecs import CodecId
+from muster_wire.errors import Cause, PayloadError, WireError
+from muster_wire.layout import Kind, Layout, TensorSpec
+from muster_wire.payload import (
+    MAX_INTEGER,
+    MAX_NORM,
+    PayloadKind,
+    Shape,
+    accumulate,
+    check,
+    decode,
+    encode_snapshot,
+    encode_update,
+)
+from muster_wire.values import Values, difference
+
+LAYOUT = Layout(
+    (
+        TensorSpec("weight", (3,), "float32", Kind.TRAINABLE),
+        TensorSpec("variance", (1,), "float32", Kind.FLOAT_BUFFER),
+        TensorSpec("count", (), "int64", Kind.INTEGER_BUFFER),
+        TensorSpec("flags", (2,), "uint8", Kind.INTEGER_BUFFER),
+        TensorSpec("backbone", (1,), "float32", Kind.FROZEN),
+    )
+)
+MODEL = Values.gather(
+    LAYOUT,
+    {
+        "weight": np.array([0.5, -2.0, 1024.0]),
+        "variance": np.array([70000.1]),
+        "count": np.array(12),
+        "flags": np.array([0, 255]),
+        "backbone": np.array([1e-3]),
+    },
+)
+UPDATE = difference(MODEL, Values.zeros(LAYOUT))
+SNAPSHOT32 = Shape(LAYOUT, PayloadKind.SNAPSHOT, CodecId.FLOAT32)
+UPDATE32 = Shape(LAYOUT, PayloadKind.UPDATE, CodecId.FLOAT32)
+
+codecs = pytest.mark.parametrize("codec", CodecId)
+HEADERS = 24 + 3 * 24
+COUNT_AT = 24 + 24 + 16 + 24 + 8 + 24  # of the first integer in a float32 payload
+FLAGS_AT = COUNT_AT + 8
+
+
+def altered(payload: memoryview, at: int, data: bytes) -> bytes:
+    changed = bytearray(payload)
+    changed[at : at + len(data)] = data
+    return bytes(changed)
+
+
+@codecs
+def test_snapshots_come_back_whole(codec: CodecId) -> None:
+    shape = Shape(LAYOUT, PayloadKind.SNAPSHOT, codec)
+    payload = encode_snapshot(MODEL, codec)
+    assert len(payload) == shape.size
+    assert payload.readonly
+    check(shape, payload)
+    assert decode(shape, payload).digest() == MODEL.digest()
+
+
+@codecs
+def test_updates_come_back_without_frozen_tensors(codec: CodecId) -> None:
+    shape = Shape(LAYOUT, PayloadKind.UPDATE, codec)
+    payload = encode_update(UPDATE, codec)
+    assert len(payload) == shape.size
+    checked = check(shape, payload)
+    assert checked.norm == pytest.approx(math.sqrt(0.25 + 4 + 1024**2))
+    assert checked.buffer_norm == pytest.approx(70000.1)
+    assert decode(shape, payload).digest() == UPDATE.digest()
+
+
+def test_float_buffers_never_travel_in_half_precision() -> None:
+    """A running variance easily passes 65504, where float16 ends."""
+    shape = Shape(LAYOUT, PayloadKind.UPDATE, CodecId.FLOAT16)
+    decoded = decode(shape, encode_update(UPDATE, CodecId.FLOAT16))
+    assert decoded.float_buffers.tobytes() == UPDATE.float_buffers.tobytes()
+
+
+@codecs
+def test_accumulate_adds_floats_and_keeps_the_largest_integers(codec: CodecId) -> None:
+    shape = Shape(LAYOUT, PayloadKind.UPDATE, codec)
+    total = Values.zeros(LAYOUT, frozen=False)
+    total.integers[:] = [20, 0, 7]
+    accumulate(shape, encode_update(UPDATE, codec), total, 2.0)
+    accumulate(shape, encode_update(UPDATE, codec), total, 1.0)
+    assert total.trainable.tolist() == [1.5, -6, 3072]
+    assert total.float_buffers.tolist() == pytest.approx([210000.3])
+    assert total.integers.tolist() == [20, 0, 255]
+
+
+def test_a_snapshot_or_another_layout_is_never_added_to_a_sum() -> None:
+    total = Values.zeros(LAYOUT, frozen=False)
+    with pytest.raises(PayloadError, match="only an update"):
+        accumulate(SNAPSHOT32, encode_snapshot(MODEL, CodecId.FLOAT32), total, 1.0)
+    with pytest.raises(PayloadError, match="only an update"):
+        accumulate(UPDATE32, encode_update(UPDATE, CodecId.FLOAT32), Values.zeros(Layout(())), 1.0)
+
+
+def test_a_model_of_nothing_is_a_model() -> None:
+    shape = Shape(Layout(()), PayloadKind.SNAPSHOT, CodecId.FLOAT32)
+    payload = encode_snapshot(Values.zeros(Layout(())), CodecId.FLOAT32)
+    check(shape, payload)
+    assert decode(shape, payload).digest() == Values.zeros(Layout(())).digest()
+
+
+@pytest.mark.parametrize(
+    ("at", "data", "cause", "complaint"),
+    [
+        (0, b"PK", Cause.MALFORMED, "not a payload of format 1"),
+        (4, b"\x02", Cause.MALFORMED, "not a payload of format 1"),
+        (5, b"\x01", Cause.MALFORMED, "a update is kind 2"),
+        (5, b"\xff", Cause.MALFORMED, "a update is kind 2"),
+        (6, b"\x04", Cause.MALFORMED, "with 3 sections"),
+        (8, b"\x00\x00", Cause.WRONG_LAYOUT, "encoded for another model"),
+        (24, b"\x02", Cause.MALFORMED, "section TRAINABLE"),
+        (25, b"\x02", Cause.MALFORMED, "section TRAINABLE"),
+        (26, b"\x01", Cause.MALFORMED, "section TRAINABLE"),
+        (28, b"\x01", Cause.MALFORMED, "section TRAINABLE"),
+        (32, b"\x04", Cause.MALFORMED, "section TRAINABLE"),
+        (32, b"\xff" * 8, Cause.MALFORMED, "section TRAINABLE"),
+        (40, b"\xff" * 8, Cause.MALFORMED, "section TRAINABLE"),
+        (60, b"\x01", Cause.MALFORMED, "padding after it is not zero"),
+        (48, b"\x00\x00\xc0\x7f", Cause.NOT_FINITE, "NaN or infinite"),
+        (88, b"\x00\x00\x80\xff", Cause.NOT_FINITE, "NaN or infinite"),
+        (48, np.float32(2e12).tobytes(), Cause.NORM, "norm is 2e[+]12"),
+        (88, np.float32(2e12).tobytes(), Cause.NORM, "norm is 2e[+]12"),
+        (COUNT_AT, (MAX_INTEGER + 1).to_bytes(8, "little"), Cause.MALFORMED, "count: an integer lies outside"),
+        (FLAGS_AT, (256).to_bytes(8, "little"), Cause.MALFORMED, "flags: an integer lies outside 0 to 255"),
+        (FLAGS_AT, b"\xff" * 8, Cause.MALFORMED, "flags: an integer lies outside 0 to 255"),
+    ],
+)
+def test_every_bad_byte_is_refused_with_its_reason(at: int, data: bytes, cause: Cause, complaint: str) -> None:
+    with pytest.raises(PayloadError, match=complaint) as caught:
+        check(UPDATE32, altered(encode_update(UPDATE, CodecId.FLOAT32), at, data))
+    assert caught.value.cause is cause
+
+
+def test_a_frozen_tensor_is_checked_too() -> None:
+    payload = encode_snapshot(MODEL, CodecId.FLOAT32)
+    with pytest.raises(PayloadError, match="NaN"):
+        check(SNAPSHOT32, altered(payload, len(payload) - 8, b"\x00\x00\xc0\x7f"))
+
+
+def test_norms_bind_updates_as_asked_and_snapshots_never() -> None:
+    large = Values.zeros(LAYOUT)
+    large.trainable[0] = 3e38
+    check(SNAPSHOT32, encode_snapshot(large, CodecId.FLOAT32))
+    with pytest.raises(PayloadError) as caught:
+        check(UPDATE32, encode_update(large, CodecId.FLOAT32))
+    assert caught.value.cause is Cause.NORM
+    payload = encode_update(UPDATE, CodecId.FLOAT32)
+    check(UPDATE32, payload, max_norm=MAX_NORM)
+    with pytest.raises(PayloadError, match="at most 100 is allowed"):
+        check(UPDATE32, payload, max_norm=100)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 400))
+def test_any_other_length_is_refused(length: int) -> None:
+    payload = bytes(encode_update(UPDATE, CodecId.FLOAT32)) * 4
+    if length != UPDATE32.size:
+        for read in (check, decode):
+            with pytest.raises(PayloadError, match=f"not {length}"):
+                read(UPDATE32, payload[:length])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, UPDATE32.size - 1), st.integers(1, 255))
+def test_a_changed_byte_is_refused_or_changes_only_numbers(at: int, mask: int) -> None:
+    payload = bytearray(encode_update(UPDATE, CodecId.FLOAT32))
+    payload[at] ^= mask
+    try:
+        check(UPDATE32, payload)
+    except WireError:
+        return
+    assert encode_update(decode(UPDATE32, payload), CodecId.FLOAT32) == payload
+
+
+@codecs
+def test_checking_a_mapped_file_takes_a_few_blocks_of_memory(codec: CodecId) -> None:
+    layout = Layout((TensorSpec("weight", (2**24,), "float32", Kind.TRAINABLE),))
+    shape = Shape(layout, PayloadKind.UPDATE, codec)
+    with tempfile.TemporaryFile() as file:
+        file.write(encode_update(Values.zeros(layout, frozen=False), codec))
+        file.flush()
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        tracemalloc.start()
+        try:
+            check(shape, mapped)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 2**20 < shape.size // 30
