@@ -19,13 +19,13 @@ class TokenCheck(grpc.aio.ServerInterceptor):
 
     def __init__(self, token: str) -> None:
         self._expected = f"Bearer {token}".encode()
-        self._refusal = grpc.unary_unary_rpc_method_handler(_refuse)
+        self._refusal: Handler = grpc.unary_unary_rpc_method_handler(_refuse)
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         metadata = dict(handler_call_details.invocation_metadata or ())
         given = metadata.get(HEADER, "")
         if hmac.compare_digest(given if isinstance(given, bytes) else given.encode(), self._expected):

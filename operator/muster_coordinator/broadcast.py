@@ -12,6 +12,7 @@ Encoded models lie in unlinked files that are mapped, so they are page cache and
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import tempfile
@@ -20,9 +21,12 @@ from collections import OrderedDict
 from pathlib import Path
 
 from muster_wire.codecs import CODECS, CodecId
+from muster_wire.errors import PayloadError
 from muster_wire.frames import Transfer, prepare
 from muster_wire.payload import PayloadKind, Shape, decode, encode_snapshot
 from muster_wire.values import Values
+
+log = logging.getLogger("muster.coordinator")
 
 
 class Broadcasts:
@@ -40,9 +44,11 @@ class Broadcasts:
         """Encode a model, once."""
         if model in self._references:
             return
-        payload = _mapped(self._folder, encode_snapshot(values, self._codec))
-        reference = model if CODECS[self._codec].exact else self._decoded_digest(values, payload)
-        transfer = prepare(payload, values.layout, self._codec, reference)
+        codec, encoded = self._encode(values)
+        payload = _mapped(self._folder, encoded)
+        del encoded  # one model's worth of memory
+        reference = model if CODECS[codec].exact else _decoded_digest(values, codec, payload)
+        transfer = prepare(payload, values.layout, codec, reference)
         with self._lock:
             self._references[model] = reference
             self._transfers[reference] = transfer
@@ -57,8 +63,16 @@ class Broadcasts:
         with self._lock:
             return self._transfers.get(reference)
 
-    def _decoded_digest(self, values: Values, payload: memoryview) -> str:
-        return decode(Shape(values.layout, PayloadKind.SNAPSHOT, self._codec), payload).digest()
+    def _encode(self, values: Values) -> tuple[CodecId, memoryview]:
+        try:
+            return self._codec, encode_snapshot(values, self._codec)
+        except PayloadError as error:
+            log.warning("this model goes out as float32: %s", error)
+            return CodecId.FLOAT32, encode_snapshot(values, CodecId.FLOAT32)
+
+
+def _decoded_digest(values: Values, codec: CodecId, payload: memoryview) -> str:
+    return decode(Shape(values.layout, PayloadKind.SNAPSHOT, codec), payload).digest()
 
 
 def _mapped(folder: Path, data: memoryview) -> memoryview:

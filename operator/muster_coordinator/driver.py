@@ -20,7 +20,6 @@ from muster_coordinator.events import (
     Event,
     PlanStored,
     RoundStored,
-    UpdateRejected,
     WorkFailed,
 )
 from muster_coordinator.instructions import (
@@ -47,7 +46,7 @@ from muster_coordinator.orders import Answer, Fate, Order
 from muster_coordinator.ports import Ports
 from muster_coordinator.records import RoundCommit
 from muster_coordinator.recovery import History
-from muster_coordinator.state import JobState
+from muster_coordinator.state import JobState, Progress
 
 log = logging.getLogger("muster.coordinator")
 
@@ -87,6 +86,11 @@ class Driver:
             raise RuntimeError("the driver has not been started")
         return self._state
 
+    @property
+    def progress(self) -> Progress:
+        """What has been learnt so far; nothing before the start."""
+        return self._state.progress if self._state else Progress()
+
     def start(self, history: History) -> None:
         """Begin, or go on where the records end."""
         if history.commits:
@@ -98,7 +102,7 @@ class Driver:
     def handle(self, event: Event) -> None:
         """One event from outside, and everything that follows from it."""
         state, instructions = engine.step(self.state, event, self.ports.clock.now())
-        if isinstance(event, (EvaluationReported, WorkFailed, UpdateRejected)):
+        if isinstance(event, (EvaluationReported, WorkFailed)):
             self.ports.orders.withdraw(event.client, event.assignment)  # done or given up: it is not wanted again
         self._run(state, instructions)
 
@@ -132,7 +136,7 @@ class Driver:
         return self._commit(first, model)
 
     def _store_commit(self, instruction: StoreCommit) -> Event:
-        return self._commit(instruction, self.ports.models.make())
+        return self._commit(instruction, self.ports.models.make(instruction.round))
 
     def _commit(self, instruction: StoreCommit, model: str) -> Event:
         commit = self._record_of(instruction, model)
@@ -167,7 +171,6 @@ class Driver:
         self.ports.store.save_evaluation(instruction.record)
         return EvaluationStored(instruction.record)
 
-
     # --- sums ---------------------------------------------------------------------------------------------------------
 
     def _open_round(self, instruction: OpenRound) -> None:
@@ -189,6 +192,7 @@ class Driver:
 
     def _refuse(self, instruction: Refuse) -> None:
         self.ports.models.forget(instruction.assignment)
+        self.ports.orders.withdraw(instruction.client, instruction.assignment)
         self.ports.orders.answer(instruction.client, instruction.assignment, Answer(False, instruction.reason))
 
     def _settle(self, instruction: Settle) -> None:

@@ -6,9 +6,6 @@ for its own clients only. Big transfers are next door, in uploads.py and broadca
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -18,12 +15,14 @@ import msgspec
 
 from muster_coordinator.assignments import client_of
 from muster_coordinator.broadcast import Broadcasts
+from muster_coordinator.claims import MAX_NAME, one_line, problem_with_join, problem_with_numbers
+from muster_coordinator.compression import Codecs
 from muster_coordinator.events import EvaluationReported, WorkFailed
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
-from muster_coordinator.orders import OrderBook
+from muster_coordinator.orders import Notice, OrderBook
 from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.sessions import JoinRefusedError, JoinWish, Session, first_ordinals, pool_sizes
@@ -32,13 +31,10 @@ from muster_coordinator.uploads import Uploads
 from muster_spec.clients import ClientId, split_client_id
 from muster_spec.types import ResolvedJob
 from muster_spec.work import work_of
-from muster_wire.codecs import CodecId
 from muster_wire.errors import FrameError, VersionError
 from muster_wire.frames import FRAME_BYTES
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.version import Version, negotiate
-
-log = logging.getLogger("muster.coordinator")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -46,11 +42,6 @@ SERVICE = "muster.wire.v1.Federation"
 BEAT_S = 2.0
 BEATS_A_SECOND = 100.0  # of all workers together
 LEASE_S = 600
-MAX_NAME = 200
-MAX_REASON = 2000
-MAX_METRICS = 64
-MAX_HELD = 100_000
-MAX_EXAMPLES = 2**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +49,7 @@ class Service:
     """What the calls work with."""
 
     job: ResolvedJob
-    codec: CodecId
+    codecs: Codecs
     lobby: Lobby
     book: OrderBook
     inbox: Inbox
@@ -77,7 +68,7 @@ class Federation:
         self._ordinals = first_ordinals(service.job)
         self._work = msgspec.json.encode(work_of(service.job)).decode()
 
-    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """The service as grpc wants it; frames of Fetch are serialized already and pass through."""
         unary, down, both = (
             grpc.unary_unary_rpc_method_handler,
@@ -120,7 +111,7 @@ class Federation:
 
     async def _agree(self, request: pb.JoinRequest, context: Context) -> Version:
         """The version to speak, once everything in this request has a length and a form that can be kept."""
-        problem = _problem_with(request) or self._missing_codec(request)
+        problem = problem_with_join(request) or self._missing_codec(request)
         if problem:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
         try:
@@ -129,9 +120,11 @@ class Federation:
             return await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
     def _missing_codec(self, request: pb.JoinRequest) -> str | None:
-        if self._service.codec in request.codecs:
-            return None
-        return f"this job's models travel as {self._service.codec.name.lower()}, which this worker can't read; upgrade it"
+        codecs, known = self._service.codecs, {int(codec) for codec in request.codecs}
+        missing = [codec.name.lower() for codec in (codecs.down, codecs.up) if codec not in known]
+        return (
+            f"this job's models travel as {missing[0]}, which this worker doesn't know; upgrade it" if missing else None
+        )
 
     def _grant(self, client: ClientId) -> pb.ClientGrant:
         pool, index = split_client_id(client)
@@ -145,7 +138,8 @@ class Federation:
 
     async def beat(self, request: pb.BeatRequest, context: Context) -> pb.BeatReply:
         session = await self._session(request.session, context)
-        return pb.BeatReply(revision=self._service.book.revision(session.clients))
+        service = self._service
+        return pb.BeatReply(revision=service.lobby.sent_revision(session) or service.book.revision(session.clients))
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
@@ -158,6 +152,7 @@ class Federation:
             while listener.is_current:
                 listener.news.clear()
                 notice = self._service.book.notice(session.clients)
+                listener.revision = notice.revision
                 await context.write(self._orders(notice))
                 if notice.finished:
                     lobby.told(session)
@@ -167,9 +162,9 @@ class Federation:
             lobby.close_stream(session, listener)
         await self._reject_session(context)
 
-    def _orders(self, notice: Any) -> pb.Orders:
+    def _orders(self, notice: Notice) -> pb.Orders:
         service = self._service
-        return orders_of(notice, service.broadcasts.reference, service.codec, service.clock.now())
+        return orders_of(notice, service.broadcasts.reference, service.codecs.up, service.clock.now())
 
     # --- transfers ----------------------------------------------------------------------------------------------------
 
@@ -178,7 +173,9 @@ class Federation:
         await self._session(request.session, context)
         transfer = self._service.broadcasts.get(request.digest)
         if transfer is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "this version of the model is no longer given out; listen again")
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, "this version of the model is no longer given out; listen again"
+            )
         try:
             for frame in transfer.frames(request.offset):
                 await context.write(frame)
@@ -220,43 +217,8 @@ class Federation:
         return session if session is not None else await self._reject_session(context)
 
     async def _reject_session(self, context: Context) -> NoReturn:
-        return await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this session is not known or no longer valid: join again")
-
-
-# --- what may come in -------------------------------------------------------------------------------------------------
-
-
-def _problem_with(request: pb.JoinRequest) -> str | None:
-    checks: tuple[tuple[bool, str], ...] = (
-        (0 < len(request.worker) <= MAX_NAME and request.worker.isprintable(), "a worker's name is short and printable"),
-        (len(request.device) <= MAX_NAME and request.device.isprintable(), "a device's name is short and printable"),
-        (len(request.pool) <= MAX_NAME, "a pool's name is short"),
-        (len(request.held_assignments) <= MAX_HELD, f"no worker holds more than {MAX_HELD} updates"),
-    )
-    return next((problem for fine, problem in checks if not fine), None)
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this session is not known or no longer valid: join again")
 
 
 def _held(request: pb.JoinRequest) -> tuple[AssignmentId, ...]:
     return tuple(AssignmentId(name) for name in request.held_assignments if len(name) <= 2 * MAX_NAME)
-
-
-def problem_with_numbers(examples: int, metrics: dict[str, float]) -> str | None:
-    """What can't be believed in a client's counts and metrics."""
-    if examples > MAX_EXAMPLES:
-        return f"{examples} examples are more than anybody has"
-    if len(metrics) > MAX_METRICS:
-        return f"{len(metrics)} metrics are more than the {MAX_METRICS} allowed"
-    for name, value in metrics.items():
-        if len(name) > MAX_NAME or not name.isprintable():
-            return "a metric's name is short and printable"
-        if not math.isfinite(value):
-            return f"metric {name} is {value}: the training diverged; a lower learning rate may help"
-    return None
-
-
-def one_line(text: str) -> str:
-    """A stranger's words, fit for a log: one printable line of bounded length."""
-    words = " ".join(text[:MAX_REASON].split())
-    return "".join(character for character in words if character.isprintable())
-
-

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from muster_coordinator.driver import Driver
 from muster_coordinator.events import Event, Tick
+from muster_coordinator.instructions import Finish
 from muster_coordinator.ports import Clock
 
 
@@ -36,7 +37,7 @@ class Inbox:
             return None
 
 
-def drive(driver: Driver, inbox: Inbox, clock: Clock) -> None:
+def drive(driver: Driver, inbox: Inbox, clock: Clock) -> Finish:
     """Handle events, and the passing of time, until the job is over. Runs in the driver's own thread."""
     while driver.finish is None:
         left_s = None if driver.wake_at is None else max(driver.wake_at - clock.now(), 0.0)
@@ -48,3 +49,4 @@ def drive(driver: Driver, inbox: Inbox, clock: Clock) -> None:
         elif driver.wake_at is not None and clock.now() >= driver.wake_at:
             driver.wake_at = None
             driver.handle(Tick())
+    return driver.finish

@@ -27,6 +27,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.news = asyncio.Event()
+        self.revision = 0  # of the newest orders sent
         self.is_current = True
 
     def dismiss(self) -> None:
@@ -42,7 +43,7 @@ class Lobby:
         self._inbox = inbox
         self._clock = clock
         self._listeners: dict[str, Listener] = {}
-        self._waiting: dict[AssignmentId, set[asyncio.Future[Answer]]] = defaultdict(set)
+        self._waiting: defaultdict[AssignmentId, list[asyncio.Future[Answer]]] = defaultdict(list)
         self._untold: set[str] = set()  # sessions that have not heard that the job is over
         self.everybody_told = asyncio.Event()
 
@@ -96,6 +97,11 @@ class Lobby:
         self._table.stream_opened(session)
         return listener
 
+    def sent_revision(self, session: Session) -> int:
+        """Of the newest orders that this session's stream carried; 0 without a stream."""
+        listener = self._listeners.get(session.id)
+        return listener.revision if listener else 0
+
     def close_stream(self, session: Session, listener: Listener) -> None:
         self._table.stream_closed(session, self._clock.now())
         if self._listeners.get(session.id) is listener:
@@ -132,8 +138,11 @@ class Lobby:
     def expect_answer(self, assignment: AssignmentId) -> asyncio.Future[Answer]:
         """To be called before the update is posted; everybody who waits for this assignment hears the same."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[assignment].add(future)
+        self._waiting[assignment].append(future)
         return future
+
+    def is_answer_expected(self, assignment: AssignmentId) -> bool:
+        return assignment in self._waiting
 
     def _answer(self, assignment: AssignmentId, answer: Answer) -> None:
         for future in self._waiting.pop(assignment, ()):

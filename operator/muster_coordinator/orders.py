@@ -94,6 +94,7 @@ class OrderBook:
         self._lock = threading.Lock()
         self._pages: dict[ClientId, _Page] = {}
         self._revision = 1
+        self._is_finished = False
         self._finished_at = 0
         self._reason = ""
         self._committed = 0
@@ -126,6 +127,8 @@ class OrderBook:
             page.orders.pop(fate.assignment, None)
             page.accepted.discard(fate.assignment)
             page.fates[fate.assignment] = fate
+            # Who offers it at this moment must not wait for another answer.
+            self._answers.setdefault(fate.assignment, Answer(fate.used, fate.reason))
             page.fates.move_to_end(fate.assignment)
             if len(page.fates) > SETTLEMENTS_KEPT:
                 page.fates.popitem(last=False)
@@ -137,15 +140,13 @@ class OrderBook:
 
     def finish(self, reason: str) -> None:
         with self._lock:
-            self._revision += 1
-            self._finished_at = self._revision
+            self._is_finished = True
             self._reason = reason
 
     def flush(self) -> None:
         with self._lock:
-            changed = None if self._finished_at == self._revision else frozenset(self._changed)
+            changed = self._number()
             answers, self._answers = self._answers, {}
-            self._changed.clear()
         if changed is None or changed or answers:
             self._wake(changed, answers)
 
@@ -159,7 +160,7 @@ class OrderBook:
                 revision=max([self._finished_at, 1, *(page.revision for page in pages)]),
                 orders=tuple(order for page in pages for order in page.orders.values()),
                 fates=tuple(fate for page in pages for fate in page.fates.values()),
-                finished=self._finished_at > 0,
+                finished=self._is_finished,
                 reason=self._reason,
                 committed=self._committed,
             )
@@ -185,12 +186,23 @@ class OrderBook:
             page = self._pages.get(client)
             return page.fates.get(assignment) if page else None
 
+    def _number(self) -> frozenset[ClientId] | None:
+        """Give everything said since the last time one revision; who is concerned, None for everybody."""
+        changed = frozenset(self._changed)
+        self._changed.clear()
+        if changed or (self._is_finished and not self._finished_at):
+            self._revision += 1
+        for client in changed:
+            self._pages[client].revision = self._revision
+        if self._is_finished and not self._finished_at:
+            self._finished_at = self._revision
+            return None
+        return changed
+
     def _page(self, client: ClientId) -> _Page:
         return self._pages.setdefault(client, _Page())
 
     def _turn_to(self, client: ClientId) -> _Page:
         page = self._page(client)
-        self._revision += 1
-        page.revision = self._revision
         self._changed.add(client)
         return page

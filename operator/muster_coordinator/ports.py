@@ -37,8 +37,8 @@ class Models(Protocol):
     def forget(self, assignment: AssignmentId) -> None:
         """Drop a staged update, if there is one."""
 
-    def make(self) -> str:
-        """Turn the sum into the next model, durably; its digest."""
+    def make(self, number: int) -> str:
+        """Turn the sum into the model of this round, durably; its digest."""
 
     def load_first(self, path: str) -> str:
         """Read the first model from a file, and keep it durably; its digest. Raises InputError."""

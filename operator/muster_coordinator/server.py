@@ -41,11 +41,12 @@ def bind(server: grpc.aio.Server, address: str) -> str:
             port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise InputError(
-            f"--listen {address}: this port can't be opened; another process may have it, or the host isn't this machine"
+            f"--listen {address}: this port can't be opened; a process may have it already, or the host isn't this machine"
         ) from error
     host, _, _ = address.rpartition(":")
     return f"{host}:{port}"
 
 
 def add_federation(server: grpc.aio.Server, federation: Federation) -> None:
+    """The one service, with its handlers."""
     server.add_generic_rpc_handlers((federation.handlers(),))

@@ -43,7 +43,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m muster_coordinator",
-        description="Run the rounds of one FederatedJob: anew in an empty storage directory, on where it was in a used one.",
+        description="Run one FederatedJob: anew in an empty storage directory, on where it was in a used one.",
     )
     parser.add_argument("--job", type=Path, required=True, metavar="FILE", help="the resolved job, as JSON")
     parser.add_argument("--storage", type=Path, required=True, metavar="DIR", help="where history and models are kept")

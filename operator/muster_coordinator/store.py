@@ -42,12 +42,13 @@ class FileStore:
         self.root = root
         self._disk = Disk(observer)
         self._folders = [root / name for name in ("epochs", "plans", "rounds", "evaluations", "models")]
+        self.staging = root / "staging"  # files without a name, only for as long as a coordinator lives
         self._epochs, self._plans, self._rounds, self._evaluations, self._models = self._folders
 
     def open(self, job: ResolvedJob) -> None:
         """Make ready, or refuse: raises StorageError for a place that can't be used, WrongJobError for another's."""
         try:
-            for folder in self._folders:
+            for folder in (*self._folders, self.staging):
                 folder.mkdir(parents=True, exist_ok=True)
             for folder in (self.root, *self._folders):
                 durable.clear_temporaries(folder)
@@ -172,12 +173,11 @@ class FileStore:
                 whole.append(durable.unseal(path.read_bytes(), kind))
         return whole
 
-    def put_aside_rounds_after(self, last: int, reason: str) -> str:
-        """Go back to an earlier round: later commits keep their bytes under another name."""
-        for path in sorted(self._rounds.glob("*.json")):
-            if int(path.stem) > last:
-                self._put_aside(path, reason)
-        return f"{reason}; going on from round {last}"
+    def put_aside_rounds_after(self, last: int, unreadable: Iterable[RoundCommit]) -> list[str]:
+        """Go back to an earlier round. Later commits, and their broken models, keep their bytes under other names."""
+        aside = [path for path in sorted(self._rounds.glob("*.json")) if int(path.stem) > last]
+        models = [path for commit in unreadable if (path := self.model_path(commit.model)).exists()]
+        return [self._put_aside(path, "its model can't be read") for path in (*aside, *models)]
 
     def _put_aside(self, path: Path, reason: str) -> str:
         aside = path.with_name(f"{path.name}.corrupt")

@@ -48,7 +48,7 @@ def _train(order: OrderTraining, reference: Reference, codec: CodecId, now: floa
         base=reference(order.base),
         seed=order.seed,
         time_left_ms=min(left_ms, 2**32 - 1),
-        codec=pb.CodecId.ValueType(codec),
+        codec=pb.CodecId.Name(codec.value),
     )
 
 

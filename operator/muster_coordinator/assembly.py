@@ -1,0 +1,121 @@
+"""The parts of a coordinator, put together for production: disk, clock, network and engine meet here only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from dataclasses import dataclass
+
+from muster_coordinator.broadcast import Broadcasts
+from muster_coordinator.compression import codecs_of
+from muster_coordinator.config import config_of
+from muster_coordinator.driver import Driver
+from muster_coordinator.errors import StorageError
+from muster_coordinator.federation import Federation, Service
+from muster_coordinator.inbox import Inbox
+from muster_coordinator.lobby import Lobby
+from muster_coordinator.meter import ByteMeter
+from muster_coordinator.models import ModelFileError
+from muster_coordinator.observer import Observer
+from muster_coordinator.orders import Answer, OrderBook
+from muster_coordinator.ports import Clock, Ports
+from muster_coordinator.records import AssignmentId
+from muster_coordinator.recovery import History
+from muster_coordinator.report import LineReporter
+from muster_coordinator.sessions import Patience, SessionTable, pool_sizes
+from muster_coordinator.settings import Settings
+from muster_coordinator.store import FileStore
+from muster_coordinator.strategies import strategy_of
+from muster_coordinator.uploads import Uploads
+from muster_coordinator.workbench import Retention, Workbench
+from muster_spec.clients import ClientId
+from muster_spec.types import ResolvedJob
+
+log = logging.getLogger("muster.coordinator")
+
+VERSIONS_GIVEN_OUT = 3  # the newest, the one before (stragglers still fetch it), and one to spare
+
+
+class MachineClock:
+    """This machine's clocks."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def unix(self) -> float:
+        return time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """Everything that runs, ready to be started."""
+
+    clock: Clock
+    reporter: LineReporter
+    inbox: Inbox
+    lobby: Lobby
+    uploads: Uploads
+    federation: Federation
+    driver: Driver
+    store: FileStore
+    history: History
+
+
+def assemble(settings: Settings, observer: Observer, loop: asyncio.AbstractEventLoop) -> Coordinator:
+    """Open the storage, read its history, and wire everything up. InputError for a storage that can't be used."""
+    job, clock = settings.job, MachineClock()
+    reporter = LineReporter(sys.stdout.buffer, clock)
+    store = FileStore(settings.storage, observer)
+    store.open(job)
+    codecs = codecs_of(job.spec.compression)
+    broadcasts = Broadcasts(store.staging, codecs.down, VERSIONS_GIVEN_OUT + _staleness(job))
+    retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
+    workbench = Workbench(store, strategy_of(job.spec.strategy), broadcasts, retention)
+    history = recover(store, workbench, reporter)
+    inbox, meter = Inbox(), ByteMeter()
+    lobby = Lobby(SessionTable(pool_sizes(job), Patience()), inbox, clock)
+
+    def wake(changed: frozenset[ClientId] | None, answers: dict[AssignmentId, Answer]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(lobby.wake, changed, answers)
+
+    book = OrderBook(wake)
+    uploads = Uploads(store.staging, codecs.up, lobby, book, inbox, workbench, meter)
+    driver = Driver(config_of(job, store.next_epoch()), Ports(store, workbench, book, clock, reporter, meter, observer))
+    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock)
+    return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history)
+
+
+def _staleness(job: ResolvedJob) -> int:
+    late = job.spec.rounds.late_updates.next_round
+    return late.max_staleness if late else 0
+
+
+def recover(store: FileStore, workbench: Workbench, reporter: LineReporter) -> History:
+    """The history up to the newest round whose model is whole; what had to be put aside is said.
+
+    Raises StorageError when rounds are committed and none of their models can be read.
+    """
+    history, warnings = store.read_history()
+    problems = []
+    for commit in reversed(history.commits):
+        try:
+            workbench.load(commit.model)
+            break
+        except ModelFileError as error:
+            problems.append(str(error))
+    else:
+        if problems:
+            raise StorageError(f"no stored model can be read, so this job can't go on; the newest: {problems[0]}")
+    if problems:
+        last = len(history.commits) - 1 - len(problems)
+        aside = store.put_aside_rounds_after(last, history.commits[last + 1 :])
+        history, more = store.read_history()
+        warnings = (*warnings, *problems, *aside, *more, f"going on from round {last}")
+    for message in warnings:
+        log.warning("%s", message)
+        reporter.tell("warning", {"message": message})
+    workbench.remember(history.commits)
+    return history

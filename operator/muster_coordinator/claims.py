@@ -1,0 +1,48 @@
+"""What a worker may claim: counts, metrics and words, each held against a bound before it is believed or kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from muster_wire.v1 import federation_pb2 as pb
+
+MAX_NAME = 200
+MAX_REASON = 2000
+MAX_METRICS = 64
+MAX_HELD = 100_000
+MAX_EXAMPLES = 2**40
+
+
+def problem_with_join(request: pb.JoinRequest) -> str | None:
+    """What is too long or too strange to be kept."""
+    checks: tuple[tuple[bool, str], ...] = (
+        (
+            0 < len(request.worker) <= MAX_NAME and request.worker.isprintable(),
+            "a worker's name is short and printable",
+        ),
+        (len(request.device) <= MAX_NAME and request.device.isprintable(), "a device's name is short and printable"),
+        (len(request.pool) <= MAX_NAME and request.pool.isprintable(), "a pool's name is short and printable"),
+        (len(request.held_assignments) <= MAX_HELD, f"no worker holds more than {MAX_HELD} updates"),
+    )
+    return next((problem for fine, problem in checks if not fine), None)
+
+
+def problem_with_numbers(examples: int, metrics: Mapping[str, float]) -> str | None:
+    """What can't be believed in a client's counts and metrics."""
+    if examples > MAX_EXAMPLES:
+        return f"{examples} examples are more than anybody has"
+    if len(metrics) > MAX_METRICS:
+        return f"{len(metrics)} metrics are more than the {MAX_METRICS} allowed"
+    for name, value in metrics.items():
+        if len(name) > MAX_NAME or not name.isprintable():
+            return "a metric's name is short and printable"
+        if not math.isfinite(value):
+            return f"metric {name} is {value}: the training diverged; a lower learning rate may help"
+    return None
+
+
+def one_line(text: str) -> str:
+    """A stranger's words, fit for a log: one printable line of bounded length."""
+    words = " ".join(text[:MAX_REASON].split())
+    return "".join(character for character in words if character.isprintable())

@@ -1,0 +1,142 @@
+"""One coordinator process, from its command line to its exit code.
+
+The port is taken before the storage is touched, so that a second coordinator started by mistake harms nobody. The
+server runs on the main thread's loop, the driver in a thread of its own; when the driver comes to an end workers are told, and
+the process leaves. Being stopped at any moment, by a signal or by a kill, leaves a history that can be gone on from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+import grpc.aio
+
+from muster_coordinator.assembly import Coordinator, assemble
+from muster_coordinator.errors import CommitLost, CoordinatorError, StorageError
+from muster_coordinator.events import StopRequested
+from muster_coordinator.inbox import Inbox, drive
+from muster_coordinator.instructions import Outcome
+from muster_coordinator.observer import Observer
+from muster_coordinator.recovery import HistoryError
+from muster_coordinator.report import start_logging
+from muster_coordinator.server import add_federation, bind, build_server
+from muster_coordinator.settings import Settings, read_settings
+
+log = logging.getLogger("muster.coordinator")
+
+BAD_INPUT, FENCED, INTERNAL_ERROR = 2, 3, 70
+EXIT_CODES = {Outcome.COMPLETE: 0, Outcome.FAILED: 1, Outcome.SUSPENDED: 143}
+GOODBYE_S = 3.0  # for workers to hear that the job is over
+STREAMS_GRACE_S = 0.2
+
+
+def main(arguments: Sequence[str], observer: Observer) -> int:
+    """Run a coordinator to its end; its exit code."""
+    debug = "--debug" in arguments
+    start_logging(debug=debug)
+    try:
+        return asyncio.run(coordinate(read_settings(arguments), observer))
+    except CommitLost as error:
+        return _say(error, FENCED, debug=debug)
+    except CoordinatorError as error:
+        return _say(error, BAD_INPUT, debug=debug)
+    except Exception:  # the last place that can say anything about a fault of our own
+        log.critical("a fault of the coordinator itself; its storage is as it was, start it again", exc_info=True)
+        return INTERNAL_ERROR
+
+
+def _say(error: CoordinatorError, code: int, *, debug: bool) -> int:
+    """One line for people."""
+    print(f"coordinator: {error}", file=sys.stderr, flush=True)
+    if debug:
+        log.debug("raised here", exc_info=error)
+    return code
+
+
+async def coordinate(settings: Settings, observer: Observer) -> int:
+    """Serve and drive until the job is over or somebody stops it."""
+    server = build_server(settings.token)
+    address = bind(server, settings.listen)
+    loop = asyncio.get_running_loop()
+    coordinator = assemble(settings, observer, loop)
+    _leave_when_told(coordinator.inbox, loop, settings)
+    add_federation(server, coordinator.federation)
+    await server.start()
+    coordinator.reporter.tell("listening", {"address": address})
+    watch = asyncio.create_task(coordinator.lobby.watch())
+    try:
+        outcome = await _drive_in_thread(coordinator, loop)
+        if outcome is not Outcome.SUSPENDED:
+            await _say_goodbye(coordinator)
+        return EXIT_CODES[outcome]
+    finally:
+        watch.cancel()
+        coordinator.uploads.close()
+        await _close(server)
+        _export(coordinator)
+
+
+def _leave_when_told(inbox: Inbox, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
+    def stop(reason: str) -> None:
+        inbox.post(StopRequested(reason))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, f"stopped by {number.name}")
+    if settings.exit_with_stdin:
+        threading.Thread(target=_outlive_nobody, args=(inbox,), name="stdin", daemon=True).start()
+
+
+def _outlive_nobody(inbox: Inbox) -> None:
+    """Whoever started this process holds the other end of its standard input for as long as it lives."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    inbox.post(StopRequested("whoever started this coordinator is gone"))
+
+
+async def _drive_in_thread(coordinator: Coordinator, loop: asyncio.AbstractEventLoop) -> Outcome:
+    ended: asyncio.Future[Outcome] = loop.create_future()
+
+    def drive_to_the_end() -> None:
+        try:
+            outcome = _drive(coordinator)
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread, which knows what to do about it
+            loop.call_soon_threadsafe(ended.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(ended.set_result, outcome)
+
+    threading.Thread(target=drive_to_the_end, name="driver", daemon=True).start()
+    return await ended
+
+
+def _drive(coordinator: Coordinator) -> Outcome:
+    try:
+        coordinator.driver.start(coordinator.history)
+    except HistoryError as error:
+        raise StorageError(f"{coordinator.store.root}: {error}; put the missing records back from a copy") from error
+    return drive(coordinator.driver, coordinator.inbox, coordinator.clock).outcome
+
+
+async def _say_goodbye(coordinator: Coordinator) -> None:
+    """Let every connected worker hear that the job is over, so that none waits out its lease."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(coordinator.lobby.everybody_told.wait(), GOODBYE_S)
+
+
+async def _close(server: grpc.aio.Server) -> None:
+    await server.stop(STREAMS_GRACE_S)
+
+
+def _export(coordinator: Coordinator) -> None:
+    """The models that people look for, under names that they would look for."""
+    progress = coordinator.driver.progress
+    for digest, name in ((progress.model, "final"), (progress.best.model if progress.best else "", "best")):
+        if digest:
+            coordinator.store.export_model(digest, f"{name}.safetensors")

@@ -1,0 +1,263 @@
+"""Updates on their way up: an offer is judged, frames are staged, the whole is checked, and the engine has its say.
+
+A frame is read only when the one before it is on the disk, so a slow or a fast client holds one frame of memory. What
+has arrived of a broken transfer stays for as long as its work is wanted; the next offer of the same bytes goes on from
+there. A bad update costs its client this round and nobody anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from muster_coordinator.assignments import client_of
+from muster_coordinator.claims import MAX_NAME, one_line, problem_with_numbers
+from muster_coordinator.events import UpdateRejected, UpdateStaged
+from muster_coordinator.inbox import Inbox
+from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation
+from muster_coordinator.lobby import Lobby
+from muster_coordinator.meter import ByteMeter
+from muster_coordinator.orders import Answer, OrderBook
+from muster_coordinator.records import AssignmentId
+from muster_coordinator.sessions import Session
+from muster_coordinator.staging import StagingError, Upload
+from muster_coordinator.workbench import Workbench
+from muster_spec.clients import ClientId
+from muster_wire.codecs import CodecId
+from muster_wire.errors import Cause, FrameError, PayloadError, WireError
+from muster_wire.frames import FRAME_BYTES, Header
+from muster_wire.payload import PayloadKind
+from muster_wire.v1 import federation_pb2 as pb
+
+log = logging.getLogger("muster.coordinator")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+T = TypeVar("T")
+
+INLINE_BYTES = 64 * 1024  # shorter frames are not worth a thread
+NO_ROOM_WAIT_MS = 5_000
+THREADS = 4
+
+
+@dataclass(slots=True)
+class Partial:
+    """A transfer that has begun. Its newest stream owns it; what a thread is doing to it outlives that stream."""
+
+    upload: Upload
+    owner: object = None
+    busy: asyncio.Future[Any] | None = field(default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """An offer of work that is wanted, from the client it is wanted from."""
+
+    client: ClientId
+    assignment: AssignmentId
+    message: pb.Offer
+    kind: PayloadKind
+
+
+class Uploads:
+    """Everything that comes up. Lives on the server's loop; heavy work goes to a few threads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        codec: CodecId,
+        lobby: Lobby,
+        book: OrderBook,
+        inbox: Inbox,
+        workbench: Workbench,
+        meter: ByteMeter,
+    ) -> None:
+        self._folder = folder
+        self._codec = codec
+        self._lobby = lobby
+        self._book = book
+        self._inbox = inbox
+        self._workbench = workbench
+        self._meter = meter
+        self._partials: dict[AssignmentId, Partial] = {}
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="staging")
+
+    async def receive(self, offer: pb.Offer, session: Session, context: Context) -> None:
+        """Serve one Submit call, from its offer to its verdict."""
+        self._sweep()
+        reply = self._known(offer, session) or await self._take(self._wanted(offer), context)
+        await context.write(reply)
+
+    # --- the offer ----------------------------------------------------------------------------------------------------
+
+    def _known(self, offer: pb.Offer, session: Session) -> pb.SubmitReply | None:
+        """A verdict that needs no bytes."""
+        assignment = AssignmentId(offer.assignment)
+        client = client_of(assignment)
+        if client not in session.clients:
+            return verdict(Cause.NOT_YOURS, f"{one_line(assignment)} is not an assignment of this worker's clients")
+        if fate := self._book.fate(client, assignment):
+            return accepted() if fate.used else verdict(Cause.LATE, fate.reason)
+        if self._book.is_accepted(client, assignment):
+            return accepted()
+        order = self._book.wanted(client, assignment)
+        if order is None or isinstance(order, OrderEvaluation):
+            return verdict(Cause.UNKNOWN_ASSIGNMENT, "nobody waits for this update: see the orders")
+        return None
+
+    def _wanted(self, offer: pb.Offer) -> Offered:
+        assignment = AssignmentId(offer.assignment)
+        client = client_of(assignment)
+        is_first = isinstance(self._book.wanted(client, assignment), OrderInitialisation)
+        return Offered(client, assignment, offer, PayloadKind.SNAPSHOT if is_first else PayloadKind.UPDATE)
+
+    async def _take(self, offered: Offered, context: Context) -> pb.SubmitReply:
+        try:
+            if self._lobby.is_answer_expected(offered.assignment):  # an earlier stream brought it whole
+                return reply_of(await self._lobby.expect_answer(offered.assignment))
+            partial = await self._begin(offered)
+            await context.write(pb.SubmitReply(proceed=pb.Proceed(offset=partial.upload.received)))
+            await self._read_frames(partial, context)
+            return await self._hand_in(offered, partial)
+        except StagingError as error:
+            log.warning("%s", error)
+            return pb.SubmitReply(wait=pb.Wait(milliseconds=NO_ROOM_WAIT_MS))
+        except WireError as error:
+            return self._reject(offered, error)
+
+    async def _begin(self, offered: Offered) -> Partial:
+        """What has arrived already, or an empty upload of the size that this work must have."""
+        problem = problem_with_numbers(offered.message.examples, dict(offered.message.metrics))
+        if problem:
+            raise PayloadError(Cause.NOT_FINITE if "diverged" in problem else Cause.MALFORMED, problem)
+        header = await self._in_thread(None, lambda: Header.from_message(offered.message.header))
+        self._check_header(header, offered.kind)
+        partial = self._partials.get(offered.assignment)
+        if partial is not None and partial.busy is not None:
+            await asyncio.wait([partial.busy])  # a stream that broke may have left a frame on its way to the disk
+        if partial is None or partial.upload.header != header:
+            self._drop(offered.assignment)
+            partial = Partial(Upload(header, offered.kind, self._folder, FRAME_BYTES))
+            self._partials[offered.assignment] = partial
+        return partial
+
+    def _check_header(self, header: Header, kind: PayloadKind) -> None:
+        wanted = CodecId.FLOAT32 if kind is PayloadKind.SNAPSHOT else self._codec
+        if header.codec is not wanted:
+            raise PayloadError(Cause.MALFORMED, f"encoded as {header.codec.name}, and {wanted.name} was asked for")
+        layout = self._workbench.layout
+        if kind is PayloadKind.UPDATE and layout is not None and header.layout != layout:
+            raise PayloadError(Cause.WRONG_LAYOUT, difference_of_layouts(header.layout, layout))
+
+    # --- the bytes ----------------------------------------------------------------------------------------------------
+
+    async def _read_frames(self, partial: Partial, context: Context) -> None:
+        partial.owner = context
+        while not partial.upload.is_complete:
+            request = await context.read()
+            if request is grpc.aio.EOF or partial.owner is not context:
+                await context.abort(
+                    grpc.StatusCode.ABORTED, f"the transfer broke at {partial.upload.received}: offer again"
+                )
+            self._meter.add_up(request.ByteSize())
+            await self._add(partial, request.frame, context)
+
+    async def _add(self, partial: Partial, frame: pb.Frame, context: Context) -> None:
+        try:
+            if len(frame.data) <= INLINE_BYTES:
+                partial.upload.add(frame)
+            else:
+                await self._in_thread(partial, lambda: partial.upload.add(frame))
+        except FrameError as error:
+            if error.cause is not Cause.TOO_LARGE:  # damaged on the way: what came before it is fine
+                await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
+            raise
+
+    async def _hand_in(self, offered: Offered, partial: Partial) -> pb.SubmitReply:
+        """Check the whole, give it to the workbench, and ask the engine."""
+        await self._in_thread(partial, partial.upload.check)
+        self._partials.pop(offered.assignment, None)
+        self._workbench.stage(offered.assignment, partial.upload)
+        answer = self._lobby.expect_answer(offered.assignment)
+        self._inbox.post(_staged(offered, partial.upload.header.size))
+        return reply_of(await answer)
+
+    def _reject(self, offered: Offered, error: WireError) -> pb.SubmitReply:
+        reason = one_line(error.reason)
+        log.warning("update %s refused (%s): %s", offered.assignment, error.cause.name, reason)
+        self._drop(offered.assignment)
+        self._inbox.post(UpdateRejected(offered.client, offered.assignment, reason))
+        return verdict(error.cause, reason)
+
+    async def _in_thread(self, partial: Partial | None, work: Callable[[], T]) -> T:
+        """Heavy work off the loop. A stream that breaks meanwhile doesn't stop it; `busy` says when it is done."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        if partial is not None:
+            partial.busy = future
+        return await asyncio.shield(future)
+
+    # --- leftovers ----------------------------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Half an update of work that nobody wants any more is only disk."""
+        for assignment in list(self._partials):
+            if self._book.wanted(client_of(assignment), assignment) is None:
+                self._drop(assignment)
+
+    def _drop(self, assignment: AssignmentId) -> None:
+        partial = self._partials.pop(assignment, None)
+        if partial is not None:
+            partial.owner = None
+            if partial.busy is None or partial.busy.done():
+                partial.upload.close()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _staged(offered: Offered, size: int) -> UpdateStaged:
+    message = offered.message
+    return UpdateStaged(
+        client=offered.client,
+        assignment=offered.assignment,
+        examples=message.examples,
+        steps=message.steps,
+        metrics=dict(message.metrics),
+        size_bytes=size,
+        train_ms=message.train_ms,
+    )
+
+
+def difference_of_layouts(theirs: Any, ours: Any) -> str:
+    """The first tensor in which an update isn't made for this model."""
+    for their, our in zip(theirs.tensors, ours.tensors, strict=False):
+        if their != our:
+            return (
+                f"tensor {one_line(their.name[:MAX_NAME])} is {list(their.shape)} {their.kind.value}, and the job's "
+                f"model has {our.name} {list(our.shape)} {our.kind.value} there: every client must build the same model"
+            )
+    return (
+        f"{len(theirs.tensors)} tensors, and the job's model has {len(ours.tensors)}: every client must build the same"
+    )
+
+
+def accepted() -> pb.SubmitReply:
+    """An update taken."""
+    return pb.SubmitReply(verdict=pb.Verdict(accepted=True))
+
+
+def verdict(cause: Cause, reason: str) -> pb.SubmitReply:
+    """An update refused."""
+    return pb.SubmitReply(verdict=pb.Verdict(accepted=False, reason=reason, cause=pb.Verdict.Cause.Name(cause.value)))
+
+
+def reply_of(answer: Answer) -> pb.SubmitReply:
+    """The engine's answer, on the wire."""
+    return accepted() if answer.accepted else verdict(Cause.LATE, answer.reason)

@@ -1,0 +1,174 @@
+"""Where models are made: staged updates go in, stored and published models come out.
+
+This is the `Models` port of production. The newest model is mapped from its stored file, so the page cache holds it and
+not this process; the sum is the one model's worth of memory that a round needs, and encoding the next version briefly
+another, after the sum is gone.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from muster_coordinator.broadcast import Broadcasts
+from muster_coordinator.models import ModelFileError, StoredModel, read_first_model, write_model
+from muster_coordinator.records import AssignmentId, RoundCommit
+from muster_coordinator.staging import Upload
+from muster_coordinator.store import FileStore
+from muster_coordinator.strategies import Strategy
+from muster_coordinator.sums import Sum
+from muster_coordinator.tensorfile import TensorFileError, read_contents
+from muster_wire.errors import WireError
+from muster_wire.layout import Layout
+from muster_wire.payload import decode
+from muster_wire.values import Values
+
+KEEP_AT_LEAST = 2  # a newest model that is damaged must leave one to fall back to
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which models stay in the store, beside the best: the newest few, and each n-th for good."""
+
+    keep: int
+    every: int | None
+
+    def is_for_good(self, number: int) -> bool:
+        return self.every is not None and number > 0 and number % self.every == 0
+
+
+class Workbench:
+    """Called by the driver's thread; `stage` and `layout` by the server's loop as well."""
+
+    def __init__(self, store: FileStore, strategy: Strategy, broadcasts: Broadcasts, retention: Retention) -> None:
+        self._store = store
+        self._strategy = strategy
+        self._broadcasts = broadcasts
+        self._retention = retention
+        self._recent: deque[str] = deque(maxlen=max(retention.keep, KEEP_AT_LEAST))
+        self._for_good: set[str] = set()
+        self._staged: dict[AssignmentId, Upload] = {}
+        self._name = ""
+        self._model: Values | None = None
+        self._sum: Sum | None = None
+        self._first: Values | None = None
+
+    # --- updates ------------------------------------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> Layout | None:
+        """Of the model that updates are made for; None before there is a first one."""
+        return self._model.layout if self._model is not None else None
+
+    def stage(self, assignment: AssignmentId, upload: Upload) -> None:
+        """A complete and checked upload, until it is folded or forgotten."""
+        self.forget(assignment)
+        self._staged[assignment] = upload
+
+    def forget(self, assignment: AssignmentId) -> None:
+        upload = self._staged.pop(assignment, None)
+        if upload is not None:
+            upload.close()
+
+    # --- a round ------------------------------------------------------------------------------------------------------
+
+    def open(self, base: str) -> None:
+        if base != self._name:
+            self.load(base)
+        self._first = None
+        self._sum = Sum(self._model.layout) if self._model is not None else None
+
+    def fold(self, assignment: AssignmentId, weight: float) -> None:
+        with self._staged.pop(assignment) as upload:
+            if self._sum is None:
+                self._first = decode(upload.shape, upload.view())
+            else:
+                self._sum.fold(upload, weight)
+
+    def make(self, number: int) -> str:
+        if self._model is None or self._sum is None:
+            made, self._first = self._first, None
+        else:
+            made, self._sum = self._sum.finish(self._model, self._strategy.step), None
+        if made is None:
+            raise ValueError("a model is made from at least one update")
+        return self._keep(made, number)
+
+    def load_first(self, path: str) -> str:
+        return self._keep(read_first_model(Path(path)), 0)
+
+    def _keep(self, made: Values, number: int) -> str:
+        digest = made.digest()
+        model = StoredModel(made, number, digest)
+        path = self._store.save_model(digest, lambda file: write_model(file, model))
+        self._name, self._model = digest, _mapped(path, made.layout)
+        self._remember(digest, number)
+        return digest
+
+    # --- stored models ------------------------------------------------------------------------------------------------
+
+    def remember(self, commits: Iterable[RoundCommit]) -> None:
+        """What was kept before this coordinator started."""
+        for commit in commits:
+            self._remember(commit.model, commit.round)
+
+    def _remember(self, digest: str, number: int) -> None:
+        if digest not in self._recent:
+            self._recent.append(digest)
+        if self._retention.is_for_good(number):
+            self._for_good.add(digest)
+
+    def load(self, digest: str) -> None:
+        """Take a stored model up. ModelFileError if it is not what was stored."""
+        path = self._store.model_path(digest)
+        model = _mapped(path, None)
+        if model.digest() != digest:
+            raise ModelFileError(f"{path}: its content doesn't have its digest any more")
+        self._name, self._model = digest, model
+
+    def publish(self, model: str) -> None:
+        if model != self._name or self._model is None:
+            self.load(model)
+        if self._model is not None:
+            self._broadcasts.publish(model, self._model)
+
+    def prune(self, keep: Collection[str]) -> None:
+        self._store.prune({*keep, *self._recent, *self._for_good})
+
+
+def _mapped(path: Path, layout: Layout | None) -> Values:
+    """A stored model as read-only views of its file. Its layout is read from the file where it is not known."""
+    try:
+        with path.open("rb") as file:
+            contents = read_contents(file, os.fstat(file.fileno()).st_size)
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ModelFileError(f"{path}: can't be read: {error.strerror}") from error
+    except (TensorFileError, ValueError) as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    try:
+        known = layout or Layout.from_json(contents.metadata.get("muster.layout", ""))
+        return _views(data, contents.data_start, known)
+    except (WireError, ValueError) as error:
+        raise ModelFileError(f"{path}: not a model that Muster stored: {error}") from error
+
+
+def _views(data: mmap.mmap, start: int, layout: Layout) -> Values:
+    """The four buffers, in the order in which `write_model` writes them."""
+    buffers = []
+    for dtype, size in (
+        ("<i8", layout.integer_size),
+        ("<f4", layout.trainable_size),
+        ("<f4", layout.float_buffer_size),
+        ("<f4", layout.frozen_size),
+    ):
+        buffers.append(np.frombuffer(data, np.dtype(dtype), size, start) if size else np.zeros(0, np.dtype(dtype)))
+        start += buffers[-1].nbytes
+    integers, trainable, float_buffers, frozen = buffers
+    return Values(layout, trainable, float_buffers, integers, frozen)
