@@ -60,9 +60,12 @@ def storage_of(job: ResolvedJob, folder: RunFolder) -> Path:
 def manifest_of(job: ResolvedJob) -> Iterator[dict[str, Any]]:
     """The documents that resolve to this job, with everything in them that was left to defaults."""
     place = {"namespace": job.namespace}
-    for pool in job.pools:
-        yield _document("ClientPool", {"name": pool.name, **place}, pool.spec)
-    pools = tuple(msgspec.structs.replace(entry, inline=None) for entry in job.spec.pools)
+    entries = []
+    for entry, pool in zip(job.spec.pools, job.pools, strict=True):
+        entries.append(msgspec.structs.replace(entry, inline=pool.spec if entry.inline else None))
+        if entry.inline is None:
+            yield _document("ClientPool", {"name": pool.name, **place}, pool.spec)
+    pools = tuple(entries)
     yield _document("FederatedJob", {"name": job.name, **place}, msgspec.structs.replace(job.spec, pools=pools))
 
 

@@ -20,7 +20,7 @@ from muster_cli.folder import RunFolder
 from muster_cli.plan import RunPlan, WorkerPlan
 from muster_cli.processes import Child, CoordinatorCommand, Nursery, last_words, worker_arguments
 from muster_cli.stopping import StopSignals
-from muster_cli.supervise import BAD_INPUT, GiveUp, Supervision, due, note_death
+from muster_cli.supervise import BAD_INPUT, GiveUp, Supervision, describe_exit, due, note_death
 from muster_cli.view import Event
 
 COORDINATOR = "coordinator"
@@ -101,12 +101,24 @@ class Session:
     def end(self) -> None:
         """Leave nothing running. The coordinator first, so that it does not see its clients go."""
         if self._coordinator is not None:
-            self._coordinator.signal(signal.SIGTERM)
-            self._coordinator.end(PATIENCE_S)
+            self._stop_coordinator(self._coordinator)
             self._coordinator = None
         if self._nursery is not None:
             self._nursery.end()
             self._nursery = None
+
+    def _stop_coordinator(self, coordinator: Child) -> None:
+        """Ask it to leave and hear its last words: a round may still have been committed."""
+        coordinator.signal(signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE_S
+        while (left := deadline - time.monotonic()) > 0:
+            readable, _, _ = select.select([coordinator], [], [], left)
+            lines = coordinator.read_lines() if readable else None
+            if lines is None:
+                break
+            for line in lines:
+                self._heed(json.loads(line))
+        coordinator.end(max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
         """Leave nothing running, at once: for a second Ctrl-C. The nursery's children die with it."""
@@ -183,9 +195,8 @@ class Session:
         if self._finished is not None:
             self._ending = _ending_of(self._finished)
             return
-        if code == FENCED:
-            said = last_words(self._setup.folder.log(COORDINATOR))
-            self._ending = Ending("Failed", said or "another coordinator works on this checkpoint", ExitCode.FAILED)
+        if code == FENCED or (self._address is None and code > 0):  # it would end the same way again
+            self._give_up(GiveUp(COORDINATOR, code, describe_exit(code)), clients=())
             return
         self._died(COORDINATOR, code, clients=())
 
