@@ -17,6 +17,7 @@ from muster_wire.errors import Cause, PayloadError
 from muster_wire.values import Floats
 
 BLOCK: Final = 65_536  # elements: 256 KiB of float32
+NOT_FINITE: Final = "a value is NaN or infinite: the training diverged, or the bytes are bad"
 
 
 class CodecId(IntEnum):
@@ -73,6 +74,6 @@ def sum_of_squares(block: Floats) -> float:
     if np.isfinite(total):
         return total
     if not np.isfinite(block).all():
-        raise PayloadError(Cause.NOT_FINITE, "a value is NaN or infinite: the training diverged, or the bytes are bad")
+        raise PayloadError(Cause.NOT_FINITE, NOT_FINITE)
     wide = block.astype(np.float64)
     return float(np.dot(wide, wide))

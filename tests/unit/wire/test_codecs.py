@@ -116,6 +116,20 @@ def test_float16_keeps_its_own_limits() -> None:
     assert decode(codec, encode(codec, values), 5).tolist() == [65504, -65504, 65504, 2.0**-24, 0]
 
 
+def test_every_half_there_is_widens_alike_in_all_directions() -> None:
+    codec = CODECS[CodecId.FLOAT16]
+    every = np.arange(2**16, dtype="<u2").view("<f2")
+    finite = every[np.isfinite(every)]
+    decoded, total = decode(codec, finite.data.cast("B"), finite.size), np.zeros(finite.size, np.float32)
+    codec.accumulate(finite.data.cast("B"), total, 1.0)
+    assert decoded.tobytes() == finite.astype(np.float32).tobytes()
+    np.testing.assert_array_equal(total, decoded)
+    assert codec.check(finite.data.cast("B")) == pytest.approx(float(np.square(finite.astype(float)).sum()))
+    for bad in every[~np.isfinite(every)]:
+        with pytest.raises(PayloadError, match="NaN or infinite"):
+            codec.check(np.array([bad]).data.cast("B"))
+
+
 @codecs
 def test_no_direction_needs_memory_that_grows_with_the_model(codec: Codec) -> None:
     values = np.ones(8 * 2**20 // 4 * 4, np.float32)
