@@ -7,7 +7,7 @@ for its own clients only. Big transfers are next door, in uploads.py and broadca
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -36,7 +36,7 @@ from muster_wire.frames import FRAME_BYTES
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.version import Version, negotiate
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 SERVICE = "muster.wire.v1.Federation"
 BEAT_S = 2.0

@@ -1,8 +1,8 @@
 """One coordinator process, from its command line to its exit code.
 
 The port is taken before the storage is touched, so that a second coordinator started by mistake harms nobody. The
-server runs on the main thread's loop, the driver in a thread of its own; when the driver comes to an end workers are told, and
-the process leaves. Being stopped at any moment, by a signal or by a kill, leaves a history that can be gone on from.
+server runs on the main thread's loop, the driver in a thread of its own; when the driver comes to an end workers are
+told, and the process leaves. Stopped at any moment, by a signal or a kill, it leaves a history to go on from.
 """
 
 from __future__ import annotations

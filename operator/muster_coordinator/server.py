@@ -41,7 +41,7 @@ def bind(server: grpc.aio.Server, address: str) -> str:
             port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise InputError(
-            f"--listen {address}: this port can't be opened; a process may have it already, or the host isn't this machine"
+            f"--listen {address}: can't be opened; another process may have this port, or the host isn't this machine"
         ) from error
     host, _, _ = address.rpartition(":")
     return f"{host}:{port}"
