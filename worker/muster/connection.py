@@ -44,10 +44,11 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the coordinator says to an update that it has read whole."""
+    """What the coordinator says to an offer. `is_unknown`: it doesn't want this now, and may yet."""
 
     accepted: bool
     reason: str
+    is_unknown: bool = False
 
 
 class Connection:
@@ -159,7 +160,7 @@ class Connection:
                 case "wait":
                     return Postponed(reply.wait.milliseconds / 1000)
                 case "verdict":
-                    return Verdict(reply.verdict.accepted, reply.verdict.reason)
+                    return _verdict(reply.verdict)
         raise ConnectionBrokenError("the coordinator ended the upload without a verdict")
 
     def report(self, assignment: str, examples: int, metrics: Mapping[str, float], error: str = "") -> None:
@@ -220,6 +221,10 @@ def open_channel(address: str) -> grpc.Channel:
     if address.startswith(_LOOPBACK):
         options.append(("grpc.enable_http_proxy", 0))
     return grpc.insecure_channel(address, options=options)
+
+
+def _verdict(message: wire.Verdict) -> Verdict:
+    return Verdict(message.accepted, message.reason, message.cause == wire.Verdict.CAUSE_UNKNOWN_ASSIGNMENT)
 
 
 def _as_is(message: bytes) -> bytes:

@@ -72,6 +72,7 @@ class Courier:
                 self._pause(error)
             else:
                 self._heard()
+                self._desk.expect()
                 self._session += 1
                 self._revision = 0
                 self._lease_s = reply.lease_seconds or FIRST_LEASE_S
@@ -94,6 +95,8 @@ class Courier:
                     self._heard()
                     self._revision = orders.revision
                     self._desk.post(orders, self._session)
+                    if orders.finished:
+                        return  # nothing more will come
             except ConnectionBrokenError as error:
                 self._pause(error)
                 self.connect()

@@ -33,14 +33,20 @@ class Desk:
         self._changed = threading.Condition()
         self._orders = Orders()
         self._session = 0
+        self._is_stale = True
         self._ending: Ending | None = None
         self.activity: Activity | None = None
 
     def post(self, orders: Orders, session: int) -> None:
         """Newer orders have come, in this session (counted from 1)."""
         with self._changed:
-            self._orders, self._session = orders, session
+            self._orders, self._session, self._is_stale = orders, session, False
             self._changed.notify_all()
+
+    def expect(self) -> None:
+        """A new session has begun: what is known may be out of date until its first orders come."""
+        with self._changed:
+            self._is_stale = True
 
     def end(self, ending: Ending) -> None:
         """Stop everything soon; the first ending counts."""
@@ -52,10 +58,10 @@ class Desk:
     def ending(self) -> Ending | None:
         return self._ending
 
-    def read(self) -> tuple[Orders, int]:
-        """The newest orders and the number of the session they came in."""
-        with self._changed:
-            return self._orders, self._session
+    def read_current(self) -> tuple[Orders, int]:
+        """The newest orders of the current session, and its number. Waits for them, unless it ends."""
+        self._wait(lambda: not self._is_stale, None)
+        return self._orders, self._session
 
     def is_unwanted(self, assignment: str) -> bool:
         """Whether to stop working on it: it was withdrawn, or the worker ends."""

@@ -65,7 +65,7 @@ class Loop:
     def run(self) -> Ending:
         """Work until the job is over or the desk says to end."""
         while self._desk.ending is None:
-            orders, session = self._desk.read()
+            orders, session = self._desk.read_current()
             self._tidy(orders, session)
             try:
                 self._act(orders)
@@ -122,9 +122,10 @@ class Loop:
         elif answer.accepted:
             self._offered.add(assignment.id)
         else:
-            log.warning("update %s was rejected: %s", assignment.id, answer.reason)
-            self._settle(Settlement(assignment.id, used=False, reason=answer.reason))
+            log.warning("update %s was not taken: %s", assignment.id, answer.reason)
             self._done.add(assignment.id)
+            if not answer.is_unknown:  # a coordinator that has just restarted may still come to want it
+                self._settle(Settlement(assignment.id, used=False, reason=answer.reason))
 
     def _prepared(self, assignment: Assignment) -> tuple[Offered, Transfer]:
         """The update cut into frames, the same ones if an earlier offer of it broke."""

@@ -234,6 +234,20 @@ def test_a_rejected_update_is_forgotten():
     assert list(federation.joins[1].held_assignments) == []
 
 
+def test_an_update_that_nobody_waits_for_yet_is_kept():
+    """A coordinator that has just restarted may not have planned again when the update is offered."""
+    federation, base = FakeFederation(work()), first_model()
+    federation.verdicts["1.0.p/0"] = wire.Verdict(cause=wire.Verdict.CAUSE_UNKNOWN_ASSIGNMENT)
+    with at_work(federation):
+        federation.order(train("1.0.p/0", federation.publish(base)))
+        federation.until(lambda: federation.offers)
+        federation.verdicts.clear()
+        federation.forget_sessions()
+        federation.until(lambda: len(federation.offers) == 2)
+    assert list(federation.joins[1].held_assignments) == ["1.0.p/0"]
+    assert federation.offers[0].header.digest == federation.offers[1].header.digest
+
+
 def test_a_wrong_token_is_refused_for_good(caplog):
     with serving(FakeFederation(work())) as address:
         assert run_worker(WorkerSettings(coordinator=address, pool="p", token=TOKEN[1:], indices=(0,))) == 2
