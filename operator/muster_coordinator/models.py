@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
@@ -73,7 +74,7 @@ def read_first_model(path: Path) -> Values:
     return _read(path, _any)
 
 
-def _read(path: Path, reader: Callable[[BinaryIO, Contents], T]) -> T:
+def _read(path: Path, reader: Callable[[BufferedReader, Contents], T]) -> T:
     """Every way in which a file can be bad becomes one error with the file's name."""
     try:
         with path.open("rb") as file:
@@ -84,11 +85,11 @@ def _read(path: Path, reader: Callable[[BinaryIO, Contents], T]) -> T:
         raise ModelFileError(f"{path}: {error}") from error
 
 
-def _any(file: BinaryIO, contents: Contents) -> Values:
+def _any(file: BufferedReader, contents: Contents) -> Values:
     return _stored(file, contents).values if _LAYOUT in contents.metadata else _foreign(file, contents)
 
 
-def _stored(file: BinaryIO, contents: Contents) -> StoredModel:
+def _stored(file: BufferedReader, contents: Contents) -> StoredModel:
     metadata = contents.metadata
     if not metadata.keys() >= {_LAYOUT, _ROUND, _DIGEST} or not metadata[_ROUND].isdecimal():
         raise TensorFileError("not a model that Muster stored: its metadata has no layout, round or digest")
@@ -101,7 +102,7 @@ def _stored(file: BinaryIO, contents: Contents) -> StoredModel:
     return StoredModel(values, int(metadata[_ROUND]), metadata[_DIGEST])
 
 
-def _foreign(file: BinaryIO, contents: Contents) -> Values:
+def _foreign(file: BufferedReader, contents: Contents) -> Values:
     layout = Layout(tuple(TensorSpec(e.name, e.shape, e.dtype.name, _guess(e)) for e in contents.entries))
     if not layout.trainable_size:
         raise TensorFileError("holds no float tensor that could be trained")
@@ -116,7 +117,7 @@ def _guess(entry: Entry) -> Kind:
     return Kind.FLOAT_BUFFER if entry.name.endswith(_STATISTICS) else Kind.TRAINABLE
 
 
-def _fill(file: BinaryIO, contents: Contents, layout: Layout) -> Values:
+def _fill(file: BufferedReader, contents: Contents, layout: Layout) -> Values:
     values = Values.zeros(layout)
     views = {spec.name: view for spec, view in values.tensors()}
     for entry in contents.entries:

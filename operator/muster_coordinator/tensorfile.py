@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from io import BufferedReader
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -94,7 +95,7 @@ def encode_header(entries: Iterable[Entry], metadata: Mapping[str, str]) -> byte
     return len(text).to_bytes(8, "little") + text
 
 
-def read_contents(file: BinaryIO, size: int) -> Contents:
+def read_contents(file: BufferedReader, size: int) -> Contents:
     """Reads and checks the header of a file of that size: afterwards every tensor is known to lie inside it."""
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
@@ -110,7 +111,7 @@ def read_contents(file: BinaryIO, size: int) -> Contents:
     return Contents(tuple(entries), metadata, 8 + length)
 
 
-def read_tensor(file: BinaryIO, contents: Contents, entry: Entry, values: NDArray[Any]) -> None:
+def read_tensor(file: BufferedReader, contents: Contents, entry: Entry, values: NDArray[Any]) -> None:
     """Fills a flat float32 or int64 buffer, converting a chunk at a time."""
     file.seek(contents.data_start + entry.start)
     stored = np.empty(min(values.size, _CHUNK), entry.dtype.stored)
@@ -123,8 +124,8 @@ def read_tensor(file: BinaryIO, contents: Contents, entry: Entry, values: NDArra
             raise TensorFileError(f"{entry.name}: holds a NaN, an infinity, or a number too large for float32")
 
 
-def _read_exactly(file: BinaryIO, name: str, into: memoryview) -> None:
-    if file.readinto(into) != len(into):  # type: ignore[attr-defined] -- buffered readers fill what they are given
+def _read_exactly(file: BufferedReader, name: str, into: memoryview) -> None:
+    if file.readinto(into) != len(into):  # a buffered reader fills what it is given
         raise TensorFileError(f"{name}: the file ends inside this tensor")
 
 
