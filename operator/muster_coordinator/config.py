@@ -87,10 +87,11 @@ class EngineConfig:
 
 
 def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
-    """The engine's half of a job; `epoch` names this session of the coordinator in what it writes."""
-    rounds, evaluation = job.spec.rounds, job.spec.evaluation
+    """The engine's half of a job that validation let pass; `epoch` names this session of the coordinator."""
+    rounds, evaluation, policy = job.spec.rounds, job.spec.evaluation, job.spec.run_policy
     clients = tuple(client_id(pool.name, index) for pool in job.pools for index in range(pool.spec.clients))
-    cohort = min(rounds.cohort or len(clients), len(clients))
+    everybody = rounds.cohort is None or job.spec.selection.type == "All"
+    cohort = len(clients) if everybody else min(rounds.cohort or len(clients), len(clients))
     initial = job.spec.task.initial_model
     return EngineConfig(
         seed=job.spec.seed,
@@ -113,7 +114,9 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         federated=evaluation.federated,
         evaluation_timeout_s=float(evaluation.timeout_seconds),
         initial_model=initial.file.path if initial.file else None,
-        selector=SELECTORS["All" if cohort == len(clients) else "Random"],
+        selector=SELECTORS["All" if cohort == len(clients) else job.spec.selection.type],
+        wait_for_clients_s=float(policy.pre_running_deadline_seconds or WAIT_FOR_CLIENTS_S),
+        active_deadline_s=policy.active_deadline_seconds,
     )
 
 

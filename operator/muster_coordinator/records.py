@@ -21,7 +21,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     """The base of what is stored: immutable, and strict when it is read back."""
 
 
-class PlannedClient(Record):
+class PlannedClient(Record, frozen=True):
     """One place in a cohort."""
 
     client: ClientId
@@ -30,7 +30,7 @@ class PlannedClient(Record):
     reason: str  # why the selector asked this client
 
 
-class RoundPlan(Record):
+class RoundPlan(Record, frozen=True):
     """Who is asked to do what in one attempt at one round. Round 0 is the making of the first model."""
 
     round: int
@@ -43,7 +43,7 @@ class RoundPlan(Record):
     epoch: int  # the coordinator session that planned it: a name, not a fence
 
 
-class UsedUpdate(Record):
+class UsedUpdate(Record, frozen=True):
     """One part of a sum."""
 
     client: ClientId
@@ -55,7 +55,7 @@ class UsedUpdate(Record):
     metrics: Mapping[str, float]
 
 
-class RoundCommit(Record):
+class RoundCommit(Record, frozen=True):
     """One round is over, for good: the model that it made and the updates that are in it."""
 
     round: int
@@ -73,7 +73,7 @@ class RoundCommit(Record):
     owed: tuple[AssignmentId, ...] = ()  # of this round's plan: still welcome later (lateUpdates: NextRound)
 
 
-class Scores(Record):
+class Scores(Record, frozen=True):
     """Metrics of one model, averaged over examples."""
 
     metrics: Mapping[str, float]
@@ -81,7 +81,7 @@ class Scores(Record):
     clients: int
 
 
-class EvaluationRecord(Record):
+class EvaluationRecord(Record, frozen=True):
     """How good the model of a round is, and who was asked but is missing from the averages."""
 
     round: int

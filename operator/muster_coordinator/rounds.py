@@ -65,7 +65,7 @@ def decide_closing(round_: Round, config: EngineConfig, roster: Roster, now: flo
     arrived, possible, plan = len(round_.updates), len(round_.updates) + round_.outstanding, round_.plan
     if arrived >= plan.close_at or (round_.outstanding == 0 and arrived >= plan.minimum):
         return Commit(f"{arrived} of {plan.close_at} updates are in and nobody else is waited for")
-    if possible < plan.minimum:
+    if possible < plan.minimum and not _may_be_the_task(round_):
         return _insufficient(round_, config, roster, f"only {possible} of at least {plan.minimum} updates are possible")
     if now < round_.deadline:
         return Wait(f"{arrived} of {plan.close_at} updates, {round_.deadline - now:.0f} s left")
@@ -104,6 +104,11 @@ def _insufficient(round_: Round, config: EngineConfig, roster: Roster, why: str)
 def has_everybody_raised(round_: Round) -> bool:
     """Whether the task's own code failed on the whole cohort."""
     return len(round_.failures) == len(round_.places) and all(each.raised for each in round_.failures.values())
+
+
+def _may_be_the_task(round_: Round) -> bool:
+    """Everybody heard of so far has raised: whether the rest does too decides between a bad client and a bad task."""
+    return round_.outstanding > 0 and not round_.updates and all(each.raised for each in round_.failures.values())
 
 
 def _others(round_: Round, roster: Roster) -> int:

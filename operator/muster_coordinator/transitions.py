@@ -189,7 +189,8 @@ def _dismiss(client: ClientId, assignment: AssignmentId, *, held: bool) -> Instr
 
 
 def _measure_or_go_on(state: JobState, commit: RoundCommit, now: float) -> Moves:
-    if not evaluation.is_due(state.config, commit.round):
+    can_be_measured = state.config.federated or state.has_test_set
+    if not can_be_measured or not evaluation.is_due(state.config, commit.round):
         return go_on(state, now, patient=commit.round == 0)
     return measure(state, commit, now, restored=False)
 

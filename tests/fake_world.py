@@ -1,0 +1,347 @@
+"""A whole job in memory: the engine with stores, sums, workers and a clock that tests move by hand.
+
+Every instruction is carried out and checked against what is stored: nobody is asked without a stored plan, nothing is
+folded twice, the folded set is the used set, rounds follow one another. A crash may come between any two instructions;
+only records and living clients survive it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from muster_coordinator import engine
+from muster_coordinator.config import EngineConfig, PoolSize
+from muster_coordinator.events import (
+    ClientsJoined,
+    ClientsLost,
+    EvaluationReported,
+    EvaluationStored,
+    Event,
+    PlanStored,
+    RoundStored,
+    Tick,
+    UpdateRejected,
+    UpdateStaged,
+    WorkFailed,
+)
+from muster_coordinator.instructions import (
+    Accept,
+    Finish,
+    Fold,
+    Instruction,
+    LoadFirstModel,
+    OpenRound,
+    OrderEvaluation,
+    OrderInitialisation,
+    OrderTraining,
+    Refuse,
+    Scope,
+    Settle,
+    StoreCommit,
+    StoreEvaluation,
+    StorePlan,
+    Tell,
+    WakeAt,
+    Withdraw,
+)
+from muster_coordinator.invariants import check_invariants
+from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
+from muster_coordinator.recovery import History
+from muster_coordinator.selection import SELECTORS
+from muster_coordinator.state import JobState
+from muster_spec.clients import ClientId, client_id
+
+Order = OrderTraining | OrderInitialisation | OrderEvaluation
+
+
+def config_for(sizes: Mapping[str, int] | None = None, **choices: Any) -> EngineConfig:
+    """A small job: clients a/0, a/1, … ; three rounds with everybody; no evaluation."""
+    sizes = sizes or {"a": 3}
+    clients = tuple(client_id(name, index) for name, count in sizes.items() for index in range(count))
+    cohort = choices.get("cohort", len(clients))
+    defaults: dict[str, Any] = {
+        "seed": 7,
+        "epoch": 1,
+        "pools": tuple(PoolSize(name, count, trusted=True) for name, count in sizes.items()),
+        "clients": clients,
+        "ordinals": {client: ordinal for ordinal, client in enumerate(clients)},
+        "total": 3,
+        "cohort": cohort,
+        "asked": cohort,
+        "min_updates": None,
+        "deadline_s": 60.0,
+        "on_insufficient": "Retry",
+        "max_failed": 3,
+        "late": None,
+        "goal": None,
+        "patience": None,
+        "evaluate_every": 1,
+        "central": False,
+        "federated": False,
+        "evaluation_timeout_s": 30.0,
+        "initial_model": None,
+        "selector": SELECTORS["All" if cohort == len(clients) else "Random"],
+    }
+    return EngineConfig(**{**defaults, **choices})
+
+
+class Crash(Exception):  # noqa: N818 - it is what happens
+    """The coordinator is gone."""
+
+
+@dataclass
+class FakeClient:
+    """One data holder and its worker: trains what is wanted, keeps updates until it hears of them."""
+
+    name: ClientId
+    worker: str
+    connected: bool = False
+    wanted: dict[AssignmentId, Order] = field(default_factory=dict)
+    held: dict[AssignmentId, UpdateStaged] = field(default_factory=dict)
+    promoted: list[AssignmentId] = field(default_factory=list)
+    trained: Counter[AssignmentId] = field(default_factory=Counter)
+
+
+def metrics_by_round(order: OrderEvaluation) -> dict[str, float]:
+    """A model gets better and better."""
+    return {"accuracy": 1 - 1 / (order.round + 1), "loss": 1 / (order.round + 1)}
+
+
+class FakeWorld:
+    """Runs one job. `behave(client, order)` says what a client does: None hands in, a text raises with it."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        behave: Callable[[ClientId, Order], str | None] = lambda client, order: None,  # noqa: ARG005
+        measure: Callable[[OrderEvaluation], dict[str, float]] = metrics_by_round,
+    ) -> None:
+        self.config, self.behave, self.measure = config, behave, measure
+        self.now = 1000.0
+        self.clients = {name: FakeClient(name, f"worker-{name}") for name in config.clients}
+        self.plans: dict[tuple[int, int], RoundPlan] = {}
+        self.commits: list[RoundCommit] = []
+        self.evaluations: list[EvaluationRecord] = []
+        self.told: list[Tell] = []
+        self.carried_out: list[Instruction] = []
+        self.crash_in: int | None = None  # instructions from now
+        self.start()
+
+    # --- the coordinator ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """A coordinator starts on what is stored; every session of the one before is gone."""
+        self.sum: dict[AssignmentId, float] | None = None
+        self.staged: dict[AssignmentId, UpdateStaged] = {}
+        self.wake: float | None = None
+        self.finish: Finish | None = None
+        for client in self.clients.values():
+            client.connected = False
+            client.wanted.clear()
+        history = History(tuple(self.commits), tuple(self.plans.values()), tuple(self.evaluations))
+        self.state: JobState
+        self._run(lambda: engine.start(self.config, history, self.now))
+
+    def post(self, event: Event) -> None:
+        self._run(lambda: engine.step(self.state, event, self.now))
+
+    def _run(self, first: Callable[[], tuple[JobState, list[Instruction]]]) -> None:
+        try:
+            self._carry_out_all(*first())
+        except Crash:
+            self.crash_in = None
+            self.start()
+
+    def _carry_out_all(self, state: JobState, instructions: list[Instruction]) -> None:
+        completed: deque[Event] = deque()
+        while True:
+            self.state = state
+            check_invariants(state)
+            for instruction in instructions:
+                self._die_if_due()
+                event = self._carry_out(instruction)
+                completed.extend([event] if event else [])
+            if not completed:
+                return
+            state, instructions = engine.step(self.state, completed.popleft(), self.now)
+
+    def _die_if_due(self) -> None:
+        if self.crash_in is not None:
+            if self.crash_in == 0:
+                raise Crash
+            self.crash_in -= 1
+
+    def _carry_out(self, instruction: Instruction) -> Event | None:
+        self.carried_out.append(instruction)
+        match instruction:
+            case StorePlan(plan):
+                assert (plan.round, plan.attempt) not in self.plans, "an attempt is planned twice"
+                assert plan.round == len(self.commits), "a plan for a round that is not the next"
+                self.plans[plan.round, plan.attempt] = plan
+                return PlanStored(plan)
+            case LoadFirstModel():
+                return self._commit(StoreCommit(0, 0, "", (), {}, 0, self.now))
+            case OpenRound():
+                self.sum = {}
+            case OrderTraining() | OrderInitialisation() | OrderEvaluation():
+                self._order(instruction)
+            case Fold(assignment, weight):
+                assert self.sum is not None, "there is no sum to fold into"
+                assert assignment not in self.sum, f"{assignment} is folded twice"
+                assert assignment in self.staged, f"{assignment} is folded, but is not there"
+                assert assignment not in self.used(), f"{assignment} is in an earlier round"
+                self.sum[assignment] = weight
+            case StoreCommit():
+                return self._commit(instruction)
+            case StoreEvaluation(record):
+                assert record.round == len(self.commits) - 1
+                self.evaluations.append(record)
+                return EvaluationStored(record)
+            case Accept() | Refuse() | Settle() | Withdraw():
+                self._tell_client(instruction)
+            case WakeAt(when):
+                self.wake = when
+            case Tell():
+                self.told.append(instruction)
+            case Finish():
+                self.finish = instruction
+        return None
+
+    def _commit(self, instruction: StoreCommit) -> Event:
+        number = instruction.round
+        assert number == len(self.commits), "rounds have a gap or a repeat"
+        if instruction.used:
+            assert {used.assignment: used.weight for used in instruction.used} == self.sum, "the record is not the sum"
+            plan = self.plans[number, instruction.attempt]
+            fresh = [used for used in instruction.used if used.round == number]
+            assert len(fresh) >= plan.minimum, "too few updates"
+            assert {used.client for used in fresh} | instruction.failed.keys() == {each.client for each in plan.cohort}
+            assert {used.assignment for used in fresh} <= {each.assignment for each in plan.cohort}
+        self.sum = None
+        commit = RoundCommit(
+            round=number,
+            attempt=instruction.attempt,
+            epoch=self.config.epoch,
+            base=instruction.base,
+            model=f"model-{number}",
+            used=instruction.used,
+            failed=instruction.failed,
+            failed_attempts=instruction.failed_attempts,
+            started_s=0.0,
+            seconds=self.now - instruction.opened,
+            bytes_up=sum(self.staged[used.assignment].size_bytes for used in instruction.used),
+            bytes_down=0,
+            owed=instruction.owed,
+        )
+        self.commits.append(commit)
+        return RoundStored(commit)
+
+    def used(self) -> list[AssignmentId]:
+        return [used.assignment for commit in self.commits for used in commit.used]
+
+    # --- what reaches a client ----------------------------------------------------------------------------------------
+
+    def _order(self, order: Order) -> None:
+        if not isinstance(order, OrderEvaluation):
+            planned = {
+                each.assignment: (each.client, each.seed) for plan in self.plans.values() for each in plan.cohort
+            }
+            assert planned[order.assignment] == (order.client, order.seed), "an order that no stored plan has"
+        else:
+            assert order.model == self.commits[order.round].model
+        client = self.clients[order.client]
+        if client.connected:
+            client.wanted[order.assignment] = order
+
+    def _tell_client(self, instruction: Accept | Refuse | Settle | Withdraw) -> None:
+        name = instruction.assignment
+        if isinstance(instruction, Settle):
+            assert instruction.used == (name in self.used()), "a settlement that the records don't bear out"
+        if not isinstance(instruction, Accept | Withdraw):
+            self.staged.pop(name, None)
+        client = self.clients[instruction.client]
+        if not client.connected:
+            return
+        client.wanted.pop(name, None)
+        if isinstance(instruction, Settle | Refuse):
+            held = client.held.pop(name, None)
+            if held and isinstance(instruction, Settle) and instruction.used:
+                client.promoted.append(name)
+
+    # --- what clients do ----------------------------------------------------------------------------------------------
+
+    def join(self, *names: ClientId) -> None:
+        """Each through its own worker, with what it holds."""
+        for name in names or self.config.clients:
+            client = self.clients[name]
+            client.connected = True
+            client.wanted.clear()
+            self.post(ClientsJoined(client.worker, (name,), tuple(client.held)))
+
+    def lose(self, name: ClientId, *, memory: bool = True) -> None:
+        """The connection breaks; without `memory` the worker dies too."""
+        client = self.clients[name]
+        client.connected = False
+        client.wanted.clear()
+        if not memory:
+            client.held.clear()
+            client.worker += "'"
+        self.post(ClientsLost((name,), "gone"))
+
+    def work(self, name: ClientId) -> bool:
+        """One piece of work, if there is any."""
+        client = self.clients[name]
+        if not client.connected or not client.wanted:
+            return False
+        order = next(iter(client.wanted.values()))
+        outcome = self.behave(name, order)
+        if outcome == "never":
+            return False
+        del client.wanted[order.assignment]
+        if outcome is not None:
+            rejected = outcome.startswith("rejected")
+            self.post((UpdateRejected if rejected else WorkFailed)(name, order.assignment, outcome))
+        elif isinstance(order, OrderEvaluation):
+            examples = 0 if order.scope is Scope.CENTRAL and not self.measure(order) else 10
+            self.post(EvaluationReported(name, order.assignment, examples, self.measure(order)))
+        else:
+            self.hand_in(name, order)
+        return True
+
+    def hand_in(self, name: ClientId, order: OrderTraining | OrderInitialisation) -> None:
+        client = self.clients[name]
+        if order.assignment not in client.held:
+            client.trained[order.assignment] += 1
+            examples = 10 + self.config.ordinals[name]
+            update = UpdateStaged(name, order.assignment, examples, 5, {"loss": 1.0}, size_bytes=100)
+            client.held[order.assignment] = update
+        self.stage(client.held[order.assignment])
+
+    def stage(self, update: UpdateStaged) -> None:
+        self.staged[update.assignment] = update
+        self.post(update)
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.post(Tick())
+
+    def run(self, *, most: int = 2000, names: Iterable[ClientId] | None = None) -> Finish:
+        """Everybody works, one piece each in turn; when nobody can, time passes. Until the job ends."""
+        names = list(names or self.config.clients)
+        for _ in range(most):
+            if self.finish is not None:
+                return self.finish
+            for name in self.config.clients:  # whom a crash has cut off comes back
+                if name in names and not self.clients[name].connected:
+                    self.join(name)
+            idle = not any([self.work(name) for name in names])
+            if idle and self.finish is None and all(self.clients[name].connected for name in names):
+                assert self.wake is not None, f"nothing will ever happen: {self.state.phase}"
+                self.now = max(self.now, self.wake)
+                self.post(Tick())
+        raise AssertionError(f"the job does not end: {self.state.phase}")

@@ -1,0 +1,193 @@
+"""A coordinator that dies anywhere, in any order of events: nothing is lost, repeated or counted twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from fake_world import FakeWorld, config_for
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from muster_coordinator.config import EngineConfig, LatePolicy
+from muster_coordinator.events import (
+    ClientsJoined,
+    ClientsLost,
+    EvaluationReported,
+    Tick,
+    UpdateRejected,
+    UpdateStaged,
+    WorkFailed,
+)
+from muster_coordinator.instructions import Outcome
+from muster_coordinator.records import AssignmentId
+from muster_coordinator.selection import SELECTORS
+from muster_spec.clients import ClientId
+
+SMALL = config_for(total=2, central=True, federated=True)
+
+
+def undisturbed(config: EngineConfig) -> FakeWorld:
+    world = FakeWorld(config)
+    world.run()
+    return world
+
+
+BOUNDARIES = len(undisturbed(SMALL).carried_out)
+
+
+def test_the_small_job_has_many_boundaries() -> None:
+    assert BOUNDARIES > 60
+
+
+@pytest.mark.parametrize("boundary", range(BOUNDARIES))
+def test_a_crash_between_any_two_instructions_changes_nothing(boundary: int) -> None:
+    world = FakeWorld(SMALL)
+    world.crash_in = boundary
+    if boundary == 0:
+        world.start()
+    assert world.run().outcome is Outcome.COMPLETE
+    calm = undisturbed(SMALL)
+    assert [commit.round for commit in world.commits] == [0, 1, 2]
+    # the first model is made from the job's seed, whichever client makes it
+    assert [commit.used for commit in world.commits[1:]] == [commit.used for commit in calm.commits[1:]]
+    assert [record.round for record in world.evaluations] == [1, 2]
+    for client in world.clients.values():  # nobody whose worker lives trains twice
+        assert set(client.trained.values()) <= {1}
+        assert client.promoted[-2:] == calm.clients[client.name].promoted[-2:]
+
+
+configs = st.builds(
+    lambda clients, cohort, extra, fastest, choices: config_for(
+        {"a": clients},
+        cohort=min(cohort, clients),
+        asked=min(min(cohort, clients) + extra, clients),
+        min_updates=min(fastest, cohort, clients) if fastest else None,
+        selector=SELECTORS["Random"],
+        **choices,
+    ),
+    clients=st.integers(1, 4),
+    cohort=st.integers(1, 4),
+    extra=st.integers(0, 1),
+    fastest=st.integers(0, 3),
+    choices=st.fixed_dictionaries(
+        {
+            "total": st.integers(1, 3),
+            "on_insufficient": st.sampled_from(["Retry", "Extend"]),
+            "max_failed": st.just(1000),
+            "late": st.sampled_from([None, LatePolicy(1, 0.5), LatePolicy(3, 0.0)]),
+            "central": st.booleans(),
+            "federated": st.booleans(),
+            "evaluate_every": st.integers(1, 2),
+        }
+    ),
+)
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                "join",
+                "lose",
+                "die",
+                "work",
+                "work",
+                "work",
+                "work",
+                "again",
+                "raise",
+                "reject",
+                "sleep",
+                "crash",
+                "soon",
+                "junk",
+            ]
+        ),
+        st.integers(0, 3),
+        st.integers(0, 90),
+    ),
+    max_size=60,
+)
+
+
+def junk(world: FakeWorld, name: ClientId, amount: int) -> None:
+    """Something that nobody waits for: of another round, another client, another time."""
+    assignment = AssignmentId(f"{amount % 5}.{amount % 2}.{name}")
+    other = AssignmentId(f"{amount % 4}.0.{world.config.clients[0]}")
+    for event in (
+        UpdateRejected(name, other, "torn"),
+        WorkFailed(name, AssignmentId(f"{amount % 4}.local.{name}"), "boom") if amount % 3 else Tick(),
+        EvaluationReported(name, assignment, amount, {"accuracy": float("nan")}),
+        ClientsJoined("stranger", (ClientId("nowhere/9"),), (assignment,)),
+        ClientsLost((name,), "heard of late", worker="some other worker"),
+    )[amount % 5 :]:
+        world.post(event)
+    if amount % 2:
+        world.stage(UpdateStaged(name, other, amount, 1, {}, 10)) if other.endswith(name) is False else None
+
+
+def disturb(world: FakeWorld, what: str, name: ClientId, amount: int) -> None:
+    client = world.clients[name]
+    order = next(iter(client.wanted.values()), None)
+    match what:
+        case "join":
+            world.join(name)
+        case "lose" | "die":
+            world.lose(name, memory=what == "lose")
+        case "work":
+            world.work(name)
+        case "again":
+            for update in list(client.held.values()):
+                world.stage(update)
+        case "raise" | "reject" if order is not None and client.connected:
+            del client.wanted[order.assignment]
+            kind = WorkFailed if what == "raise" else UpdateRejected
+            client.held.pop(order.assignment, None)
+            world.post(kind(name, order.assignment, "bad luck"))
+        case "sleep":
+            world.sleep(amount - 10)  # clocks jump, and jump back
+        case "crash":
+            world.start()
+        case "soon":
+            world.crash_in = amount % 12
+        case "junk":
+            junk(world, name, amount)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(config=configs, program=steps)
+def test_whatever_happens_the_job_ends_and_counts_each_update_once(
+    config: EngineConfig, program: list[tuple[str, int, int]]
+) -> None:
+    world = FakeWorld(config)
+    for what, who, amount in program:
+        if world.finish is None:
+            disturb(world, what, config.clients[who % len(config.clients)], amount)
+    world.crash_in = None
+    finish = world.run()
+    assert finish.outcome is Outcome.COMPLETE or finish.reason in ("TaskFailed", "NoFirstModel")
+    used = world.used()
+    assert len(used) == len(set(used))
+    if finish.outcome is Outcome.COMPLETE:
+        assert [commit.round for commit in world.commits] == list(range(config.total + 1))
+        assert world.evaluations == [] or config.central or config.federated
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(config=configs, program=steps, crash=st.integers(0, 40))
+def test_living_clients_promote_exactly_what_was_used(
+    config: EngineConfig, program: list[tuple[str, int, int]], crash: int
+) -> None:
+    world = FakeWorld(replace(config, central=False, federated=False))
+    kinds = {"join", "lose", "work", "again", "sleep", "crash", "soon"}
+    for what, who, amount in program:
+        if world.finish is None and what in kinds:
+            disturb(world, what, config.clients[who % len(config.clients)], amount)
+    world.crash_in = crash
+    assert world.run().outcome is Outcome.COMPLETE
+    world.start()
+    world.finish = None
+    for client in world.clients.values():
+        mine = [name for name in world.used() if name.endswith(f".{client.name}")]
+        # whoever was away when the last commits came still holds what was used in them
+        unheard = [name for name in client.held if name in mine]
+        assert sorted(client.promoted + unheard) == sorted(mine)
