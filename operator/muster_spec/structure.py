@@ -68,7 +68,7 @@ def unknown_fields(value: Any, schema: Schema, path: FieldPath = ()) -> Iterator
     if isinstance(value, list):
         for index, item in enumerate(value):
             yield from unknown_fields(item, schema.get("items", {}), (*path, index))
-    elif isinstance(value, dict) and ("properties" in schema or "additionalProperties" in schema):
+    elif isinstance(value, dict) and schema:
         yield from _unknown_in_object(value, schema, path)
 
 
@@ -88,7 +88,8 @@ def _unknown_in_object(value: dict[str, Any], schema: Schema, path: FieldPath) -
 
 def _unknown(key: str, known: dict[str, Schema], path: FieldPath) -> Problem:
     guess = nearest(key, known)
-    remedy = f"did you mean {guess}?" if guess else f"known here: {_some(sorted(known))}"
+    names = f"known here: {_some(sorted(known))}" if known else "no field belongs here"
+    remedy = f"did you mean {guess}?" if guess else names
     return Problem(Category.UNKNOWN_FIELD, "there is no such field", remedy, format_path(path))
 
 

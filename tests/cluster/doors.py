@@ -24,6 +24,7 @@ _CAUSE = re.compile(
 )
 _UNKNOWN = re.compile(r'unknown field "([^"]+)"')
 _TYPED = re.compile(r"(?:^|[\s:])\.((?:metadata|spec)[^\s:]*): ")
+_ITEM = re.compile(r"\[[^\]]*\]")
 _FROM_SERVER = re.compile(r"^(?=Error from server|The \w+ \")", re.MULTILINE)
 
 
@@ -54,11 +55,15 @@ def paths_of_validate(sources: Iterable[Source], against: Iterable[Source] = ())
 def unnamed(refusal: Refusal, named: frozenset[str]) -> set[str]:
     """What the server names and validate doesn't.
 
-    `apply --server-side` checks types before anything else, and then names the list where an item is a duplicate.
+    `apply --server-side` checks types before anything else, and has its own way with lists: an item is written by its
+    key (`pools[name="cloud"]`), and of a duplicate it names the list alone.
     """
     is_typed = "failed to create typed patch object" in refusal.text
-    return {
-        path
-        for path in refusal.paths
-        if path not in named and not (is_typed and any(each.startswith(f"{path}[") for each in named))
-    }
+    return {path for path in refusal.paths if not any(_is_same(path, each, is_typed) for each in named)}
+
+
+def _is_same(path: str, named: str, is_typed: bool) -> bool:
+    if not is_typed:
+        return path == named
+    pattern = r"\[\d+\]".join(re.escape(part) for part in re.split(r"\[\w+=[^\]]*\]", path))
+    return re.fullmatch(rf"{pattern}(\[\d+\])?", named) is not None

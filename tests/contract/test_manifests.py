@@ -1,6 +1,7 @@
 """The corpus of good and bad manifests. tests/cluster holds the same files against a real API server.
 
-A bad file says in its first lines which fields an API server names, and which only `muster validate` does.
+A bad file says in its first lines which fields an API server names, and which only `muster validate` does. Those in
+ours/ are not for the server: kubectl takes a key twice, and applies to one namespace at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from muster_spec import Category, Problem, check
 
 CORPUS = Path(__file__).parent / "manifests"
 GOOD = sorted(CORPUS.glob("good/*.yaml"))
-BAD = sorted(CORPUS.glob("bad/*.yaml"))
+BAD = sorted([*CORPUS.glob("bad/*.yaml"), *CORPUS.glob("ours/*.yaml")])
 CHANGES = sorted(CORPUS.glob("changes/*.new.yaml"))
 OURS = {Category.REFERENCE, Category.UNSUPPORTED}
 
