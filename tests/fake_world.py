@@ -128,6 +128,7 @@ class FakeWorld:
         self.told: list[Tell] = []
         self.carried_out: list[Instruction] = []
         self.crash_in: int | None = None  # instructions from now
+        self.slow_disk = False  # what is stored is only heard of when `hear_of_stores` is called
         self.start()
 
     # --- the coordinator ----------------------------------------------------------------------------------------------
@@ -135,6 +136,7 @@ class FakeWorld:
     def start(self) -> None:
         """A coordinator starts on what is stored; every session of the one before is gone."""
         self.sum: dict[AssignmentId, float] | None = None
+        self.completed: deque[Event] = deque()
         self.staged: dict[AssignmentId, UpdateStaged] = {}
         self.wake: float | None = None
         self.finish: Finish | None = None
@@ -156,17 +158,20 @@ class FakeWorld:
             self.start()
 
     def _carry_out_all(self, state: JobState, instructions: list[Instruction]) -> None:
-        completed: deque[Event] = deque()
         while True:
             self.state = state
             check_invariants(state)
             for instruction in instructions:
                 self._die_if_due()
                 event = self._carry_out(instruction)
-                completed.extend([event] if event else [])
-            if not completed:
+                self.completed.extend([event] if event else [])
+            if self.slow_disk or not self.completed:
                 return
-            state, instructions = engine.step(self.state, completed.popleft(), self.now)
+            state, instructions = engine.step(self.state, self.completed.popleft(), self.now)
+
+    def hear_of_stores(self) -> None:
+        while self.completed:
+            self.post(self.completed.popleft())
 
     def _die_if_due(self) -> None:
         if self.crash_in is not None:
@@ -177,38 +182,53 @@ class FakeWorld:
     def _carry_out(self, instruction: Instruction) -> Event | None:
         self.carried_out.append(instruction)
         match instruction:
+            case StorePlan() | StoreCommit() | StoreEvaluation() | LoadFirstModel():
+                return self._store(instruction)
+            case OpenRound() | Fold():
+                self._sum(instruction)
+            case OrderTraining() | OrderInitialisation() | OrderEvaluation():
+                self._order(instruction)
+            case Accept() | Refuse() | Settle() | Withdraw():
+                self._tell_client(instruction)
+            case WakeAt() | Tell() | Finish():
+                self._note(instruction)
+        return None
+
+    def _store(self, instruction: StorePlan | StoreCommit | StoreEvaluation | LoadFirstModel) -> Event:
+        match instruction:
             case StorePlan(plan):
                 assert (plan.round, plan.attempt) not in self.plans, "an attempt is planned twice"
                 assert plan.round == len(self.commits), "a plan for a round that is not the next"
                 self.plans[plan.round, plan.attempt] = plan
                 return PlanStored(plan)
-            case LoadFirstModel():
-                return self._commit(StoreCommit(0, 0, "", (), {}, 0, self.now))
-            case OpenRound():
-                self.sum = {}
-            case OrderTraining() | OrderInitialisation() | OrderEvaluation():
-                self._order(instruction)
-            case Fold(assignment, weight):
-                assert self.sum is not None, "there is no sum to fold into"
-                assert assignment not in self.sum, f"{assignment} is folded twice"
-                assert assignment in self.staged, f"{assignment} is folded, but is not there"
-                assert assignment not in self.used(), f"{assignment} is in an earlier round"
-                self.sum[assignment] = weight
-            case StoreCommit():
-                return self._commit(instruction)
             case StoreEvaluation(record):
                 assert record.round == len(self.commits) - 1
                 self.evaluations.append(record)
                 return EvaluationStored(record)
-            case Accept() | Refuse() | Settle() | Withdraw():
-                self._tell_client(instruction)
+            case LoadFirstModel():
+                return self._commit(StoreCommit(0, 0, "", (), {}, 0, self.now))
+            case StoreCommit():
+                return self._commit(instruction)
+
+    def _sum(self, instruction: OpenRound | Fold) -> None:
+        if isinstance(instruction, OpenRound):
+            self.sum = {}
+            return
+        assignment = instruction.assignment
+        assert self.sum is not None, "there is no sum to fold into"
+        assert assignment not in self.sum, f"{assignment} is folded twice"
+        assert assignment in self.staged, f"{assignment} is folded, but is not there"
+        assert assignment not in self.used(), f"{assignment} is in an earlier round"
+        self.sum[assignment] = instruction.weight
+
+    def _note(self, instruction: WakeAt | Tell | Finish) -> None:
+        match instruction:
             case WakeAt(when):
                 self.wake = when
             case Tell():
                 self.told.append(instruction)
             case Finish():
                 self.finish = instruction
-        return None
 
     def _commit(self, instruction: StoreCommit) -> Event:
         number = instruction.round
@@ -334,13 +354,14 @@ class FakeWorld:
         """Everybody works, one piece each in turn; when nobody can, time passes. Until the job ends."""
         names = list(names or self.config.clients)
         for _ in range(most):
+            self.hear_of_stores()
             if self.finish is not None:
                 return self.finish
             for name in self.config.clients:  # whom a crash has cut off comes back
                 if name in names and not self.clients[name].connected:
                     self.join(name)
-            idle = not any([self.work(name) for name in names])
-            if idle and self.finish is None and all(self.clients[name].connected for name in names):
+            worked = [self.work(name) for name in names]
+            if not any(worked) and self.finish is None and all(self.clients[name].connected for name in names):
                 assert self.wake is not None, f"nothing will ever happen: {self.state.phase}"
                 self.now = max(self.now, self.wake)
                 self.post(Tick())

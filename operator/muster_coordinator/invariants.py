@@ -22,9 +22,8 @@ def _of_job(state: JobState) -> Iterator[str]:
         yield "somebody is here whom the job does not have"
     if any(state.progress.has_used(work.client, name) for name, work in state.owed.items()):
         yield "work is owed that is used already"
-    if state.deferred and not isinstance(state.phase, Gathering) and not hasattr(state.phase, "plan"):
-        if not state.is_finished:
-            yield "an attempt's failure is durable, but its clients have not been told"
+    if state.deferred and isinstance(state.phase, Collecting | Committing | Evaluating):
+        yield "an attempt's failure is durable, but its clients have not been told"
 
 
 def _of_phase(state: JobState) -> Iterator[str]:

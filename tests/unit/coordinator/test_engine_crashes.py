@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from fake_world import FakeWorld, config_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fake_world import FakeWorld, config_for
 from muster_coordinator.config import EngineConfig, LatePolicy
 from muster_coordinator.events import (
     ClientsJoined,
@@ -82,30 +83,11 @@ configs = st.builds(
         }
     ),
 )
+KINDS = {"join", "lose", "die", "raise", "reject", "sleep", "crash", "soon", "junk", "slow", "stored"}
 steps = st.lists(
-    st.tuples(
-        st.sampled_from(
-            [
-                "join",
-                "lose",
-                "die",
-                "work",
-                "work",
-                "work",
-                "work",
-                "again",
-                "raise",
-                "reject",
-                "sleep",
-                "crash",
-                "soon",
-                "junk",
-            ]
-        ),
-        st.integers(0, 3),
-        st.integers(0, 90),
-    ),
-    max_size=60,
+    st.tuples(st.sampled_from([*["work"] * 8, *["again"] * 3, *sorted(KINDS)]), st.integers(0, 3), st.integers(0, 90)),
+    min_size=10,
+    max_size=50,
 )
 
 
@@ -121,36 +103,44 @@ def junk(world: FakeWorld, name: ClientId, amount: int) -> None:
         ClientsLost((name,), "heard of late", worker="some other worker"),
     )[amount % 5 :]:
         world.post(event)
-    if amount % 2:
-        world.stage(UpdateStaged(name, other, amount, 1, {}, 10)) if other.endswith(name) is False else None
+    if amount % 2 and not other.endswith(f".{name}"):
+        world.post(UpdateStaged(name, other, amount, 1, {}, 10))
 
 
-def disturb(world: FakeWorld, what: str, name: ClientId, amount: int) -> None:
+def give_up(world: FakeWorld, name: ClientId, kind: type[WorkFailed | UpdateRejected]) -> None:
     client = world.clients[name]
     order = next(iter(client.wanted.values()), None)
-    match what:
-        case "join":
-            world.join(name)
-        case "lose" | "die":
-            world.lose(name, memory=what == "lose")
-        case "work":
-            world.work(name)
-        case "again":
-            for update in list(client.held.values()):
-                world.stage(update)
-        case "raise" | "reject" if order is not None and client.connected:
-            del client.wanted[order.assignment]
-            kind = WorkFailed if what == "raise" else UpdateRejected
-            client.held.pop(order.assignment, None)
-            world.post(kind(name, order.assignment, "bad luck"))
-        case "sleep":
-            world.sleep(amount - 10)  # clocks jump, and jump back
-        case "crash":
-            world.start()
-        case "soon":
-            world.crash_in = amount % 12
-        case "junk":
-            junk(world, name, amount)
+    if order is not None:
+        del client.wanted[order.assignment]
+        client.held.pop(order.assignment, None)
+        world.post(kind(name, order.assignment, "bad luck"))
+
+
+def again(world: FakeWorld, name: ClientId) -> None:
+    for update in list(world.clients[name].held.values()):
+        world.stage(update)
+
+
+DISTURBANCES: dict[str, Callable[[FakeWorld, ClientId, int], object]] = {
+    "join": lambda world, name, _: world.join(name),
+    "lose": lambda world, name, _: world.lose(name),
+    "die": lambda world, name, _: world.lose(name, memory=False),
+    "work": lambda world, name, _: world.work(name),
+    "again": lambda world, name, _: again(world, name),
+    "raise": lambda world, name, _: give_up(world, name, WorkFailed),
+    "reject": lambda world, name, _: give_up(world, name, UpdateRejected),
+    "sleep": lambda world, _, amount: world.sleep(amount - 10),  # clocks jump, and jump back
+    "crash": lambda world, *_: world.start(),
+    "soon": lambda world, _, amount: setattr(world, "crash_in", amount % 12),
+    "slow": lambda world, *_: setattr(world, "slow_disk", not world.slow_disk),
+    "stored": lambda world, *_: world.hear_of_stores(),
+    "junk": junk,
+}
+
+
+def disturb(world: FakeWorld, what: str, who: int, amount: int) -> None:
+    if world.finish is None:
+        DISTURBANCES[what](world, world.config.clients[who % len(world.config.clients)], amount)
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -159,9 +149,9 @@ def test_whatever_happens_the_job_ends_and_counts_each_update_once(
     config: EngineConfig, program: list[tuple[str, int, int]]
 ) -> None:
     world = FakeWorld(config)
+    world.join()
     for what, who, amount in program:
-        if world.finish is None:
-            disturb(world, what, config.clients[who % len(config.clients)], amount)
+        disturb(world, what, who, amount)
     world.crash_in = None
     finish = world.run()
     assert finish.outcome is Outcome.COMPLETE or finish.reason in ("TaskFailed", "NoFirstModel")
@@ -178,14 +168,13 @@ def test_living_clients_promote_exactly_what_was_used(
     config: EngineConfig, program: list[tuple[str, int, int]], crash: int
 ) -> None:
     world = FakeWorld(replace(config, central=False, federated=False))
-    kinds = {"join", "lose", "work", "again", "sleep", "crash", "soon"}
+    world.join()
+    kinds = {"join", "lose", "work", "again", "sleep", "crash", "soon", "slow", "stored"}
     for what, who, amount in program:
-        if world.finish is None and what in kinds:
-            disturb(world, what, config.clients[who % len(config.clients)], amount)
+        if what in kinds:
+            disturb(world, what, who, amount)
     world.crash_in = crash
     assert world.run().outcome is Outcome.COMPLETE
-    world.start()
-    world.finish = None
     for client in world.clients.values():
         mine = [name for name in world.used() if name.endswith(f".{client.name}")]
         # whoever was away when the last commits came still holds what was used in them

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fake_world import FakeWorld, Order, config_for
 
+from fake_world import FakeWorld, Order, config_for
 from muster_coordinator.config import Goal, LatePolicy, PoolSize
 from muster_coordinator.events import ClientsJoined, ClientsLost, StopRequested, Tick, UpdateStaged
 from muster_coordinator.instructions import (
@@ -431,3 +431,77 @@ def test_an_early_tick_repeats_the_wish() -> None:
     world.wake = None
     world.post(Tick())
     assert world.wake == world.now + 60
+
+
+# --- time between a deed and its completion ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [None, LatePolicy(1, 1.0)])
+def test_an_update_that_comes_while_its_round_is_being_committed(late: LatePolicy | None) -> None:
+    world = ready(min_updates=2, late=late)
+    world.work(A0)
+    world.slow_disk = True
+    world.work(A1)
+    world.work(A2)
+    assert of_type(world, Accept)[-1] == Accept(A2, "1.0.a/2")
+    assert "1.0.a/2" in world.clients[A2].held
+    world.hear_of_stores()
+    if late is None:
+        assert Settle(A2, "1.0.a/2", used=False, reason="its round closed without it") in world.carried_out
+    else:
+        assert A2 in {each.client for each in world.plans[2, 0].cohort}  # its late work is done: it is not busy
+        world.hear_of_stores()
+        assert "1.0.a/2" in {each.assignment for each in of_type(world, Fold)}
+
+
+def test_an_update_that_comes_between_a_failed_attempt_and_the_next_plan() -> None:
+    world = ready(min_updates=2)
+    world.slow_disk = True
+    world.sleep(60)
+    world.work(A1)
+    assert of_type(world, Accept)[-1] == Accept(A1, "1.0.a/1")
+    assert "1.0.a/1" in world.clients[A1].held
+    world.hear_of_stores()
+    assert Settle(A1, "1.0.a/1", used=False, reason="its attempt failed") in world.carried_out
+    assert world.clients[A1].held == {}
+
+
+def test_a_late_update_in_a_failed_sum_is_given_back_with_it() -> None:
+    world = ready(min_updates=2, late=LatePolicy(2, 1.0))
+    for name in (A0, A1, A2):  # a/2 is late for round 1 and in the sum of round 2
+        world.work(name)
+    world.sleep(60)
+    assert [each.used for each in of_type(world, Settle) if each.assignment == "1.0.a/2"] == [False]
+    assert world.state.owed == {}
+    assert world.run().outcome is Outcome.COMPLETE
+
+
+def test_a_copy_in_fastest_k_is_not_summed_again() -> None:
+    world = ready(min_updates=2)
+    world.work(A1)
+    world.stage(world.clients[A1].held["1.0.a/1"])
+    assert [each.assignment for each in of_type(world, Fold)][1:] == ["1.0.a/1"]
+    assert len(world.commits) == 1
+
+
+def test_the_first_models_maker_may_be_away_for_a_moment() -> None:
+    world = FakeWorld(config_for())
+    world.join(A0, A1)
+    world.lose(A0)
+    world.sleep(9)
+    world.join(A0)
+    world.sleep(30)
+    world.work(A0)
+    assert [each.client for each in of_type(world, OrderInitialisation)] == [A0, A0]
+    assert world.commits[0].used[0].client == A0
+
+
+def test_an_evaluation_goes_on_without_those_who_left() -> None:
+    world = ready(federated=True)
+    for name in (A0, A1):
+        world.work(name)
+    world.lose(A2)
+    world.sleep(60)
+    world.work(A0)
+    world.lose(A1)
+    assert world.evaluations[0].missing == {A2: "away", A1: "lost: gone"}
