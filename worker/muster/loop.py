@@ -105,9 +105,8 @@ class Loop:
                 self._desk.end(Ending(0, reason))
 
     def _settle(self, settlement: Settlement) -> None:
-        log.info(
-            "update %s was %s %s", settlement.assignment, "used" if settlement.used else "unused", settlement.reason
-        )
+        fate = "used" if settlement.used else "not used"
+        log.info("update %s was %s: %s", settlement.assignment, fate, settlement.reason)
         self._book.settle(settlement.assignment, used=settlement.used)
         self._transfer = None
 

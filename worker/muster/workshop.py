@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ from muster.training import Trained, Training, seeded
 from muster_spec.durations import duration_s
 from muster_spec.work import Work
 from muster_wire.values import Values, difference
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +56,7 @@ class Workshop:
 
     def initialise(self, seed: int) -> Values:
         """The first model, from a seed."""
-        with _blame("build_model"), seeded(seed, torch.device("cpu")):
-            model = self._load().build_model()
+        model = self._build(seed)
         return read_values(model, layout_of(model, self._load().private))
 
     def train(
@@ -71,7 +73,7 @@ class Workshop:
         training = self._training(seed, *hooks)
         started = time.monotonic()
         with _blame("train"):
-            trained = self._load().train(model, data.train, training)
+            trained = _expect(Trained, self._load().train(model, data.train, training), "train")
         if trained.stopped:
             return None
         update = difference(read_values(model, base.layout), base)
@@ -88,7 +90,8 @@ class Workshop:
         if dataset is None:
             return Evaluated(0, {})
         with _blame("evaluate"):
-            return self._load().evaluate(self._model(values, state), dataset, self.device)
+            found = self._load().evaluate(self._model(values, state), dataset, self.device)
+            return _expect(Evaluated, found, "evaluate")
 
     def _load(self) -> Task:
         if self._task is None:
@@ -98,19 +101,22 @@ class Workshop:
     def _data_of(self, client: Client) -> Data:
         if client.name not in self._data:
             with _blame("load_data"):
-                self._data[client.name] = self._load().load_data(client)
+                self._data[client.name] = _expect(Data, self._load().load_data(client), "load_data")
         return self._data[client.name]
 
     def _model(self, values: Values, state: Mapping[str, Tensor]) -> nn.Module:
         """A model of its own for each piece of work, so that nothing leaks from one client to another."""
         if self._pristine is None:
-            with _blame("build_model"), seeded(self._work.seed, torch.device("cpu")):
-                self._pristine = self._load().build_model()
-            check_layout(layout_of(self._pristine, self._load().private), values.layout)
+            self._pristine = self._build(self._work.seed)
+        check_layout(layout_of(self._pristine, self._load().private), values.layout)
         model = copy.deepcopy(self._pristine)
         load_values(model, values)
         load_private(model, state)
         return model
+
+    def _build(self, seed: int) -> nn.Module:
+        with _blame("build_model"), seeded(seed, torch.device("cpu")):
+            return _expect(nn.Module, self._load().build_model(), "build_model")
 
     def _training(self, seed: int, should_stop: Callable[[], bool], progress: Callable[[float], None]) -> Training:
         budget = self._work.local.time_budget
@@ -134,6 +140,13 @@ def pick_device() -> torch.device:
 def name_device(device: torch.device) -> str:
     """For people: ``cpu``, or ``cuda:0 NVIDIA H200``."""
     return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
+
+
+def _expect(kind: type[T], value: object, where: str) -> T:
+    """What the user's method has answered, if it is what it should be."""
+    if isinstance(value, kind):
+        return value
+    raise TaskError(f"{where} has to return a {kind.__module__}.{kind.__name__}, not a {type(value).__name__}")
 
 
 @contextmanager

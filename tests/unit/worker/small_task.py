@@ -20,15 +20,25 @@ class Points(Task):
         self.options = parse_options(PointsOptions, config)
 
     def build_model(self):
+        if self.options.trouble == "model":
+            return []
+        if self.options.trouble == "shape":
+            return nn.Sequential(nn.Linear(5, 8))
         return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 2))
 
     def load_data(self, client: Client) -> Data:
         if self.options.trouble == "data":
             raise FileNotFoundError("no such scanner\nand a second line")
+        if self.options.trouble == "answer":
+            return points(client.ordinal, 48)
         return Data(points(client.ordinal, 48), points(client.ordinal + 500, 16))
 
     def load_test_data(self, client: Client):  # noqa: ARG002
         return points(1000, 200) if self.options.test_set else None
+
+    def train(self, model, dataset, training):
+        trained = super().train(model, dataset, training)
+        return None if self.options.trouble == "training" else trained
 
     def private(self, name):
         return self.options.private and name.startswith("4.")

@@ -134,6 +134,10 @@ def test_no_test_set_is_a_report_of_no_examples():
         (work({"trouble": "data"}), "load_data raised FileNotFoundError: no such scanner"),
         (work({"trubble": "x"}), "spec.task.config.trubble: unknown; did you mean trouble?"),
         (work(entrypoint="small_task:Nothing"), "spec.task.entrypoint: small_task has no class Nothing"),
+        (work({"trouble": "answer"}), "load_data has to return a muster.task.Data, not a TensorDataset"),
+        (work({"trouble": "training"}), "train has to return a muster.training.Trained, not a NoneType"),
+        (work({"trouble": "model"}), "build_model has to return a torch.nn.modules.module.Module, not a list"),
+        (work({"trouble": "shape"}), "the coordinator's model is not the one this task builds: it has 0.weight [8, 4]"),
         (work(learning_rate=1e38, epochs=20), "training diverged"),
     ],
 )
