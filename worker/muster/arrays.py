@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from muster.errors import TaskError
 from muster_wire.errors import LayoutError
-from muster_wire.layout import Kind, Layout, TensorSpec
+from muster_wire.layout import INTEGER_DTYPES, Kind, Layout, TensorSpec
 from muster_wire.values import Values
 
 IsPrivate = Callable[[str], bool]
@@ -71,25 +71,36 @@ def load_private(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_layout(ours: Layout, theirs: Layout) -> None:
-    """Compare the layout that this task builds with the one that the coordinator sent.
+    """Compare the layout that this task builds with the one that the coordinator sent, which is the one that counts.
+
+    Names, shapes and whether a tensor holds floats have to agree, and what is trained here must not be frozen there.
+    Order, width and the other kinds may differ: a first model that the user brought as a file knows nothing of them.
 
     Raises:
         TaskError: they differ; the message names the first tensor that does.
     """
-    for index in range(max(len(ours.tensors), len(theirs.tensors))):
-        mine = ours.tensors[index] if index < len(ours.tensors) else None
-        other = theirs.tensors[index] if index < len(theirs.tensors) else None
-        if mine != other:
+    mine, others = ({spec.name: spec for spec in layout.tensors} for layout in (ours, theirs))
+    for name in dict.fromkeys((*mine, *others)):
+        if not _fits(mine.get(name), others.get(name)):
             raise TaskError(
-                f"the coordinator's model is not the one this task builds: it has {_said(other)} where the task has"
-                f" {_said(mine)}; the code, spec.task.config and the first model have to be the same everywhere"
+                f"the coordinator's model is not the one this task builds: it has {_said(others.get(name))} where the"
+                f" task has {_said(mine.get(name))}; the code, spec.task.config and the first model have to be the same"
+                " everywhere"
             )
 
 
+def _fits(ours: TensorSpec | None, theirs: TensorSpec | None) -> bool:
+    """Whether the coordinator's tensor can be this one. What the task trains, the coordinator must not hold frozen."""
+    if ours is None or theirs is None:
+        return False
+    lost = ours.kind is Kind.TRAINABLE and theirs.kind is Kind.FROZEN
+    return (
+        ours.shape == theirs.shape and (ours.dtype in INTEGER_DTYPES) == (theirs.dtype in INTEGER_DTYPES) and not lost
+    )
+
+
 def _said(spec: TensorSpec | None) -> str:
-    if spec is None:
-        return "no tensor"
-    return f"{spec.name} {list(spec.shape)} {spec.dtype} ({spec.kind.value})"
+    return f"{spec.name} {list(spec.shape)} {spec.dtype} ({spec.kind.value})" if spec else "no such tensor"
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
