@@ -107,5 +107,17 @@ def running(*arguments, cwd):
 
 
 def gone(processes, timeout=5):
-    """Whether these processes end in time."""
-    return not psutil.wait_procs(processes, timeout=timeout)[1]
+    """Whether these processes end in time. One that only waits to be reaped by whoever inherited it has ended."""
+    deadline = time.monotonic() + timeout
+    while any(map(_is_alive, processes)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _is_alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

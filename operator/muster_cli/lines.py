@@ -25,7 +25,10 @@ def _committed(view: View, event: Event) -> str:
     if event["round"] == 0:
         return "first model made"
     loss = view.training.get("loss")
-    words = [f"round {event['round']:>3}/{view.total}", f"{event['used']}/{len(view.cohort)} updates"]
+    words = [
+        f"round {event['round']:>3}/{view.total}",
+        f"{event['used']}/{event['used'] + len(event['failed'])} updates",
+    ]
     if loss is not None:
         words.append(f"training loss {loss:.4f}")
     words += [f"{event['seconds']:.1f} s", f"up {size(view.bytes_up)}", f"down {size(view.bytes_down)}"]

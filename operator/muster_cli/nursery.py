@@ -55,6 +55,8 @@ class Nursery:
                 break
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
+        for pid in self._children:
+            os.waitpid(pid, 0)
 
     def _take_orders(self) -> bool:
         chunk = os.read(self._orders, 1 << 16)

@@ -13,8 +13,9 @@ from muster_spec.clients import ClientId, client_id
 from muster_spec.types import ResolvedJob, ResolvedPool
 
 # Imported once, before any worker is forked. A ready task may be among them: we know that importing it only defines
-# things. A user's own module may do anything, so it is imported after the fork.
-PRELOAD = ("muster.preload",)
+# things. A user's own module may do anything, so it is imported after the fork. PyTorch imports its _dynamo when the
+# first optimiser is made: over a second in every worker, if it were left to them.
+PRELOAD = ("muster.preload", "torch._dynamo")
 PRELOAD_FOR_TASK = {"muster.tasks.digits": ("sklearn.datasets",)}
 
 WORKERS_PER_CORE = 4

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from muster_cli.plan import WorkerPlan
 
+NURSERY_PATIENCE_S = 0.5
 LOG_PREFIX = re.compile(r"^([\d-]+ )?[\d:,]+ [A-Z]+ ")  # when and how grave
 
 
@@ -60,6 +61,10 @@ class Child:
             os.write(_open(self._process.stdin).fileno(), line + b"\n")
         except BrokenPipeError:
             return
+
+    def hang_up(self) -> None:
+        """Nothing more will be said to it."""
+        _open(self._process.stdin).close()
 
     def signal(self, number: int) -> None:
         """Send it a signal, if it is still there."""
@@ -136,8 +141,9 @@ class Nursery:
         self._child.kill()
 
     def end(self) -> int:
-        """Kill what is left of the children, and the nursery."""
-        return self._child.end(0.0)
+        """Let the nursery kill what is left of its children, and leave."""
+        self._child.hang_up()
+        return self._child.end(NURSERY_PATIENCE_S)
 
 
 def worker_arguments(worker: WorkerPlan, coordinator: str, state: Path) -> dict[str, Any]:

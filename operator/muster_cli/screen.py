@@ -13,6 +13,7 @@ from muster_cli.view import ClientState, View
 
 SPARKS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 40
+BASELINES = {"pooled": "pooled data (one machine has it all)", "localOnly": "local only (nobody shares)"}
 STYLES = {
     ClientState.AWAITED: "dim",
     ClientState.READY: "",
@@ -83,6 +84,7 @@ def result_table(view: View) -> RenderableType:
     table.add_column("")
     table.add_column("test accuracy", justify="right")
     table.add_row("federated", percent(view.final_accuracy), style="bold")
-    table.add_row("pooled data (one machine has it all)", percent(view.baselines.get("pooled")))
-    table.add_row("local only (nobody shares)", percent(view.baselines.get("localOnly")))
+    for name, words in BASELINES.items():
+        if name in view.baselines:
+            table.add_row(words, percent(view.baselines[name]))
     return table

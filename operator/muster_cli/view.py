@@ -98,7 +98,7 @@ class View:
         return max(0.0, pace * (self.total - self.committed) - (now - self.last_commits[-1]))
 
     def training_s(self, now: float) -> float:
-        """Seconds since the first round was planned; up to the end once there is one."""
+        """Seconds since the first round was planned or taken up again; up to the end once there is one."""
         if self.first_planned is None:
             return 0.0
         return (self.finished["time"] if self.finished else now) - self.first_planned
@@ -222,7 +222,13 @@ def _warning(view: View, event: Event) -> View:
 
 
 def _resumed(view: View, event: Event) -> View:
-    resumed = replace(view, committed=max(0, event["committed"]), phase="waiting for clients", last_commits=())
+    resumed = replace(
+        view,
+        committed=max(0, event["committed"]),
+        phase="waiting for clients",
+        first_planned=event["time"] if view.first_planned is None else view.first_planned,
+        last_commits=(),
+    )
     return _with_message(resumed, f"going on with round {event['round']}")
 
 

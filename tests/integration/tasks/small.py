@@ -9,11 +9,11 @@ from muster import Client, Data, Options, Task, parse_options
 
 
 class SmallOptions(Options):
-    """`victim` is the ordinal of the client that misbehaves (-1: all of them)."""
+    """`trouble` says how clients misbehave, by their ordinals; `everybody` how all of them do."""
 
     seconds: float = 0.0
-    trouble: str = ""
-    victim: int = -1
+    trouble: dict[str, str] = {}  # noqa: RUF012 -- a copy for each
+    everybody: str = ""
 
 
 class Small(Task):
@@ -21,13 +21,13 @@ class Small(Task):
 
     def __init__(self, config):
         self.options = parse_options(SmallOptions, config)
-        self.misbehaves = False
+        self.trouble = ""
 
     def build_model(self):
-        return torch.nn.Linear(5 if self.misbehaves and self.options.trouble == "shape" else 4, 2)
+        return torch.nn.Linear(5 if self.trouble == "shape" else 4, 2)
 
     def load_data(self, client: Client) -> Data:
-        self.misbehaves = bool(self.options.trouble) and self.options.victim in {-1, client.ordinal}
+        self.trouble = self.options.trouble.get(str(client.ordinal), self.options.everybody)
         return Data(points(client.ordinal, 40))
 
     def load_test_data(self, client: Client) -> TensorDataset:  # noqa: ARG002
@@ -36,9 +36,9 @@ class Small(Task):
     def train(self, model, dataset, training):
         time.sleep(self.options.seconds)
         trained = super().train(model, dataset, training)
-        if self.misbehaves and self.options.trouble == "raise":
+        if self.trouble == "raise":
             raise ValueError("no such scanner")
-        if self.misbehaves and self.options.trouble == "nan":
+        if self.trouble == "nan":
             torch.nn.init.constant_(model.weight, torch.nan)
         return trained
 
@@ -50,4 +50,4 @@ class Broken:
 def points(seed: int, count: int) -> TensorDataset:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 2
-    return TensorDataset(torch.randn(count, 4, generator=generator) + 2 * labels[:, None], labels)
+    return TensorDataset(torch.randn(count, 4, generator=generator) + 4 * labels[:, None] - 2, labels)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_cli.job import load_job
-from muster_cli.plan import WORKERS_AT_LEAST, modules_to_preload, plan_run, share_limit
+from muster_cli.plan import PRELOAD, WORKERS_AT_LEAST, modules_to_preload, plan_run, share_limit
 
 MANIFEST = """
 apiVersion: muster.dev/v1alpha1
@@ -70,7 +70,7 @@ def test_the_display_says_that_pools_run_here(job):
 
 def test_only_ready_tasks_are_imported_before_the_fork():
     assert "muster.tasks.digits" in modules_to_preload("muster.tasks.digits:Digits")
-    assert modules_to_preload("mine:Task") == ("muster.preload",)
+    assert modules_to_preload("mine:Task") == PRELOAD
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=20), st.integers(20, 200))

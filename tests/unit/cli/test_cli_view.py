@@ -119,7 +119,7 @@ def test_going_on_keeps_what_was_learnt_and_forgets_the_clock():
     before = fold_all(View(), [*STARTED, *ROUND_1, committed(1, 1, 12.0), evaluated(1, 0.9)])
     view = fold_all(before, [RUN, {"event": "resumed", "time": 50.0, "round": 2, "attempt": 0, "committed": 1}])
     assert (view.committed, view.accuracy, view.bytes_up, view.updates) == (1, 0.9, 1000, 1)
-    assert (view.training_s(60.0), view.eta_s(60.0), view.states_of("cloud")) == (0.0, None, {ClientState.AWAITED: 2})
+    assert (view.training_s(60.0), view.eta_s(60.0), view.states_of("cloud")) == (10.0, None, {ClientState.AWAITED: 2})
 
 
 def test_baselines_arrive():
@@ -163,7 +163,7 @@ def test_a_picture_can_be_drawn_before_anything_is_known():
     [
         (
             committed(2, 1, 12.0),
-            "round   2/3  1/2 updates  training loss 0.5000  2.0 s  up 1.0 kB  down 2.0 kB",
+            "round   2/3  1/1 updates  training loss 0.5000  2.0 s  up 1.0 kB  down 2.0 kB",
         ),
         (committed(0, 1, 12.0), "first model made"),
         (evaluated(2, 0.9), "round   2/3  evaluated: central accuracy 0.9000 loss 0.3000"),
