@@ -22,6 +22,8 @@ def _of_job(state: JobState) -> Iterator[str]:
         yield "somebody is here whom the job does not have"
     if any(state.progress.has_used(work.client, name) for name, work in state.owed.items()):
         yield "work is owed that is used already"
+    if not isinstance(state.phase, Committing) and not set(names) <= state.owed.keys():
+        yield "an update is parked that nobody is owed"
     if state.deferred and isinstance(state.phase, Collecting | Committing | Evaluating):
         yield "an attempt's failure is durable, but its clients have not been told"
 

@@ -95,8 +95,7 @@ def _fold_parked(state: JobState) -> Moves:
         return moved(state)
     round_, owed, out = state.phase.round, state.owed, list[Instruction]()
     for update in state.parked:
-        made_for = owed[update.assignment].round if update.assignment in owed else round_.number
-        late = decide_late(update, made_for, round_.number, state.config.late)
+        late = decide_late(update, owed[update.assignment].round, round_.number, state.config.late)
         if late.used is None:
             owed = _without(owed, [update.assignment])
             out.append(Settle(update.client, update.assignment, used=False, reason=late.why))
