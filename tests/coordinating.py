@@ -19,7 +19,7 @@ from muster_coordinator.rehearsal import Drift, RehearsalWorker
 from muster_spec.loading import load
 from muster_spec.resolving import resolve
 
-TOKEN = "a-token-for-this-very-job"
+TOKEN = "a-token-for-this-very-job"  # noqa: S105
 GIVE_UP_S = 30
 WEIGHTS = 5_000
 
@@ -71,7 +71,8 @@ class Coordinator:
                     if event["event"] == kind and details.items() <= event.items():
                         return event
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._news.wait(min(left, 0.2)) and self.process.poll() is not None and not self._reader.is_alive():
+                ended = not self._news.wait(min(max(left, 0.0), 0.2)) and not self._reader.is_alive()
+                if left <= 0 or ended:
                     raise AssertionError(f"no {kind} {details}; {self.process.poll()}; {self.events[-6:]}")
 
     def of(self, kind):

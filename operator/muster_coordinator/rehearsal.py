@@ -77,7 +77,7 @@ class Drift:
         return model
 
     def train(self, base: Values, seed: int) -> Trained:
-        update = Values.zeros(self.layout, frozen=False)
+        update = Values.zeros(base.layout, frozen=False)  # a first model from a file has an order of its own
         target = np.random.default_rng(seed).standard_normal(update.trainable.size, np.float32)
         update.trainable[...] = 0.5 * (target - base.trainable)
         update.float_buffers[...] = 0.1
@@ -99,7 +99,9 @@ class Held:
 class RehearsalWorker:
     """One worker. `run` works until the coordinator says that the job is over; its counters may be read meanwhile."""
 
-    def __init__(self, address: str, token: str, pool: str, indices: Sequence[int], learner: Learner, name: str) -> None:
+    def __init__(
+        self, address: str, token: str, pool: str, indices: Sequence[int], learner: Learner, name: str
+    ) -> None:
         self.name = name
         self.pool = pool
         self.indices = tuple(indices)
@@ -134,8 +136,10 @@ class RehearsalWorker:
                             return reason
                     await asyncio.sleep(RETRY_S)
             finally:
-                for task in self._work.values():
+                working = list(self._work.values())
+                for task in working:
                     task.cancel()
+                await asyncio.gather(*working, return_exceptions=True)
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
@@ -167,6 +171,7 @@ class RehearsalWorker:
             metadata=self.metadata,
         )
         self.session = reply.session
+        self._done.clear()  # another coordinator may have heard nothing of it
         self.frame_bytes = reply.frame_bytes
         self.beat_s = reply.beat_interval_ms / 1000
         self.joins += 1
@@ -195,6 +200,7 @@ class RehearsalWorker:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 if await self._do(assignment):
                     self._done.add(assignment.id)
+                    self._work.pop(assignment.id, None)
                     return
             await asyncio.sleep(RETRY_S)
 
