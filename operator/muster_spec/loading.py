@@ -109,7 +109,7 @@ def check(
         ),
     ]
     findings += reference_problems(documents)
-    problems = [*problems, *wrong_old, *wrong_overrides, *(_placed(*finding) for finding in findings)]
+    problems = [*problems, *wrong_old, *wrong_overrides, *_in_order(findings, changed)]
     faulty = {id(document) for document, _, _ in findings}
     sound = [document for document in documents if id(document) not in faulty]
     return Manifest(tuple(_jobs(sound)), tuple(_pools(sound)), tuple(documents), tuple(problems))
@@ -196,6 +196,13 @@ def _document_problems(
         yield document, path, problem
     for path, problem in unsupported_fields(document.value, document.kind):
         yield document, path, problem
+
+
+def _in_order(findings: list[Finding], documents: list[Document]) -> list[Problem]:
+    """The problems as they come when the files are read from top to bottom."""
+    place = {(document.file, document.index): number for number, document in enumerate(documents)}
+    placed = [_placed(*finding) for finding in findings]
+    return sorted(placed, key=lambda problem: (place[problem.file, problem.document], problem.line))
 
 
 def _placed(document: Document, path: FieldPath, problem: Problem) -> Problem:
