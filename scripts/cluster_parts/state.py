@@ -61,9 +61,9 @@ def save_state(folder: Path, state: State) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One command at a time on one cluster. The lock lies beside the folder, which `down` removes."""
+    """One command at a time. The lock lies beside the clusters' folders, since `down` removes those."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as file:
+    with (folder.parent / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -56,7 +56,7 @@ def unnamed(refusal: Refusal, named: frozenset[str]) -> set[str]:
     """What the server names and validate doesn't.
 
     `apply --server-side` checks types before anything else, and has its own way with lists: an item is written by its
-    key (`pools[name="cloud"]`), and of a duplicate it names the list alone.
+    key (`pools[name="cloud"]`), and where the key is missing or there twice it names the list alone.
     """
     is_typed = "failed to create typed patch object" in refusal.text
     return {path for path in refusal.paths if not any(_is_same(path, each, is_typed) for each in named)}
@@ -66,4 +66,4 @@ def _is_same(path: str, named: str, is_typed: bool) -> bool:
     if not is_typed:
         return path == named
     pattern = r"\[\d+\]".join(re.escape(part) for part in re.split(r"\[\w+=[^\]]*\]", path))
-    return re.fullmatch(rf"{pattern}(\[\d+\])?", named) is not None
+    return re.fullmatch(rf"{pattern}(\[\d+\](\.\w+)?)?", named) is not None

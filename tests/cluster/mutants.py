@@ -71,23 +71,27 @@ def _odd(schema: Schema) -> Iterator[tuple[str, Any]]:
     yield "null for", None
     yield "another value of", _another(schema)
     yield "wrong type of", _of_wrong_type(schema)
-    yield from ((how, broken(schema)) for keyword, (how, broken) in _BROKEN.items() if schema.get(keyword) is not None)
+    yield from ((how, make(schema)) for keyword, how, make in _ODDITIES if schema.get(keyword) is not None)
 
 
-_BROKEN: dict[str, tuple[str, Callable[[Schema], Any]]] = {
-    "minimum": ("too little in", lambda schema: schema["minimum"] - (0 if schema.get("exclusiveMinimum") else 1)),
-    "maximum": ("too much in", lambda schema: schema["maximum"] + (0 if schema.get("exclusiveMaximum") else 1)),
-    "enum": ("no such choice in", lambda _: "Nonsense"),
-    "pattern": ("wrong form of", lambda _: "ö !"),
-    "minLength": ("nothing in", lambda _: ""),
-    "maxLength": ("too much text in", lambda schema: "x" * (schema["maxLength"] + 1)),
-    "minItems": ("no items in", lambda _: []),
-    "maxItems": (
+_ODDITIES: tuple[tuple[str, str, Callable[[Schema], Any]], ...] = (
+    ("minimum", "the bound of", lambda schema: schema["minimum"]),
+    ("minimum", "too little in", lambda schema: schema["minimum"] - (0 if schema.get("exclusiveMinimum") else 1)),
+    ("maximum", "the bound of", lambda schema: schema["maximum"]),
+    ("maximum", "too much in", lambda schema: schema["maximum"] + (0 if schema.get("exclusiveMaximum") else 1)),
+    ("enum", "no such choice in", lambda _: "Nonsense"),
+    ("pattern", "wrong form of", lambda _: "ö !"),
+    ("minLength", "nothing in", lambda _: ""),
+    ("maxLength", "as many letters, of two bytes each, as fit in", lambda schema: "ö" * schema["maxLength"]),
+    ("maxLength", "too much text in", lambda schema: "x" * (schema["maxLength"] + 1)),
+    ("minItems", "no items in", lambda _: []),
+    (
+        "maxItems",
         "too many items in",
         lambda schema: [_least(schema["items"], n) for n in range(schema["maxItems"] + 1)],
     ),
-    "maxProperties": ("too many entries in", lambda schema: _entries(schema, schema["maxProperties"] + 1)),
-}
+    ("maxProperties", "too many entries in", lambda schema: _entries(schema, schema["maxProperties"] + 1)),
+)
 
 
 def _entries(schema: Schema, count: int) -> dict[str, Any]:

@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests" / "contract" / "manifests"
 GOOD = sorted([*CORPUS.glob("good/**/*.yaml"), *ROOT.glob("examples/*/*.yaml")])
 BAD = sorted(CORPUS.glob("bad/**/*.yaml"))
+CHANGES = sorted(CORPUS.glob("changes/*.new.yaml"))
 KINDS = ("FederatedJob", "ClientPool")
+UNNAMED = {"", "kind", "apiVersion"}  # kubectl says in other words that it can't read a file or knows no such kind
 
 POOL = """
 apiVersion: muster.dev/v1alpha1
@@ -94,6 +96,7 @@ def test_explain_reads_like_the_schema(crds: Any) -> None:
 def test_there_is_a_corpus() -> None:
     assert len(GOOD) > 5
     assert len(BAD) > 20
+    assert len(CHANGES) > 5
 
 
 @pytest.mark.parametrize("door", ["--server-side=false", "--server-side"])
@@ -101,6 +104,20 @@ def test_there_is_a_corpus() -> None:
 def test_both_doors_say_the_same(manifest: Path, door: str, crds: Any, namespace: str) -> None:
     command = ("apply", door, "--validate=strict", "--dry-run=server", "-n", namespace, "-f", str(manifest))
     answer, validated = crds.kubectl(*command), paths_of_validate([manifest])
+    assert (answer.returncode != 0) == bool(validated), f"kubectl: {answer.stderr}; validate names {sorted(validated)}"
+    refused = [refusal for _, refusal in refusals(answer.stderr)]
+    for refusal in refused:
+        assert not unnamed(refusal, validated), f"{refusal.text}; validate names only {sorted(validated)}"
+    if validated - UNNAMED:
+        assert any(refusal.paths for refusal in refused), f"no path was found in {answer.stderr}"
+
+
+@pytest.mark.parametrize("manifest", CHANGES, ids=named)
+def test_both_doors_judge_a_change_the_same(manifest: Path, crds: Any, namespace: str) -> None:
+    before = manifest.with_name(manifest.name.replace(".new.", ".old."))
+    crds.tell("apply", "-n", namespace, "-f", str(before))
+    answer = crds.kubectl("apply", "--dry-run=server", "-n", namespace, "-f", str(manifest))
+    validated = paths_of_validate([manifest], against=[before])
     assert (answer.returncode != 0) == bool(validated), f"kubectl: {answer.stderr}; validate names {sorted(validated)}"
     for _, refusal in refusals(answer.stderr):
         assert not unnamed(refusal, validated), f"{refusal.text}; validate names only {sorted(validated)}"
@@ -112,3 +129,9 @@ def test_what_is_stored_is_what_we_default_to(manifest: Path, crds: Any, namespa
     crds.tell("apply", "-n", namespace, "-f", str(manifest))
     stored = yaml.safe_load(crds.tell("get", "fedjobs,clientpools", "-n", namespace, "-o", "yaml"))["items"]
     assert {(each["kind"], each["metadata"]["name"]): each["spec"] for each in stored} == ours
+
+
+def test_a_key_written_twice_is_where_validate_is_stricter(crds: Any, namespace: str) -> None:
+    manifest = CORPUS / "ours" / "key-twice.yaml"
+    crds.tell("apply", "--dry-run=server", "--validate=strict", "-n", namespace, "-f", str(manifest))
+    assert check([manifest]).problems
