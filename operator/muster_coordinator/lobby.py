@@ -45,6 +45,7 @@ class Lobby:
         self._listeners: dict[str, Listener] = {}
         self._waiting: defaultdict[AssignmentId, list[asyncio.Future[Answer]]] = defaultdict(list)
         self._untold: set[str] = set()  # sessions that have not heard that the job is over
+        self._told: set[str] = set()  # sessions that have, perhaps before `wake` was said for everybody
         self.everybody_told = asyncio.Event()
 
     # --- sessions -----------------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ class Lobby:
         for assignment, answer in answers.items():
             self._answer(assignment, answer)
         if changed is None:
-            self._untold = {session.id for session in self._table}
+            self._untold = {session.id for session in self._table} - self._told
             self._check_told()
         for listener in self._listeners_of(changed):
             listener.news.set()
@@ -125,6 +126,7 @@ class Lobby:
 
     def told(self, session: Session) -> None:
         """This worker has heard that the job is over, or will not."""
+        self._told.add(session.id)
         if session.id in self._untold:
             self._untold.discard(session.id)
             self._check_told()
