@@ -50,3 +50,11 @@ def drive(driver: Driver, inbox: Inbox, clock: Clock) -> Finish:
             driver.wake_at = None
             driver.handle(Tick())
     return driver.finish
+
+
+def drain(inbox: Inbox) -> None:
+    """After the end: nothing changes any more, but whoever still posts is not left waiting. Never returns."""
+    while True:
+        posted = inbox.take(None)
+        if posted is not None and posted.done is not None:
+            posted.done()

@@ -7,6 +7,7 @@ the driver and into wake-ups for the streams that wait. An idle worker costs one
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import defaultdict
 
@@ -44,9 +45,11 @@ class Lobby:
         self._clock = clock
         self._listeners: dict[str, Listener] = {}
         self._waiting: defaultdict[AssignmentId, list[asyncio.Future[Answer]]] = defaultdict(list)
-        self._untold: set[str] = set()  # sessions that have not heard that the job is over
-        self._told: set[str] = set()  # sessions that have, perhaps before `wake` was said for everybody
-        self.everybody_told = asyncio.Event()
+        self._seen: set[ClientId] = set()
+        self._told: set[str] = set()  # sessions that have heard that the job is over
+        self._untold: set[str] | None = None  # those that have not; None: nobody waits for them yet
+        self._awaited: frozenset[ClientId] = frozenset()  # clients that have not come yet to hear it
+        self._all_told = asyncio.Event()
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
@@ -61,8 +64,15 @@ class Lobby:
         clients = joined.session.clients
         theirs = tuple(assignment for assignment in held if client_of(assignment) in clients)
         await self._post(ClientsJoined(wish.worker, clients, theirs, device))
+        self._expect(joined.session)
         joined.session.heard_at = joined.session.broken_at = self._clock.now()
         return joined.session
+
+    def _expect(self, session: Session) -> None:
+        self._seen.update(session.clients)
+        self._awaited -= self._seen
+        if self._untold is not None:
+            self._untold.add(session.id)
 
     async def _post(self, event: ClientsJoined) -> None:
         """Post an event and wait until the driver has done all that follows from it."""
@@ -112,9 +122,6 @@ class Lobby:
         """There is news for these clients, or for everybody: None, which is only said at the end of the job."""
         for assignment, answer in answers.items():
             self._answer(assignment, answer)
-        if changed is None:
-            self._untold = {session.id for session in self._table} - self._told
-            self._check_told()
         for listener in self._listeners_of(changed):
             listener.news.set()
 
@@ -124,16 +131,27 @@ class Lobby:
         sessions = {session.id for client in changed if (session := self._table.holder(client))}
         return [self._listeners[session] for session in sessions if session in self._listeners]
 
+    async def say_goodbye(self, expected: frozenset[ClientId], patience_s: float) -> None:
+        """Wait until every worker has heard that the job is over, so that none waits out its lease.
+
+        A coordinator that was restarted at the very end gives the workers of the `expected` clients time to come back.
+        """
+        self._untold = {session.id for session in self._table} - self._told
+        self._awaited = expected - self._seen
+        self._check_told()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_told.wait(), patience_s)
+
     def told(self, session: Session) -> None:
         """This worker has heard that the job is over, or will not."""
         self._told.add(session.id)
-        if session.id in self._untold:
+        if self._untold is not None:
             self._untold.discard(session.id)
             self._check_told()
 
     def _check_told(self) -> None:
-        if not self._untold:
-            self.everybody_told.set()
+        if not self._untold and not self._awaited:
+            self._all_told.set()
 
     # --- answers ------------------------------------------------------------------------------------------------------
 

@@ -21,19 +21,20 @@ import grpc.aio
 from muster_coordinator.assembly import Coordinator, assemble
 from muster_coordinator.errors import CommitLost, CoordinatorError, StorageError
 from muster_coordinator.events import StopRequested
-from muster_coordinator.inbox import Inbox, drive
+from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.observer import Observer
 from muster_coordinator.recovery import HistoryError
 from muster_coordinator.report import start_logging
 from muster_coordinator.server import add_federation, bind, build_server
 from muster_coordinator.settings import Settings, read_settings
+from muster_spec.clients import ClientId
 
 log = logging.getLogger("muster.coordinator")
 
 BAD_INPUT, FENCED, INTERNAL_ERROR = 2, 3, 70
 EXIT_CODES = {Outcome.COMPLETE: 0, Outcome.FAILED: 1, Outcome.SUSPENDED: 143}
-GOODBYE_S = 3.0  # for workers to hear that the job is over
+GOODBYE_S = 5.0  # for workers to hear that the job is over: their longest pause between two tries
 STREAMS_GRACE_S = 0.2
 
 
@@ -74,7 +75,7 @@ async def coordinate(settings: Settings, observer: Observer) -> int:
     try:
         outcome = await _drive_in_thread(coordinator, loop)
         if outcome is not Outcome.SUSPENDED:
-            await _say_goodbye(coordinator)
+            await coordinator.lobby.say_goodbye(_last_at_work(coordinator), GOODBYE_S)
         return EXIT_CODES[outcome]
     finally:
         watch.cancel()
@@ -111,6 +112,7 @@ async def _drive_in_thread(coordinator: Coordinator, loop: asyncio.AbstractEvent
             loop.call_soon_threadsafe(ended.set_exception, error)
         else:
             loop.call_soon_threadsafe(ended.set_result, outcome)
+            drain(coordinator.inbox)
 
     threading.Thread(target=drive_to_the_end, name="driver", daemon=True).start()
     return await ended
@@ -124,10 +126,9 @@ def _drive(coordinator: Coordinator) -> Outcome:
     return drive(coordinator.driver, coordinator.inbox, coordinator.clock).outcome
 
 
-async def _say_goodbye(coordinator: Coordinator) -> None:
-    """Let every connected worker hear that the job is over, so that none waits out its lease."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(coordinator.lobby.everybody_told.wait(), GOODBYE_S)
+def _last_at_work(coordinator: Coordinator) -> frozenset[ClientId]:
+    last = coordinator.driver.progress.last
+    return frozenset(update.client for update in last.used) if last else frozenset()
 
 
 async def _close(server: grpc.aio.Server) -> None:

@@ -127,9 +127,9 @@ def test_the_first_model_may_come_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("prepare", "words"),
     [
-        (lambda job, storage: job.write_text("{}"), "not a resolved job"),
-        (lambda job, storage: storage.write_text(""), "Not a directory"),
-        (lambda job, storage: (storage.mkdir(), (storage / "job.json").write_text("x")), "says whose history this is"),
+        (lambda job, _: job.write_text("{}"), "not a resolved job"),
+        (lambda _, storage: storage.write_text(""), "Not a directory"),
+        (lambda _, storage: (storage.mkdir(), (storage / "job.json").write_text("x")), "says whose history this is"),
     ],
 )
 def test_bad_input_is_one_plain_line(tmp_path, prepare, words):
