@@ -6,7 +6,6 @@ there is a limit to how many processes are worth having, and each gets its share
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from muster_spec.clients import ClientId, client_id
@@ -53,7 +52,7 @@ class RunPlan:
 def plan_run(job: ResolvedJob, cores: int, data: str | None) -> RunPlan:
     """Plan the workers of `job`. `data` takes the place of every pool's data directory."""
     limit = max(WORKERS_AT_LEAST, WORKERS_PER_CORE * cores)
-    counts = share_limit([workers_wanted(pool) for pool in job.pools], limit)
+    counts = share_limit([pool.spec.workers_wanted for pool in job.pools], limit)
     threads = threads_per_worker(job, sum(counts), cores)
     workers = tuple(
         worker for pool, count in zip(job.pools, counts, strict=True) for worker in _workers(pool, count, threads, data)
@@ -65,15 +64,6 @@ def modules_to_preload(entrypoint: str) -> tuple[str, ...]:
     """PyTorch and, where it is one of ours, the task's module and what that needs."""
     module = entrypoint.partition(":")[0]
     return (*PRELOAD, *PRELOAD_FOR_TASK.get(module, ()), module) if module.startswith("muster.tasks.") else PRELOAD
-
-
-def workers_wanted(pool: ResolvedPool) -> int:
-    """As many as the pool's clientsPerWorker asks for, within its min and max, and never more than it has clients."""
-    spec = pool.spec.workers
-    wanted = max(spec.min, math.ceil(pool.spec.clients / spec.clients_per_worker))
-    if spec.max is not None:
-        wanted = min(wanted, spec.max)
-    return max(1, min(wanted, pool.spec.clients))
 
 
 def share_limit(wanted: list[int], limit: int) -> list[int]:
@@ -114,7 +104,7 @@ def _notes(job: ResolvedJob, counts: list[int]) -> list[str]:
         f"{_count(count, 'local process', 'local processes')}"
         for pool, count in zip(job.pools, counts, strict=True)
     ]
-    fewer = [pool.name for pool, count in zip(job.pools, counts, strict=True) if count < workers_wanted(pool)]
+    fewer = [pool.name for pool, count in zip(job.pools, counts, strict=True) if count < pool.spec.workers_wanted]
     if fewer:
         notes.append(f"fewer worker processes than the manifest asks for, to suit this machine: {', '.join(fewer)}")
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -200,3 +201,11 @@ class PoolSpec(Value, frozen=True):
     def is_trusted(self) -> bool:
         """External clients are run by somebody else, so they have to be marked; the others run what we launched."""
         return self.trusted if self.trusted is not None else self.type != "External"
+
+    @property
+    def workers_wanted(self) -> int:
+        """As many as clientsPerWorker asks for, within min and max, and never more than there are clients."""
+        wanted = max(self.workers.min, math.ceil(self.clients / self.workers.clients_per_worker))
+        if self.workers.max is not None:
+            wanted = min(wanted, self.workers.max)
+        return max(1, min(wanted, self.clients))

@@ -1,0 +1,59 @@
+"""`python -m muster_operator`: one operator process, from its environment to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+
+from muster_operator.api import Api
+from muster_operator.connection import Connection, find_connection
+from muster_operator.errors import OperatorError
+from muster_operator.handlers import KopfWorld, build_registry, run_kopf
+from muster_operator.lease import Lease
+from muster_operator.queue import WorkQueue
+from muster_operator.reconcile import Reconciler
+from muster_operator.service import Service, serve_probes
+from muster_operator.settings import Settings, read_settings
+
+STOPPED, BAD_INPUT, LEASE_LOST = 0, 2, 1
+
+
+def main() -> int:
+    """Run until told to stop. 0 stopped, 1 the lease was lost (start again), 2 bad settings."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        return asyncio.run(operate(read_settings(os.environ), find_connection(os.environ)))
+    except OperatorError as error:
+        print(f"operator: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+async def operate(settings: Settings, connection: Connection, api: Api | None = None) -> int:
+    """Watch and reconcile until a signal comes or the lease is lost."""
+    api = api or Api(connection)
+    world, queue, stop = KopfWorld(), WorkQueue(asyncio.get_running_loop().time), asyncio.Event()
+    lease = Lease(api, settings.lease_namespace, settings.identity, time.time)
+    service = Service(Reconciler(api, world, settings.install, time.time), queue, lease, world.jobs)
+    probes = await serve_probes(service, settings.probe_port)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    working = asyncio.create_task(service.run(settings.reconcilers, settings.resync_s))
+    working.add_done_callback(lambda _: stop.set())
+    try:
+        await run_kopf(build_registry(world, queue, connection), settings.namespaces, stop)
+    finally:
+        is_lost = working.done()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await lease.release()
+        await probes.cleanup()
+        await api.close()
+    return LEASE_LOST if is_lost else STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The API server, as little of it as the operator needs: JSON over HTTPS, and errors that say what to do.
+
+Only what is asked for here leaves the process. kopf has its own connections, for its watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from muster_operator.connection import Connection
+from muster_operator.errors import ApiError, Conflict, NotFound, TryLater
+from muster_operator.objects import MANAGER, RESOURCES, Key, Object
+
+JSON = "application/json"
+_APPLY = "application/apply-patch+yaml"  # which JSON is, too
+_MERGE = "application/merge-patch+json"
+_TIMEOUT = aiohttp.ClientTimeout(total=30)
+_TRIES = 4
+_PAUSE_S = 0.5
+
+Observer = Callable[[str, str, str], None]
+"""Told of each request: `before` or `after`, the method, the path. A test may raise in it, or kill the process."""
+
+
+def _nobody(_moment: str, _method: str, _path: str) -> None:
+    pass
+
+
+class Api:
+    """Requests to one API server. Close it when done."""
+
+    def __init__(self, connection: Connection, observer: Observer = _nobody) -> None:
+        self._connection = connection
+        self._observer = observer
+        self._session = aiohttp.ClientSession(
+            timeout=_TIMEOUT, connector=aiohttp.TCPConnector(ssl=connection.tls(), limit=16)
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object:
+        return await self._ask("GET", _path(kind, namespace, name))
+
+    async def list(self, kind: str, namespace: str | None, selector: str = "") -> list[Object]:
+        """All objects of a kind, each with its kind in it, which lists leave out."""
+        query = {"labelSelector": selector} if selector else {}
+        answer = await self._ask("GET", _path(kind, namespace), query=query)
+        head = {"apiVersion": RESOURCES[kind].api_version, "kind": kind}
+        return [head | item for item in answer["items"]]
+
+    async def create(self, manifest: Object) -> Object:
+        metadata = manifest["metadata"]
+        path = _path(manifest["kind"], metadata["namespace"])
+        return await self._ask("POST", path, manifest, query={"fieldManager": MANAGER})
+
+    async def apply(self, manifest: Object, subresource: str = "") -> Object:
+        """Server-side apply. We win: these fields are ours."""
+        metadata = manifest["metadata"]
+        path = _path(manifest["kind"], metadata["namespace"], metadata["name"], subresource)
+        query = {"fieldManager": MANAGER, "force": "true"}
+        return await self._ask("PATCH", path, manifest, query=query, content=_APPLY)
+
+    async def patch(self, key: Key, namespace: str, uid: str, body: Object) -> Object:
+        """Merge fields into exactly this object."""
+        path = _path(key.kind, namespace, key.name)
+        exact = body | {"metadata": body.get("metadata", {}) | {"uid": uid}}
+        return await self._ask("PATCH", path, exact, query={"fieldManager": MANAGER}, content=_MERGE)
+
+    async def replace(self, manifest: Object) -> Object:
+        """Replace what hasn't changed since it was read."""
+        metadata = manifest["metadata"]
+        return await self._ask("PUT", _path(manifest["kind"], metadata["namespace"], metadata["name"]), manifest)
+
+    async def delete(self, key: Key, namespace: str, uid: str) -> None:
+        """Remove exactly this object, and then what it owns."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
+        await self._ask("DELETE", _path(key.kind, namespace, key.name), options)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        query: dict[str, str] | None = None,
+        content: str = JSON,
+    ) -> Object:
+        """One request, tried again while the server is busy or restarts. Every request here may be sent twice."""
+        for left in reversed(range(_TRIES)):
+            try:
+                self._observer("before", method, path)
+                answer = await self._send(method, path, body, query or {}, content)
+                self._observer("after", method, path)
+            except TryLater as error:
+                if not left:
+                    raise
+                await asyncio.sleep(error.after_s or _PAUSE_S * 2 ** (_TRIES - 1 - left))
+            else:
+                return answer
+        raise AssertionError("the last try returns or raises")
+
+    async def _send(self, method: str, path: str, body: Object | None, query: dict[str, str], content: str) -> Object:
+        token = self._connection.current_token()
+        headers = {"Accept": JSON, "Content-Type": content} | ({"Authorization": f"Bearer {token}"} if token else {})
+        data = msgspec.json.encode(body) if body is not None else None
+        url = self._connection.server + path
+        try:
+            async with self._session.request(method, url, params=query, data=data, headers=headers) as response:
+                raw = await response.read()
+                if response.status >= 400:
+                    raise _error(response.status, response.headers.get("Retry-After", ""), raw)
+                return _object(raw)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise TryLater(
+                0, "Unreachable", f"the API server doesn't answer: {error or type(error).__name__}"
+            ) from error
+
+
+def _object(raw: bytes) -> Object:
+    value: Any = msgspec.json.decode(raw) if raw else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _error(status: int, retry_after: str, raw: bytes) -> ApiError:
+    try:
+        told = _object(raw)
+    except msgspec.DecodeError:
+        told = {"message": raw[:200].decode(errors="replace")}
+    reason, message = str(told.get("reason") or status), str(told.get("message") or "")
+    if status == 404:
+        return NotFound(status, reason, message)
+    if status == 409:
+        return Conflict(status, reason, message)
+    if status in {401, 408, 429} or status >= 500:
+        after_s = float(retry_after) if retry_after.isdecimal() else 0.0
+        return TryLater(status, reason, message, min(after_s, 10.0))
+    return ApiError(status, reason, message)
+
+
+def _path(kind: str, namespace: str | None, name: str = "", subresource: str = "") -> str:
+    resource = RESOURCES[kind]
+    root = "/api" if "/" not in resource.api_version else "/apis"
+    place = f"/namespaces/{namespace}" if namespace else ""
+    rest = "".join(f"/{part}" for part in (name, subresource) if part)
+    return f"{root}/{resource.api_version}{place}/{resource.plural}{rest}"

@@ -1,0 +1,110 @@
+"""Carries a plan out: the only place that changes anything in the cluster.
+
+Each action may be done twice, or half of them, and the next pass mends it: what is there already is left alone, what is
+gone already is as good as deleted.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+
+from muster_operator.actions import Action, Apply, Create, CreateToken, Delete, Patch
+from muster_operator.api import Api
+from muster_operator.build.pods import TOKEN_KEY
+from muster_operator.errors import ApiError, Conflict, NotFound
+from muster_operator.objects import RESOURCES, Object, contains, digest, timestamp
+from muster_operator.observed import Observed
+from muster_operator.status import Transition, transitions
+
+log = logging.getLogger("muster.operator")
+
+
+async def apply_actions(api: Api, namespace: str, actions: Sequence[Action]) -> list[str]:
+    """Carry them out in order; what the API server refused for good (a quota, a policy), for the status.
+
+    Raises TryLater where it is busy or away, so that the whole is tried again.
+    """
+    refused = []
+    for action in actions:
+        try:
+            await _apply(api, namespace, action)
+        except (Conflict, NotFound) as error:
+            log.info("%s: as good as done, or the next pass will see: %s", namespace, error)
+        except ApiError as error:
+            if error.status in {400, 403, 422}:
+                refused.append(f"{_name(action)}: {error.message}")
+            else:
+                raise
+    return refused
+
+
+async def _apply(api: Api, namespace: str, action: Action) -> None:
+    log.info("%s: %s %s", namespace, type(action).__name__, _name(action))
+    match action:
+        case Create(manifest):
+            await api.create(manifest)
+        case CreateToken(manifest):
+            await api.create(with_token(manifest))
+        case Apply(manifest):
+            await api.apply(manifest)
+        case Patch(key, uid, body):
+            await api.patch(key, namespace, uid, body)
+        case Delete(key, uid, _):
+            await api.delete(key, namespace, uid)
+
+
+def _name(action: Action) -> str:
+    if isinstance(action, (Patch, Delete)):
+        return str(action.key)
+    return f"{action.manifest['kind']}/{action.manifest['metadata']['name']}"
+
+
+def with_token(secret: Object) -> Object:
+    """The Secret with 256 random bits."""
+    return secret | {"data": {TOKEN_KEY: base64.b64encode(secrets.token_urlsafe(32).encode()).decode()}}
+
+
+async def write_status(api: Api, seen: Observed, status: Object) -> None:
+    """Write the status where it differs, then tell of what has changed in it."""
+    before = seen.job.get("status") or {}
+    ours = {name: value for name, value in before.items() if name != "training"}
+    if ours.keys() == status.keys() and contains(ours, status) and contains(status, ours):
+        return
+    head = {"apiVersion": RESOURCES["FederatedJob"].api_version, "kind": "FederatedJob"}
+    # With the uid: the status of a job of the same name that was made since is another's.
+    metadata = {"name": seen.name, "namespace": seen.namespace, "uid": seen.uid}
+    try:
+        await api.apply(head | {"metadata": metadata, "status": status}, "status")
+    except (Conflict, NotFound) as error:
+        log.info("%s/%s: gone, or another by now: %s", seen.namespace, seen.name, error)
+        return
+    for transition in transitions(before, status):
+        await _post_event(api, seen, transition)
+
+
+async def _post_event(api: Api, seen: Observed, transition: Transition) -> None:
+    """One Event. Should it be lost, the condition says the same."""
+    now = timestamp(time.time())
+    reference = {name: seen.job["metadata"].get(name) for name in ("name", "namespace", "uid", "resourceVersion")}
+    name = digest([transition.reason, transition.message, seen.uid, now])
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{seen.name}.{name}", "namespace": seen.namespace},
+        "involvedObject": {"apiVersion": RESOURCES["FederatedJob"].api_version, "kind": "FederatedJob"} | reference,
+        "type": "Warning" if transition.is_warning else "Normal",
+        "reason": transition.reason,
+        "message": transition.message,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+        "source": {"component": "muster-operator"},
+    }
+    try:
+        await api.create(event)
+    except ApiError as error:
+        log.warning("an Event of %s/%s is lost: %s", seen.namespace, seen.name, error)

@@ -1,0 +1,94 @@
+"""What keeps pods from running, in one word and for people. Pure: pods and Jobs in, reasons out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from muster_operator.objects import Object, condition_of, dig
+
+_WAITING = {
+    "ImagePullBackOff": "ImagePullFailed",
+    "ErrImagePull": "ImagePullFailed",
+    "InvalidImageName": "ImagePullFailed",
+    "ErrImageNeverPull": "ImagePullFailed",
+    "CreateContainerConfigError": "ConfigurationMissing",
+    "CreateContainerError": "ContainerNotCreated",
+    "RunContainerError": "ContainerNotStarted",
+}
+STOPPED = 143
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with one pod."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a pod's container ended."""
+
+    code: int
+    reason: str
+    message: str
+
+
+def ending_of(pod: Object) -> Ending | None:
+    """How the pod's (only) container ended; None while it hasn't."""
+    ended = dig(pod, "status", "containerStatuses", 0, "state", "terminated")
+    if not isinstance(ended, dict):
+        return None
+    return Ending(
+        int(ended.get("exitCode", 0)), str(ended.get("reason") or ""), str(ended.get("message") or "").strip()
+    )
+
+
+def is_disrupted(pod: Object) -> bool:
+    """Whether the node was taken away, or the pod pushed off it: nobody's fault."""
+    return condition_of(pod, "DisruptionTarget") is not None
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether its probes say so."""
+    return condition_of(pod, "Ready") is not None
+
+
+def trouble_of(pod: Object) -> Trouble | None:
+    """Why a pod doesn't run, where that is known and isn't just a matter of time."""
+    name = pod["metadata"]["name"]
+    waiting = dig(pod, "status", "containerStatuses", 0, "state", "waiting")
+    if isinstance(waiting, dict) and waiting.get("reason") in _WAITING:
+        return Trouble(_WAITING[waiting["reason"]], f"pod {name}: {waiting.get('message') or waiting['reason']}")
+    ending = ending_of(pod)
+    if ending and ending.code:
+        return _trouble_of_ending(pod, ending)
+    return _scheduling(pod)
+
+
+def _trouble_of_ending(pod: Object, ending: Ending) -> Trouble | None:
+    name = pod["metadata"]["name"]
+    if is_disrupted(pod):
+        return Trouble("Disrupted", f"pod {name} was taken off its node; another takes its place")
+    if ending.reason == "OOMKilled":
+        limit = dig(pod, "spec", "containers", 0, "resources", "limits", "memory")
+        return Trouble("OutOfMemory", f"pod {name} used more memory than its limit of {limit or 'the node'}")
+    if ending.code == STOPPED:
+        return None
+    last = ending.message.splitlines()[-1] if ending.message else ending.reason
+    return Trouble("PodFailed", f"pod {name} ended with exit code {ending.code}: {last}"[:1000])
+
+
+def _scheduling(pod: Object) -> Trouble | None:
+    found = dig(pod, "status", "conditions") or ()
+    blocked = [one for one in found if one.get("type") == "PodScheduled" and one.get("reason") == "Unschedulable"]
+    if not blocked:
+        return None
+    return Trouble("Unschedulable", f"pod {pod['metadata']['name']}: {blocked[0].get('message') or 'no node fits'}")
+
+
+def first_trouble(pods: Sequence[Object]) -> Trouble | None:
+    """The newest pod's trouble, among those that have any."""
+    return next((trouble for pod in reversed(pods) if (trouble := trouble_of(pod))), None)

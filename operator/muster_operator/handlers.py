@@ -1,0 +1,165 @@
+"""kopf's part, and the only place that knows kopf: watches feed indexes, and every event makes a job due for a look.
+
+No handler here decides anything, and none lets kopf write to an object: no finalizer, no annotation, no status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import kopf
+import msgspec
+
+from muster_operator.connection import Connection
+from muster_operator.objects import CHILDREN, JOB, RESOURCES, SELECTOR, Object, label_of
+from muster_operator.observed import Observed, observe
+from muster_operator.queue import JobKey, WorkQueue
+
+_WATCH_S = 240  # a watch is renewed this often, and given up when it is silent for
+_SILENCE_S = 60  # this long: API servers send a bookmark every minute
+_JOBS, _POOLS, _PARTS = "jobs_by_name", "pools_by_name", "parts_by_job"
+_ENCODER = msgspec.json.Encoder()
+
+
+class KopfWorld:
+    """What kopf's indexes hold, as observations. They are complete before the first handler is called."""
+
+    def __init__(self) -> None:
+        self._indexes: Mapping[str, Any] = {}
+
+    def attach(self, indexes: Mapping[str, Any]) -> None:
+        self._indexes = indexes
+
+    def observe(self, namespace: str, name: str) -> Observed | None:
+        found = self._read(_JOBS, (namespace, name))
+        if not found:
+            return None
+        entries = found[0].get("spec", {}).get("pools", ())
+        names = [entry["name"] for entry in entries if "inline" not in entry]
+        pools = [pool for each in names for pool in self._read(_POOLS, (namespace, each))]
+        return observe(found[0], pools, self._read(_PARTS, (namespace, name)))
+
+    def jobs(self) -> Collection[JobKey]:
+        return list(self._indexes.get(_JOBS, ()))
+
+    def users_of(self, namespace: str, pool: str) -> list[JobKey]:
+        """The jobs that name a pool."""
+        found = []
+        for key in self.jobs():
+            for job in self._read(_JOBS, key) if key[0] == namespace else ():
+                if any(entry["name"] == pool for entry in job.get("spec", {}).get("pools", ())):
+                    found.append(key)
+        return found
+
+    def _read(self, index: str, key: JobKey) -> list[Object]:
+        return [msgspec.json.decode(raw) for raw in self._indexes.get(index, {}).get(key, ())]
+
+
+def slim(kind: str, body: Mapping[str, Any]) -> bytes:
+    """An object as it is kept: complete but for who wrote what, and for what secrets hold."""
+    value = {**body, "kind": kind, "apiVersion": RESOURCES[kind].api_version}
+    value["metadata"] = {name: each for name, each in value["metadata"].items() if name != "managedFields"}
+    if kind == "Secret":
+        value.pop("data", None)
+    return _ENCODER.encode(value)
+
+
+def build_registry(world: KopfWorld, queue: WorkQueue, connection: Connection) -> kopf.OperatorRegistry:
+    """All that kopf is told to do."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**_: Any) -> kopf.ConnectionInfo:
+        return connection_info(connection)
+
+    _watch_jobs(registry, world, queue)
+    _watch_pools(registry, world, queue)
+    for kind in CHILDREN:
+        _watch_parts(registry, world, queue, kind)
+    return registry
+
+
+def _watch_jobs(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQueue) -> None:
+    @kopf.index("muster.dev", "federatedjobs", id=_JOBS, registry=registry)
+    def keep(namespace: str, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
+        return {(namespace, name): slim("FederatedJob", body)}
+
+    @kopf.on.event("muster.dev", "federatedjobs", registry=registry)
+    def look(namespace: str, name: str, **kwargs: Any) -> None:
+        world.attach(kwargs)
+        queue.add((namespace, name))
+
+
+def _watch_pools(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQueue) -> None:
+    @kopf.index("muster.dev", "clientpools", id=_POOLS, registry=registry)
+    def keep(namespace: str, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
+        return {(namespace, name): slim("ClientPool", body)}
+
+    @kopf.on.event("muster.dev", "clientpools", registry=registry)
+    def look(namespace: str, name: str, **kwargs: Any) -> None:
+        world.attach(kwargs)
+        for key in world.users_of(namespace, name):
+            queue.add(key)
+
+
+def _watch_parts(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQueue, kind: str) -> None:
+    version, plural = RESOURCES[kind].api_version, RESOURCES[kind].plural
+
+    @kopf.index(version, plural, id=_PARTS, registry=registry)
+    def keep(namespace: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
+        job = label_of(dict(body), JOB)
+        return {(namespace, job): slim(kind, body)} if job else {}
+
+    @kopf.on.event(version, plural, registry=registry)
+    def look(namespace: str, body: kopf.Body, **kwargs: Any) -> None:
+        world.attach(kwargs)
+        job = label_of(dict(body), JOB)
+        if job:
+            queue.add((namespace, job))
+
+
+def build_settings() -> kopf.OperatorSettings:
+    """kopf, told to be quiet, to watch only what is ours, and to notice a watch that has died."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.persistence.finalizer = "operator.muster.dev/finalizer"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="operator.muster.dev")
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="operator.muster.dev")
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = _WATCH_S
+    settings.watching.client_timeout = _WATCH_S + 15
+    settings.watching.connect_timeout = 10
+    settings.watching.inactivity_timeout = _SILENCE_S + 15
+    settings.watching.reconnect_backoff = 1
+    settings.queueing.idle_timeout = 1
+    settings.queueing.worker_limit = 64
+    for kind in CHILDREN:
+        version, plural = RESOURCES[kind].api_version, RESOURCES[kind].plural
+        settings.watching.label_selectors[f"{plural}.{version.partition('/')[2] or 'v1'}"] = SELECTOR
+    return settings
+
+
+def connection_info(connection: Connection) -> kopf.ConnectionInfo:
+    """Our connection as kopf has it. kopf asks again when the API server no longer takes it."""
+    return kopf.ConnectionInfo(
+        server=connection.server,
+        ca_data=connection.authority,
+        token=connection.current_token(),
+        certificate_data=connection.certificate,
+        private_key_data=connection.key,
+    )
+
+
+async def run_kopf(registry: kopf.OperatorRegistry, namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
+    """Watch until told to stop."""
+    await kopf.operator(
+        registry=registry,
+        settings=build_settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=stop,
+    )

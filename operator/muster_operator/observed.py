@@ -1,0 +1,79 @@
+"""What a plan is made of: the job, the pools that it names, and everything in the cluster that is a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from muster_operator.objects import POOL, Key, Object, dig, is_controlled_by, is_going, key_of, label_of
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One job as it is now.
+
+    `children` are the job's own, but its pods. `strangers` have the label, but belong to another job that was called
+    the same and is on its way out. `claims` may outlive their job, so they belong to nobody.
+    """
+
+    job: Object
+    pools: Mapping[str, Object]
+    children: Mapping[Key, Object]
+    strangers: frozenset[Key]
+    pods: tuple[Object, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.job["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        return str(self.job["metadata"]["namespace"])
+
+    @property
+    def uid(self) -> str:
+        return str(self.job["metadata"]["uid"])
+
+    @property
+    def generation(self) -> int:
+        return int(self.job["metadata"].get("generation", 0))
+
+    @property
+    def is_suspended(self) -> bool:
+        return bool(dig(self.job, "spec", "suspend"))
+
+    def child(self, kind: str, name: str) -> Object | None:
+        return self.children.get(Key(kind, name))
+
+    def of_kind(self, kind: str) -> list[Object]:
+        return [value for key, value in sorted(self.children.items()) if key.kind == kind]
+
+    def pods_of(self, job: Object | None, pool: str | None = None) -> list[Object]:
+        """The pods of a child Job, or of all Jobs of a pool: those of a Job that is gone are no longer of interest."""
+        owner = job["metadata"]["uid"] if job else None
+        return [
+            pod
+            for pod in self.pods
+            if (is_controlled_by(pod, owner) if owner else pool is not None and label_of(pod, POOL) == pool)
+        ]
+
+
+def observe(job: Object, pools: Iterable[Object], labelled: Iterable[Object]) -> Observed:
+    """Sort what carries the job's label."""
+    uid = job["metadata"]["uid"]
+    children: dict[Key, Object] = {}
+    strangers: set[Key] = set()
+    pods = []
+    for value in labelled:
+        if value["kind"] == "Pod":
+            pods.append(value)
+        elif is_controlled_by(value, uid) or not value["metadata"].get("ownerReferences"):
+            children[key_of(value)] = value
+        else:
+            strangers.add(key_of(value))
+    named = {pool["metadata"]["name"]: pool for pool in pools if not is_going(pool)}
+    return Observed(job, named, children, frozenset(strangers), tuple(sorted(pods, key=_pod_order)))
+
+
+def _pod_order(pod: Object) -> tuple[str, str]:
+    return str(pod["metadata"].get("creationTimestamp", "")), str(pod["metadata"]["name"])

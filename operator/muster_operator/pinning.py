@@ -1,0 +1,210 @@
+"""Which specification a job works from: the one that was pinned when it started, else what is asked for now.
+
+The pinned one is a ResolvedJob in an immutable ConfigMap named by its digest. A pool that changes later changes other
+jobs, not this one. What may change while a job runs is taken from the live objects: suspend, the pools' workers, ttl,
+and a total of rounds that grew (which pins a new ConfigMap).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from muster_operator.build.coordinator import JOB_KEY, SPEC_DIGEST
+from muster_operator.build.workers import PLAIN
+from muster_operator.objects import Object, annotation_of, digest
+from muster_operator.observed import Observed
+from muster_operator.settings import Install
+from muster_spec.defaults import with_defaults, with_union_members
+from muster_spec.documents import Document
+from muster_spec.pool_types import Workers
+from muster_spec.references import reference_problems
+from muster_spec.schemas import schema_of
+from muster_spec.support import unsupported_fields
+from muster_spec.types import Coordinator, JobSpec, PoolSpec, ResolvedJob, ResolvedPool, RunPolicy
+
+_ANY_WORKERS = Workers(min=1, clients_per_worker=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a job can't start. It starts by itself once that is mended."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What a job works from, and its text as kept. `config` is the ConfigMap with it, None before there is one."""
+
+    job: ResolvedJob
+    spec_digest: str
+    run_policy: RunPolicy
+    workers: dict[str, int]
+    text: str
+    config: Object | None = None
+    drift: dict[str, str] = field(default_factory=dict)
+
+
+def pin(seen: Observed, install: Install) -> Pinned | Refusal:
+    """What the job works from, or why it can't."""
+    live = _read_live(seen)
+    config = current_config(seen)
+    if config is None:
+        return _pin_first(seen, live, install)
+    return _pin_again(seen, live, config)
+
+
+def current_config(seen: Observed) -> Object | None:
+    """The ConfigMap with the pinned spec; of two, the one with more rounds, since the total only grows."""
+    found = [
+        (_total(config), config["metadata"]["name"], config) for config in seen.of_kind("ConfigMap") if _total(config)
+    ]
+    return max(found, key=lambda one: one[:2])[2] if found else None
+
+
+def _total(config: Object) -> int:
+    try:
+        return read_pinned(config).spec.rounds.total
+    except (msgspec.MsgspecError, KeyError):
+        return 0  # not ours, or of another version: the job is pinned anew
+
+
+def read_pinned(config: Object) -> ResolvedJob:
+    """The job in a ConfigMap. Raises KeyError or MsgspecError where it holds something else."""
+    return msgspec.json.decode(config["data"][JOB_KEY], type=ResolvedJob)
+
+
+def _read_live(seen: Observed) -> JobSpec:
+    schema = schema_of("FederatedJob")
+    value = with_defaults(seen.job, schema)
+    return msgspec.convert(with_union_members(value["spec"], schema["properties"]["spec"]), JobSpec)
+
+
+def _read_pool(pool: Object) -> PoolSpec:
+    schema = schema_of("ClientPool")
+    value = with_defaults(pool, schema)
+    return msgspec.convert(with_union_members(value["spec"], schema["properties"]["spec"]), PoolSpec)
+
+
+def _pin_first(seen: Observed, live: JobSpec, install: Install) -> Pinned | Refusal:
+    missing = [entry.name for entry in live.pools if entry.inline is None and entry.name not in seen.pools]
+    if missing:
+        return Refusal("PoolNotFound", f"there is no ClientPool {', '.join(missing)} in namespace {seen.namespace}")
+    pools = tuple(
+        ResolvedPool(name=entry.name, spec=entry.inline or _read_pool(seen.pools[entry.name])) for entry in live.pools
+    )
+    refusal = _refuse(seen, live, pools)
+    if refusal:
+        return refusal
+    job = ResolvedJob(
+        name=seen.name,
+        namespace=seen.namespace,
+        uid=seen.uid,
+        spec=_with_image(live, install),
+        pools=tuple(_with_worker_image(pool, install) for pool in pools),
+    )
+    return Pinned(job, digest_of(job), live.run_policy, _workers(pools), written(job))
+
+
+def _pin_again(seen: Observed, live: JobSpec, config: Object) -> Pinned:
+    job = read_pinned(config)
+    inline = {entry.name: entry.inline for entry in live.pools}
+    now = {
+        pool.name: inline.get(pool.name) or (_read_pool(seen.pools[pool.name]) if pool.name in seen.pools else None)
+        for pool in job.pools
+    }
+    # Workers follow the live pool; a pool that is gone leaves them as they were.
+    workers = _workers(tuple(ResolvedPool(name=one.name, spec=now[one.name] or one.spec) for one in job.pools), job)
+    drift = {pool.name: text for pool in job.pools if (text := _drift(pool, now[pool.name]))}
+    if live.rounds.total > job.spec.rounds.total:
+        rounds = msgspec.structs.replace(job.spec.rounds, total=live.rounds.total)
+        job = msgspec.structs.replace(job, spec=msgspec.structs.replace(job.spec, rounds=rounds))
+        return Pinned(job, digest_of(job), live.run_policy, workers, written(job), config, drift)
+    # Digest and text as they were made: a later version of the operator might write the same job otherwise.
+    name = annotation_of(config, SPEC_DIGEST) or digest_of(job)
+    return Pinned(job, name, live.run_policy, workers, config["data"][JOB_KEY], config, drift)
+
+
+def _workers(pools: tuple[ResolvedPool, ...], pinned: ResolvedJob | None = None) -> dict[str, int]:
+    """How many workers each pool should have, for as many clients as the job was started with."""
+    clients = {pool.name: pool.spec.clients for pool in (pinned.pools if pinned else pools)}
+    return {pool.name: msgspec.structs.replace(pool.spec, clients=clients[pool.name]).workers_wanted for pool in pools}
+
+
+def _drift(pinned: ResolvedPool, live: PoolSpec | None) -> str:
+    """How a pool differs from what this job works with; images that were filled in are no difference."""
+    if live is None:
+        return f"the ClientPool {pinned.name} is gone; this job goes on with what it was"
+    before, after = (msgspec.to_builtins(_comparable(spec)) for spec in (pinned.spec, live))
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if not changed:
+        return ""
+    return f"the ClientPool {pinned.name} has changed ({', '.join(changed)}); this job goes on with what it was"
+
+
+def _comparable(spec: PoolSpec) -> PoolSpec:
+    template = msgspec.structs.replace(spec.template or PLAIN, image=None)
+    return msgspec.structs.replace(spec, template=template, workers=_ANY_WORKERS)
+
+
+def written(job: ResolvedJob) -> str:
+    """The job as the coordinator reads it."""
+    return msgspec.json.encode(job).decode()
+
+
+def digest_of(job: ResolvedJob) -> str:
+    """The name of a pinned spec."""
+    return digest(msgspec.to_builtins(job))
+
+
+def _with_image(spec: JobSpec, install: Install) -> JobSpec:
+    """The spec as it is pinned: with the image of the day, and without what is read from the live object."""
+    coordinator = spec.coordinator or Coordinator()
+    image = coordinator.image or install.coordinator_image
+    return msgspec.structs.replace(spec, coordinator=msgspec.structs.replace(coordinator, image=image), suspend=False)
+
+
+def _with_worker_image(pool: ResolvedPool, install: Install) -> ResolvedPool:
+    template = pool.spec.template or PLAIN
+    template = msgspec.structs.replace(template, image=template.image or install.worker_image)
+    return ResolvedPool(name=pool.name, spec=msgspec.structs.replace(pool.spec, template=template))
+
+
+# --- what can't run ---------------------------------------------------------------------------------------------------
+
+
+def _refuse(seen: Observed, live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | None:
+    foreign = [pool for pool in pools if pool.spec.type != "Kubernetes"]
+    if foreign:
+        names = ", ".join(f"{pool.name} ({pool.spec.type})" for pool in foreign)
+        return Refusal("PoolNotSupported", f"this version of the operator runs Kubernetes pools only: {names}")
+    storage = live.checkpoint.storage
+    if storage and storage.type == "Path":
+        message = "spec.checkpoint.storage: a folder of the coordinator's pod goes with the pod; use type Volume"
+        return Refusal("CheckpointNotDurable", message)
+    if live.run_policy.pre_running_deadline_seconds is not None:
+        message = "spec.runPolicy.preRunningDeadlineSeconds: not supported by this version of the operator"
+        return Refusal("NotSupported", message)
+    return _refuse_problems(seen)
+
+
+def _refuse_problems(seen: Observed) -> Refusal | None:
+    """What `muster validate` finds, beyond what the API server has checked already."""
+    documents = [Document(value=_document(value)) for value in (seen.job, *seen.pools.values())]
+    unsupported = [
+        f"{problem.path}: {problem.text}"
+        for document in documents
+        for _, problem in unsupported_fields(document.value, document.kind)
+    ]
+    if unsupported:
+        return Refusal("NotSupported", "; ".join(unsupported))
+    problems = [f"{problem.path}: {problem.text}" for _, _, problem in reference_problems(documents)]
+    return Refusal("InvalidSpec", "; ".join(problems)) if problems else None
+
+
+def _document(value: Object) -> Object:
+    document: Object = with_defaults(value, schema_of(value["kind"]))
+    return document

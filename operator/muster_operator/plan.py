@@ -1,0 +1,99 @@
+"""The pure middle of the operator: what is observed and the time in; actions, the status and the next look out.
+
+Every pass starts from what is there, and none looks at the status that an earlier one wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from muster_operator.actions import Action, CreateToken, Delete, Plan
+from muster_operator.build.access import build_token
+from muster_operator.build.children import build_children
+from muster_operator.build.common import COORDINATOR, Context
+from muster_operator.difference import difference, is_finished, leftovers
+from muster_operator.ledger import Ledger, advance, ledger_annotations, open_ledger, read_ledger
+from muster_operator.objects import COMPONENT, Object, is_going, key_of, label_of
+from muster_operator.observed import Observed
+from muster_operator.pinning import Pinned, Refusal, pin
+from muster_operator.settings import Install
+from muster_operator.status import build_status, refused_status, waiting_status
+from muster_operator.verdict import deadline, judge
+
+
+def plan(seen: Observed, install: Install, now: float) -> Plan:
+    """What to do for one job."""
+    if is_going(seen.job):
+        return Plan()
+    pinned = pin(seen, install)
+    if isinstance(pinned, Refusal):
+        return Plan(status=refused_status(seen, pinned, now))
+    if pinned.config is None and seen.is_suspended:
+        return Plan(status=waiting_status(seen, now))
+    before = read_ledger(pinned.config) if pinned.config else open_ledger(now)
+    verdict = before.verdict or judge(seen, pinned, before, now)
+    ledger = advance(before, is_suspended=seen.is_suspended, verdict=verdict, now=now)
+    if ledger.ended is not None and _is_overdue(pinned, ledger, now):
+        key = key_of(seen.job)
+        return Plan((Delete(key, seen.uid, "ttlSecondsAfterFinished is over"),))
+    context = _context(seen, pinned)
+    actions = _end(seen, context, pinned, ledger) if ledger.verdict else _go_on(seen, context, pinned, ledger)
+    return Plan(tuple(actions), build_status(seen, context, pinned, ledger, now), _next_look(pinned, ledger, now))
+
+
+def _context(seen: Observed, pinned: Pinned) -> Context:
+    context = Context(pinned.job, pinned.spec_digest, workers=pinned.workers)
+    token = seen.child("Secret", context.token_name)
+    token_id = token["metadata"]["uid"] if token and not is_going(token) else ""
+    return Context(pinned.job, pinned.spec_digest, token_id, pinned.workers)
+
+
+def _go_on(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger) -> Iterator[Action]:
+    """Everything is to be there."""
+    desired = build_children(context, pinned.text, ledger_annotations(ledger))
+    token = build_token(context, "")
+    token_key = key_of(token)
+    if token_key not in seen.children and token_key not in seen.strangers:
+        yield CreateToken(token)
+    suspended = frozenset(key for key in desired if key.kind == "Job") if seen.is_suspended else frozenset()
+    yield from difference(seen, desired, suspended)
+    kept = desired | {token_key: token}
+    # Jobs wait for their token: one that isn't there yet is no reason to stop them.
+    kept |= {} if context.token_id else {key: value for key, value in seen.children.items() if key.kind == "Job"}
+    yield from leftovers(seen, kept)
+
+
+def _end(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger) -> Iterator[Action]:
+    """What is there stays, but for pods as cleanPodPolicy says. Nothing is made again, except the ledger."""
+    policy = pinned.run_policy.clean_pod_policy
+    config = {
+        key: value
+        for key, value in build_children(context, pinned.text, ledger_annotations(ledger)).items()
+        if key.kind == "ConfigMap"
+    }
+    yield from difference(seen, config, frozenset())
+    jobs = {key: job for key, job in seen.children.items() if key.kind == "Job" and not is_going(job)}
+    if policy == "All":
+        for key, job in sorted(jobs.items()):
+            yield Delete(key, job["metadata"]["uid"], "cleanPodPolicy is All")
+        return
+    stopping = {key: job for key, job in jobs.items() if not is_finished(job) and _is_to_stop(job, policy)}
+    yield from difference(seen, stopping, frozenset(stopping))
+
+
+def _is_to_stop(job: Object, policy: str) -> bool:
+    """A coordinator never outlives its job; workers may where the user wants to look at them."""
+    return policy == "Running" or label_of(job, COMPONENT) == COORDINATOR
+
+
+def _is_overdue(pinned: Pinned, ledger: Ledger, now: float) -> bool:
+    ttl = pinned.run_policy.ttl_seconds_after_finished
+    return ttl is not None and ledger.ended is not None and now >= ledger.ended + ttl
+
+
+def _next_look(pinned: Pinned, ledger: Ledger, now: float) -> float | None:
+    """The next moment at which time alone changes something."""
+    ttl = pinned.run_policy.ttl_seconds_after_finished
+    if ledger.ended is not None:
+        return ledger.ended + ttl if ttl is not None else None
+    return deadline(pinned, ledger, now)

@@ -1,0 +1,49 @@
+"""One pass over one job: observe → plan → apply, and when to look again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from muster_operator.api import Api
+from muster_operator.apply import apply_actions, write_status
+from muster_operator.observed import Observed
+from muster_operator.plan import plan
+from muster_operator.settings import Install
+from muster_operator.status import with_refused
+
+log = logging.getLogger("muster.operator")
+
+REFUSED_AGAIN_S = 30.0
+
+
+class World(Protocol):
+    """Where jobs are looked up."""
+
+    def observe(self, namespace: str, name: str) -> Observed | None:
+        """The job as it is now, with its parts; None if there is none."""
+
+
+class Reconciler:
+    """Does passes. Holds nothing between them."""
+
+    def __init__(self, api: Api, world: World, install: Install, now: Callable[[], float]) -> None:
+        self._api = api
+        self._world = world
+        self._install = install
+        self._now = now
+
+    async def reconcile(self, namespace: str, name: str) -> float | None:
+        """Seconds until the next look, None if nothing is to happen by itself. Raises ApiError: try again."""
+        seen = self._world.observe(namespace, name)
+        if seen is None:
+            return None
+        now = self._now()
+        planned = plan(seen, self._install, now)
+        refused = await apply_actions(self._api, namespace, planned.actions)
+        if planned.status is not None:
+            await write_status(self._api, seen, with_refused(planned.status, refused))
+        if refused:
+            return REFUSED_AGAIN_S
+        return max(0.0, planned.wake_at - now) if planned.wake_at is not None else None

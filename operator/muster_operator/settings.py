@@ -1,0 +1,70 @@
+"""What the operator is told when it starts, read once from its environment into a typed value."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from muster_operator.errors import SettingsError
+
+_IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """The images that jobs use where they name none. A job keeps those it was started with."""
+
+    coordinator_image: str
+    worker_image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`namespaces` empty means the whole cluster. `lease_namespace` is where the operator itself lives."""
+
+    install: Install
+    lease_namespace: str
+    identity: str
+    namespaces: tuple[str, ...] = ()
+    probe_port: int = 8080
+    reconcilers: int = 4
+    resync_s: float = 300.0
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Raises SettingsError, naming the variable."""
+    return Settings(
+        install=Install(
+            coordinator_image=_required(environment, "MUSTER_COORDINATOR_IMAGE"),
+            worker_image=_required(environment, "MUSTER_WORKER_IMAGE"),
+        ),
+        lease_namespace=environment.get("MUSTER_LEASE_NAMESPACE") or _own_namespace(),
+        identity=f"{socket.gethostname()}-{os.getpid()}",
+        namespaces=tuple(filter(None, environment.get("MUSTER_NAMESPACES", "").split(","))),
+        probe_port=_number(environment, "MUSTER_PROBE_PORT", 8080),
+        reconcilers=_number(environment, "MUSTER_RECONCILERS", 4),
+        resync_s=float(_number(environment, "MUSTER_RESYNC_SECONDS", 300)),
+    )
+
+
+def _required(environment: Mapping[str, str], name: str) -> str:
+    if not environment.get(name):
+        raise SettingsError(f"{name}: not set; give the image that jobs use where they name none")
+    return environment[name]
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name) or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"{name}: {text} is not a whole number above 0")
+    return int(text)
+
+
+def _own_namespace() -> str:
+    try:
+        return (_IN_CLUSTER / "namespace").read_text().strip()
+    except OSError:
+        return "default"

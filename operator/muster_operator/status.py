@@ -1,0 +1,236 @@
+"""The part of a job's status that the operator writes: all but `training`, which is the coordinator's.
+
+It is told from what is observed, each time anew. Of the status before it takes only the times at which conditions
+changed last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from muster_operator.build.common import Context
+from muster_operator.build.coordinator import claim_name
+from muster_operator.build.workers import workers_name
+from muster_operator.diagnosis import Trouble, ending_of, first_trouble, is_ready
+from muster_operator.difference import is_queued
+from muster_operator.ledger import Ledger
+from muster_operator.objects import Object, condition_of, dig, is_going, timestamp
+from muster_operator.observed import Observed
+from muster_operator.pinning import Pinned, Refusal
+
+WARNINGS = frozenset({"Stalled", "Failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a job stands. `is_stalled`: somebody has to do something."""
+
+    phase: str
+    reason: str
+    message: str
+    is_stalled: bool = False
+
+
+def refused_status(seen: Observed, refusal: Refusal, now: float) -> Object:
+    """Of a job that can't start as it is."""
+    return _status(seen, Standing("Pending", refusal.reason, refusal.message[:1024], is_stalled=True), now)
+
+
+def waiting_status(seen: Observed, now: float) -> Object:
+    """Of a job that was suspended before it started."""
+    return _status(seen, Standing("Suspended", "Suspended", "spec.suspend is true; nothing was started yet"), now)
+
+
+def build_status(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now: float) -> Object:
+    """Of a job that was started."""
+    pools = list(_pools(seen, context, pinned, is_over=ledger.verdict is not None or seen.is_suspended))
+    coordinator = seen.child("Job", context.coordinator_name)
+    pods = seen.pods_of(coordinator) if coordinator else []
+    whole = _status(seen, _standing(seen, context, ledger, pods, pools), now)
+    whole |= {
+        "startTime": timestamp(ledger.started),
+        "specDigest": context.spec_digest,
+        "restarts": max(0, len(pods) - 1),
+        "coordinator": _coordinator(seen, context, pods),
+        "pools": pools,
+    }
+    return whole | ({"completionTime": timestamp(ledger.ended)} if ledger.ended is not None else {})
+
+
+# --- where it stands --------------------------------------------------------------------------------------------------
+
+
+def _standing(seen: Observed, context: Context, ledger: Ledger, pods: list[Object], pools: list[Object]) -> Standing:
+    if ledger.verdict:
+        return Standing(ledger.verdict.outcome, ledger.verdict.reason, ledger.verdict.message)
+    if seen.is_suspended:
+        return Standing("Suspended", "Suspended", "spec.suspend is true; the checkpoint is kept")
+    active = [pod for pod in pods if not ending_of(pod) and not is_going(pod)]
+    if not any(map(is_ready, active)):
+        return _starting(seen, context, active, pods)
+    return _running(pools)
+
+
+def _starting(seen: Observed, context: Context, active: list[Object], pods: list[Object]) -> Standing:
+    """Of a job whose coordinator doesn't run."""
+    if seen.strangers:
+        names = ", ".join(map(str, sorted(seen.strangers)))
+        return Standing("Pending", "NameTaken", f"what is left of an older job has to go first: {names}"[:1024])
+    job = seen.child("Job", context.coordinator_name)
+    if job is not None and is_queued(job):
+        message = f"Job {context.coordinator_name} is suspended by somebody else, such as a queue"
+        return Standing("Pending", "Queued", message)
+    trouble = first_trouble(active) or (None if active else first_trouble(pods))
+    if trouble:
+        return Standing("Starting", f"Coordinator{trouble.reason}", f"the coordinator's {trouble.message}"[:1024])
+    if active:
+        return Standing("Starting", "CoordinatorStarting", "the coordinator's pod is starting")
+    return Standing("Pending", "Creating", "the job's parts are being created")
+
+
+def _running(pools: list[Object]) -> Standing:
+    ready, wanted = (sum(pool[name] for pool in pools) for name in ("workersReady", "workersWanted"))
+    troubled = next((pool for pool in pools if pool["workersReady"] < pool["workersWanted"] and "reason" in pool), None)
+    if troubled:
+        phase = "Running" if ready else "Starting"
+        return Standing(phase, troubled["reason"], f"pool {troubled['name']}: {troubled['message']}"[:1024])
+    if not ready:
+        return Standing("Starting", "WorkersStarting", f"the coordinator is ready and waits for {wanted} workers")
+    return Standing("Running", "Running", f"{ready} of {wanted} workers are ready")
+
+
+# --- its parts --------------------------------------------------------------------------------------------------------
+
+
+def _pools(seen: Observed, context: Context, pinned: Pinned, *, is_over: bool) -> Iterator[Object]:
+    for pool in pinned.job.pools:
+        job = seen.child("Job", workers_name(context, pool.name))
+        entry: Object = {
+            "name": pool.name,
+            "type": pool.spec.type,
+            "clients": pool.spec.clients,
+            "workersWanted": 0 if is_over else pinned.workers[pool.name],
+            "workersReady": int(dig(job, "status", "ready") or 0),
+        }
+        trouble = _pool_trouble(seen, pinned, pool.name, job)
+        yield entry | ({"reason": trouble.reason, "message": trouble.message[:1024]} if trouble else {})
+
+
+def _pool_trouble(seen: Observed, pinned: Pinned, pool: str, job: Object | None) -> Trouble | None:
+    if job is not None:
+        failed = condition_of(job, "Failed")
+        if failed:
+            return Trouble("WorkersFailed", str(failed.get("message") or "its workers have given up"))
+        if is_queued(job):
+            return Trouble("Queued", "its worker Job is suspended by somebody else, such as a queue")
+        trouble = first_trouble(_of_interest(seen.pods_of(job)))
+        if trouble:
+            return trouble
+    drift = pinned.drift.get(pool)
+    return Trouble("SpecDrift", drift) if drift else None
+
+
+def _of_interest(pods: Sequence[Object]) -> list[Object]:
+    """The newest pod of each index: what went wrong before it is history."""
+    newest = {dig(pod, "metadata", "annotations", "batch.kubernetes.io/job-completion-index"): pod for pod in pods}
+    return [pod for pod in pods if pod in newest.values() and not is_ready(pod)]
+
+
+def _coordinator(seen: Observed, context: Context, pods: list[Object]) -> Object:
+    current = [pod for pod in pods if not is_going(pod)] or pods
+    name = {"podName": current[-1]["metadata"]["name"]} if current else {}
+    return {"endpoint": endpoint(seen, context), "checkpointLocation": f"pvc/{claim_name(context)}"} | name
+
+
+def endpoint(seen: Observed, context: Context) -> str:
+    """Where clients dial in: what the user says, else the load balancer's address, else the Service's name."""
+    coordinator = context.job.spec.coordinator
+    given = coordinator.service.address if coordinator and coordinator.service else None
+    if given:
+        return given if ":" in given else f"{given}:{context.service_port}"
+    service = seen.child("Service", context.coordinator_name) or {}
+    balancer = dig(service, "status", "loadBalancer", "ingress", 0) or {}
+    host = balancer.get("hostname") or balancer.get("ip") or context.service_host
+    return f"{host}:{context.service_port}"
+
+
+# --- conditions -------------------------------------------------------------------------------------------------------
+
+
+def _status(seen: Observed, standing: Standing, now: float) -> Object:
+    return {
+        "observedGeneration": seen.generation,
+        "phase": standing.phase,
+        "reason": standing.reason[:128],
+        "message": standing.message[:1024],
+        "conditions": list(_conditions(seen, standing, now)),
+    }
+
+
+def _conditions(seen: Observed, standing: Standing, now: float) -> Iterator[Object]:
+    """Running and Suspended always; the end once it is there. Reconciling and Stalled are for kstatus and its like."""
+    before = {one.get("type"): one for one in dig(seen.job, "status", "conditions") or ()}
+    holds = {
+        "Running": standing.phase == "Running",
+        "Suspended": standing.phase == "Suspended",
+        "Complete": standing.phase == "Complete",
+        "Failed": standing.phase == "Failed",
+        "Reconciling": standing.phase in {"Pending", "Starting"} and not standing.is_stalled,
+        "Stalled": standing.phase == "Failed" or standing.is_stalled,
+    }
+    for kind, is_true in holds.items():
+        if is_true or kind in {"Running", "Suspended"}:
+            status = "True" if is_true else "False"
+            old = before.get(kind, {})
+            changed = old.get("lastTransitionTime") if old.get("status") == status else None
+            yield {
+                "type": kind,
+                "status": status,
+                "reason": standing.reason,
+                "message": standing.message,
+                "observedGeneration": seen.generation,
+                "lastTransitionTime": changed or timestamp(now),
+            }
+
+
+def with_refused(status: Object, refused: Sequence[str]) -> Object:
+    """The status of a job some of whose parts the API server won't have: a quota, a policy, a bad value."""
+    if not refused:
+        return status
+    message = f"the API server refused {'; '.join(refused)}"[:1024]
+    told = {"reason": "Refused", "message": message}
+    return status | told | {"conditions": [condition | told for condition in status["conditions"]]}
+
+
+# --- transitions ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change that is worth an Event."""
+
+    reason: str
+    message: str
+    is_warning: bool
+
+
+def transitions(before: Object, after: Object) -> tuple[Transition, ...]:
+    """What an Event is posted for: the job's or a pool's reason has become another."""
+    found = []
+    if (before.get("phase"), before.get("reason")) != (after["phase"], after["reason"]):
+        is_warning = any(one["type"] in WARNINGS for one in after["conditions"]) or _is_trouble(after["reason"])
+        found.append(Transition(after["reason"], after["message"], is_warning))
+    old = {pool.get("name"): pool.get("reason") for pool in before.get("pools") or ()}
+    for pool in after.get("pools", ()):
+        reason = pool.get("reason")
+        if reason and reason not in {old.get(pool["name"]), after["reason"]}:
+            found.append(Transition(reason, f"pool {pool['name']}: {pool['message']}"[:1024], is_warning=True))
+    return tuple(found)
+
+
+_CALM = frozenset({"Creating", "CoordinatorStarting", "WorkersStarting", "Running", "Suspended", "Completed", "Queued"})
+
+
+def _is_trouble(reason: str) -> bool:
+    return reason not in _CALM
