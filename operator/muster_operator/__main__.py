@@ -25,6 +25,7 @@ STOPPED, BAD_INPUT, LEASE_LOST = 0, 2, 1
 def main() -> int:
     """Run until told to stop. 0 stopped, 1 the lease was lost (start again), 2 bad settings."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each watch
     try:
         return asyncio.run(operate(read_settings(os.environ), find_connection(os.environ)))
     except OperatorError as error:

@@ -106,5 +106,7 @@ async def _post_event(api: Api, seen: Observed, transition: Transition) -> None:
     }
     try:
         await api.create(event)
+    except Conflict:
+        log.debug("an earlier pass has posted this Event already")
     except ApiError as error:
         log.warning("an Event of %s/%s is lost: %s", seen.namespace, seen.name, error)

@@ -13,13 +13,14 @@ import kopf
 import msgspec
 
 from muster_operator.connection import Connection
-from muster_operator.objects import CHILDREN, JOB, RESOURCES, SELECTOR, Object, label_of
+from muster_operator.objects import CHILDREN, JOB, RESOURCES, SELECTOR, Object, dig, label_of
 from muster_operator.observed import Observed, observe
 from muster_operator.queue import JobKey, WorkQueue
 
 _WATCH_S = 240  # a watch is renewed this often, and given up when it is silent for
 _SILENCE_S = 60  # this long: API servers send a bookmark every minute
 _JOBS, _POOLS, _PARTS = "jobs_by_name", "pools_by_name", "parts_by_job"
+_TOGETHER_S = 0.05  # parts change together, and one look sees them all
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -36,9 +37,7 @@ class KopfWorld:
         found = self._read(_JOBS, (namespace, name))
         if not found:
             return None
-        entries = found[0].get("spec", {}).get("pools", ())
-        names = [entry["name"] for entry in entries if "inline" not in entry]
-        pools = [pool for each in names for pool in self._read(_POOLS, (namespace, each))]
+        pools = [pool for each in _pools_of(found[0]) for pool in self._read(_POOLS, (namespace, each))]
         return observe(found[0], pools, self._read(_PARTS, (namespace, name)))
 
     def jobs(self) -> Collection[JobKey]:
@@ -46,15 +45,16 @@ class KopfWorld:
 
     def users_of(self, namespace: str, pool: str) -> list[JobKey]:
         """The jobs that name a pool."""
-        found = []
-        for key in self.jobs():
-            for job in self._read(_JOBS, key) if key[0] == namespace else ():
-                if any(entry["name"] == pool for entry in job.get("spec", {}).get("pools", ())):
-                    found.append(key)
-        return found
+        here = [key for key in self.jobs() if key[0] == namespace]
+        return [key for key in here if any(pool in _pools_of(job) for job in self._read(_JOBS, key))]
 
     def _read(self, index: str, key: JobKey) -> list[Object]:
         return [msgspec.json.decode(raw) for raw in self._indexes.get(index, {}).get(key, ())]
+
+
+def _pools_of(job: Object) -> list[str]:
+    """The ClientPools that a job names."""
+    return [entry["name"] for entry in dig(job, "spec", "pools") or () if "inline" not in entry]
 
 
 def slim(kind: str, body: Mapping[str, Any]) -> bytes:
@@ -83,24 +83,24 @@ def build_registry(world: KopfWorld, queue: WorkQueue, connection: Connection) -
 
 def _watch_jobs(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQueue) -> None:
     @kopf.index("muster.dev", "federatedjobs", id=_JOBS, registry=registry)
-    def keep(namespace: str, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
-        return {(namespace, name): slim("FederatedJob", body)}
+    def keep(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
+        return {(namespace or "", name): slim("FederatedJob", body)}
 
     @kopf.on.event("muster.dev", "federatedjobs", registry=registry)
-    def look(namespace: str, name: str, **kwargs: Any) -> None:
+    def look(namespace: str | None, name: str, **kwargs: Any) -> None:
         world.attach(kwargs)
-        queue.add((namespace, name))
+        queue.add((namespace or "", name))
 
 
 def _watch_pools(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQueue) -> None:
     @kopf.index("muster.dev", "clientpools", id=_POOLS, registry=registry)
-    def keep(namespace: str, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
-        return {(namespace, name): slim("ClientPool", body)}
+    def keep(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
+        return {(namespace or "", name): slim("ClientPool", body)}
 
     @kopf.on.event("muster.dev", "clientpools", registry=registry)
-    def look(namespace: str, name: str, **kwargs: Any) -> None:
+    def look(namespace: str | None, name: str, **kwargs: Any) -> None:
         world.attach(kwargs)
-        for key in world.users_of(namespace, name):
+        for key in world.users_of(namespace or "", name):
             queue.add(key)
 
 
@@ -108,16 +108,16 @@ def _watch_parts(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQ
     version, plural = RESOURCES[kind].api_version, RESOURCES[kind].plural
 
     @kopf.index(version, plural, id=_PARTS, registry=registry)
-    def keep(namespace: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
+    def keep(namespace: str | None, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
         job = label_of(dict(body), JOB)
-        return {(namespace, job): slim(kind, body)} if job else {}
+        return {(namespace or "", job): slim(kind, body)} if job else {}
 
     @kopf.on.event(version, plural, registry=registry)
-    def look(namespace: str, body: kopf.Body, **kwargs: Any) -> None:
+    def look(namespace: str | None, body: kopf.Body, **kwargs: Any) -> None:
         world.attach(kwargs)
         job = label_of(dict(body), JOB)
         if job:
-            queue.add((namespace, job))
+            queue.add((namespace or "", job), _TOGETHER_S)
 
 
 def build_settings() -> kopf.OperatorSettings:
@@ -138,7 +138,7 @@ def build_settings() -> kopf.OperatorSettings:
     settings.queueing.worker_limit = 64
     for kind in CHILDREN:
         version, plural = RESOURCES[kind].api_version, RESOURCES[kind].plural
-        settings.watching.label_selectors[f"{plural}.{version.partition('/')[2] or 'v1'}"] = SELECTOR
+        settings.watching.label_selectors[version, plural] = SELECTOR
     return settings
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import logging
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ class Lease:
 
     async def acquire(self) -> None:
         """Wait until the lease is ours."""
-        while not await self._try():
+        while not await self._try():  # noqa: ASYNC110 - another process has it: only asking again tells
             await asyncio.sleep(RENEW_S / 2)
         log.info("this operator (%s) holds the lease %s/%s", self._identity, self._namespace, NAME)
 
@@ -83,7 +83,7 @@ class Lease:
         return holder in {None, "", self._identity} or self._now() > renewed + DURATION_S
 
     def _build(self, before: Object) -> Object:
-        now = datetime.datetime.fromtimestamp(self._now(), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = dt.datetime.fromtimestamp(self._now(), dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         is_ours = dig(before, "spec", "holderIdentity") == self._identity
         spec = {
             "holderIdentity": self._identity,

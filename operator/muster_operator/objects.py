@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
@@ -137,12 +137,12 @@ def digest(value: Any) -> str:
 
 def timestamp(unix: float) -> str:
     """As Kubernetes writes times: 2026-01-31T12:00:00Z."""
-    return datetime.datetime.fromtimestamp(int(unix), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dt.datetime.fromtimestamp(int(unix), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def unix_of(text: object) -> float | None:
     """The time that a timestamp means; None if it is none."""
     try:
-        return datetime.datetime.fromisoformat(str(text)).timestamp() if text else None
+        return dt.datetime.fromisoformat(str(text)).timestamp() if text else None
     except ValueError:
         return None
