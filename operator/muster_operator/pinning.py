@@ -138,15 +138,18 @@ def _drift(pinned: ResolvedPool, live: PoolSpec | None) -> str:
     """How a pool differs from what this job works with; images that were filled in are no difference."""
     if live is None:
         return f"the ClientPool {pinned.name} is gone; this job goes on with what it was"
-    before, after = (msgspec.to_builtins(_comparable(spec)) for spec in (pinned.spec, live))
+    image = pinned.spec.template.image if pinned.spec.template else None
+    before, after = (msgspec.to_builtins(_comparable(spec, image)) for spec in (pinned.spec, live))
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if not changed:
         return ""
     return f"the ClientPool {pinned.name} has changed ({', '.join(changed)}); this job goes on with what it was"
 
 
-def _comparable(spec: PoolSpec) -> PoolSpec:
-    template = msgspec.structs.replace(spec.template or PLAIN, image=None)
+def _comparable(spec: PoolSpec, image: str | None) -> PoolSpec:
+    """A pool without what may change, and with the image that was filled in where it names none."""
+    template = spec.template or PLAIN
+    template = msgspec.structs.replace(template, image=template.image or image)
     return msgspec.structs.replace(spec, template=template, workers=_ANY_WORKERS)
 
 

@@ -1,0 +1,372 @@
+"""What the plan decides, from what is observed and the time. Whole lives of jobs, with no cluster."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from operating import START, Cluster, conditions, ended, job_object, pool_object
+
+from muster_operator.actions import Create, Delete, Patch
+from muster_operator.objects import Key, Object, annotation_of, is_controlled_by, timestamp
+
+COORDINATOR, WORKERS = "digits-coordinator", "digits-workers-cloud"
+
+
+def cluster_of(**spec: Any) -> Cluster:
+    return Cluster(job_object(**spec), pool_object())
+
+
+def running(**spec: Any) -> Cluster:
+    cluster = cluster_of(**spec)
+    cluster.run()
+    return cluster
+
+
+# --- children ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_gets_its_children_and_then_rests() -> None:
+    cluster = cluster_of()
+    cluster.settle()
+    assert cluster.keys("Job") == [COORDINATOR, WORKERS]
+    assert cluster.keys("Secret") == ["digits-token"]
+    assert cluster.keys("Service") == cluster.keys("Role") == cluster.keys("RoleBinding") == [COORDINATOR]
+    assert cluster.keys("NetworkPolicy") == [COORDINATOR, "digits-worker"]
+    assert cluster.plan().actions == ()
+
+
+def test_no_job_is_made_before_its_token() -> None:
+    cluster = cluster_of()
+    cluster.step()
+    assert cluster.keys("Job") == []
+
+
+@pytest.mark.parametrize("key", sorted(key for key in running().objects if key.kind != "Pod"), ids=str)
+def test_any_child_that_is_deleted_comes_back(key: Key) -> None:
+    cluster = running()
+    cluster.remove(key)
+    cluster.settle()
+    assert key in cluster.objects
+
+
+def test_a_new_token_means_new_processes() -> None:
+    cluster = running()
+    before = {name: cluster.child("Job", name)["metadata"]["uid"] for name in cluster.keys("Job")}
+    cluster.remove(Key("Secret", "digits-token"))
+    cluster.settle()
+    assert all(cluster.child("Job", name)["metadata"]["uid"] != uid for name, uid in before.items())
+
+
+def test_a_field_that_somebody_changed_is_put_right() -> None:
+    cluster = running()
+    cluster.child("Service", COORDINATOR)["spec"]["ports"][0]["targetPort"] = 1
+    cluster.settle()
+    assert cluster.child("Service", COORDINATOR)["spec"]["ports"][0]["targetPort"] == 8443
+
+
+def test_what_others_add_is_left_alone() -> None:
+    cluster = running()
+    cluster.child("Service", COORDINATOR)["metadata"]["labels"]["team"] = "ours"
+    cluster.child("Service", COORDINATOR)["spec"]["clusterIP"] = "10.0.0.1"
+    cluster.child("Job", WORKERS)["spec"]["template"]["spec"]["nodeSelector"] = {"injected": "by a queue"}
+    assert cluster.plan().actions == ()
+
+
+def test_leftovers_of_an_older_job_are_waited_for() -> None:
+    old = Cluster(job_object() | {"metadata": job_object()["metadata"] | {"uid": "old"}}, pool_object())
+    old.run()
+    cluster = cluster_of()
+    cluster.objects = {key: value for key, value in old.objects.items() if key.kind != "PersistentVolumeClaim"}
+    planned = cluster.plan()
+    assert not [one for one in planned.actions if isinstance(one, (Delete, Patch))]
+    assert planned.status is not None
+    assert planned.status["reason"] == "NameTaken"
+
+
+def test_a_job_on_its_way_out_is_left_to_the_garbage_collector() -> None:
+    cluster = running()
+    cluster.job["metadata"]["deletionTimestamp"] = timestamp(START)
+    assert cluster.plan().actions == ()
+    assert cluster.plan().status is None
+
+
+# --- what is pinned ---------------------------------------------------------------------------------------------------
+
+
+def test_a_running_job_goes_on_with_the_pool_that_it_started_with() -> None:
+    cluster = running()
+    cluster.pools = [pool_object(clients=9, template={"image": "newer:2"})]
+    planned = cluster.settle()
+    assert cluster.child("Job", WORKERS)["spec"]["template"]["spec"]["containers"][0]["image"] == "worker:1"
+    assert planned.status is not None
+    assert planned.status["pools"][0]["reason"] == "SpecDrift"
+    assert "clients, template" in planned.status["pools"][0]["message"]
+
+
+def test_workers_follow_the_pool_while_a_job_runs() -> None:
+    cluster = Cluster(job_object(), pool_object(workers={"min": 3, "max": 3, "clientsPerWorker": 2}))
+    cluster.run()
+    before = cluster.child("Job", WORKERS)["metadata"]["uid"]
+    cluster.pools = [pool_object(clients=6, workers={"min": 4, "max": 4, "clientsPerWorker": 2})]
+    cluster.settle()
+    after = cluster.child("Job", WORKERS)
+    assert (after["spec"]["completions"], after["spec"]["parallelism"]) == (4, 4)
+    assert after["metadata"]["uid"] == before
+
+
+def test_a_total_that_grew_is_pinned_anew() -> None:
+    cluster = running(rounds={"total": 5})
+    [before] = cluster.keys("ConfigMap")
+    cluster.job["spec"]["rounds"]["total"] = 9
+    cluster.settle()
+    [after] = cluster.keys("ConfigMap")
+    assert before != after
+    assert json.loads(cluster.child("ConfigMap", after)["data"]["job.json"])["spec"]["rounds"]["total"] == 9
+    assert annotation_of(cluster.child("ConfigMap", after), "operator.muster.dev/started") == timestamp(START)
+
+
+def test_a_newer_operator_leaves_running_jobs_alone() -> None:
+    cluster = running()
+    config = cluster.child("ConfigMap", cluster.keys("ConfigMap")[0])
+    spaced = json.dumps(json.loads(config["data"]["job.json"]), indent=1)
+    config["data"]["job.json"] = spaced  # as another version would have written it
+    assert cluster.plan().actions == ()
+
+
+# --- what can't start -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "pools", "reason"),
+    [
+        ({}, [], "PoolNotFound"),
+        ({}, [pool_object(type="External")], "PoolNotSupported"),
+        ({"checkpoint": {"storage": {"type": "Path", "path": {"path": "/x"}}}}, [pool_object()], "CheckpointNotDurable"),
+        ({"strategy": {"type": "FedAdam"}}, [pool_object()], "NotSupported"),
+        ({"runPolicy": {"preRunningDeadlineSeconds": 5}}, [pool_object()], "NotSupported"),
+        ({"rounds": {"cohort": 7}}, [pool_object()], "InvalidSpec"),
+    ],
+)
+def test_a_job_that_cant_run_says_why_and_starts_nothing(spec: Any, pools: list[Object], reason: str) -> None:
+    cluster = Cluster(job_object(**spec), *pools)
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert (planned.status["phase"], planned.status["reason"]) == ("Pending", reason)
+    assert conditions(planned.status) == {"Stalled": reason}
+    assert cluster.objects == {}
+
+
+def test_a_job_starts_once_its_pool_is_there() -> None:
+    cluster = Cluster(job_object())
+    cluster.settle()
+    cluster.pools.append(pool_object())
+    cluster.settle()
+    assert cluster.keys("Job") == [COORDINATOR, WORKERS]
+
+
+# --- suspend and resume -----------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_is_made_suspended_starts_nothing() -> None:
+    cluster = cluster_of(suspend=True)
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert conditions(planned.status) == {"Suspended": "Suspended"}
+    assert cluster.objects == {}
+
+
+def test_suspend_stops_all_jobs_and_resume_starts_them_again() -> None:
+    cluster = running()
+    cluster.job["spec"]["suspend"] = True
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert planned.status["phase"] == "Suspended"
+    assert all(cluster.child("Job", name)["spec"]["suspend"] for name in (COORDINATOR, WORKERS))
+    cluster.job["spec"]["suspend"] = False
+    cluster.settle()
+    assert not any(cluster.child("Job", name)["spec"]["suspend"] for name in (COORDINATOR, WORKERS))
+
+
+def test_a_child_lost_while_suspended_comes_back_suspended() -> None:
+    cluster = running()
+    cluster.job["spec"]["suspend"] = True
+    cluster.settle()
+    cluster.remove(Key("Job", WORKERS))
+    cluster.settle()
+    assert cluster.child("Job", WORKERS)["spec"]["suspend"]
+
+
+def test_a_queue_that_holds_a_job_back_is_respected() -> None:
+    cluster = cluster_of()
+    cluster.settle()
+    cluster.child("Job", WORKERS)["spec"]["suspend"] = True
+    cluster.start_pod(COORDINATOR)
+    planned = cluster.settle()
+    assert cluster.child("Job", WORKERS)["spec"]["suspend"]
+    assert planned.status is not None
+    assert planned.status["pools"][0]["reason"] == "Queued"
+
+
+# --- how it ends ------------------------------------------------------------------------------------------------------
+
+SAID = '{"event":"joined"}\n{"event":"finished","reason":"TooManyFailedRounds","message":"3 rounds in a row failed"}'
+
+
+def test_a_coordinator_that_is_done_completes_the_job() -> None:
+    cluster = running()
+    cluster.say(COORDINATOR, conditions=[{"type": "Complete", "status": "True"}])
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert conditions(planned.status) == {"Complete": "Completed"}
+    assert planned.status["completionTime"] == timestamp(START)
+
+
+@pytest.mark.parametrize(
+    ("pods", "reason"),
+    [
+        ([ended(1, SAID)], "TooManyFailedRounds"),
+        ([ended(1, "no event")], "TrainingFailed"),
+        ([ended(2, "coordinator: --job: not a job")], "CoordinatorRefused"),
+        ([ended(70), ended(137, reason="OOMKilled"), ended(70)], "BackoffLimitExceeded"),
+        ([ended(70), ended(70)], None),
+        ([ended(143), ended(143), ended(143), ended(143)], None),
+        ([ended(3), ended(3), ended(3), ended(3)], None),
+        ([ended(137, is_disrupted=True)] * 4, None),
+        ([ended(1, is_disrupted=True)], None),
+    ],
+)
+def test_how_the_coordinator_ends_decides(pods: list[Object], reason: str | None) -> None:
+    cluster = cluster_of(runPolicy={"backoffLimit": 2})
+    cluster.settle()
+    for status in pods:
+        cluster.start_pod(COORDINATOR, status=status)
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert conditions(planned.status).get("Failed") == reason
+
+
+def test_what_the_coordinator_said_is_the_message() -> None:
+    cluster = cluster_of()
+    cluster.settle()
+    cluster.start_pod(COORDINATOR, status=ended(1, SAID))
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert planned.status["message"] == "3 rounds in a row failed"
+
+
+def test_the_time_limit_does_not_count_suspended_time() -> None:
+    cluster = running(runPolicy={"activeDeadlineSeconds": 100})
+    cluster.now += 60
+    cluster.job["spec"]["suspend"] = True
+    cluster.settle()
+    cluster.now += 1000
+    cluster.job["spec"]["suspend"] = False
+    assert cluster.settle().wake_at == cluster.now + 40
+    cluster.now += 39
+    cluster.settle()
+    assert cluster.job["status"]["phase"] == "Running"
+    cluster.now += 1
+    cluster.settle()
+    assert conditions(cluster.job["status"])["Failed"] == "DeadlineExceeded"
+    assert cluster.child("Job", COORDINATOR)["spec"]["suspend"]
+
+
+def test_workers_that_all_gave_up_fail_the_job() -> None:
+    cluster = running()
+    cluster.say(WORKERS, conditions=[{"type": "Failed", "status": "True", "message": "FailedIndexes"}])
+    cluster.settle()
+    assert conditions(cluster.job["status"])["Failed"] == "WorkersFailed"
+
+
+def test_one_pool_of_two_that_gave_up_does_not() -> None:
+    cluster = Cluster(job_object(pools=("cloud", "lab")), pool_object(), pool_object("lab"))
+    cluster.run()
+    cluster.say(WORKERS, conditions=[{"type": "Failed", "status": "True", "message": "FailedIndexes"}])
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert "Failed" not in conditions(planned.status)
+    assert planned.status["pools"][0]["reason"] == "WorkersFailed"
+
+
+@pytest.mark.parametrize(
+    ("policy", "left", "stopped"),
+    [
+        ("Running", [COORDINATOR, WORKERS], [WORKERS]),
+        ("None", [COORDINATOR, WORKERS], []),
+        ("All", [], []),
+    ],
+)
+def test_which_pods_stay_when_a_job_ends(policy: str, left: list[str], stopped: list[str]) -> None:
+    cluster = running(runPolicy={"cleanPodPolicy": policy})
+    cluster.say(COORDINATOR, conditions=[{"type": "Complete", "status": "True"}])
+    cluster.settle()
+    assert cluster.keys("Job") == left
+    assert [name for name in left if cluster.child("Job", name)["spec"].get("suspend")] == stopped
+    assert cluster.job["status"]["phase"] == "Complete"
+
+
+def test_a_failed_job_leaves_no_coordinator_training() -> None:
+    cluster = running(runPolicy={"cleanPodPolicy": "None", "activeDeadlineSeconds": 1})
+    cluster.now += 1
+    cluster.settle()
+    assert cluster.child("Job", COORDINATOR)["spec"]["suspend"]
+    assert not cluster.child("Job", WORKERS)["spec"].get("suspend")
+
+
+def test_a_verdict_stays_whatever_becomes_of_the_children_and_of_the_status() -> None:
+    cluster = running()
+    cluster.say(COORDINATOR, conditions=[{"type": "Complete", "status": "True"}])
+    cluster.settle()
+    cluster.remove(Key("Job", COORDINATOR))
+    del cluster.job["status"]
+    cluster.now += 5
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert planned.status["phase"] == "Complete"
+    assert planned.status["completionTime"] == timestamp(START)
+    assert cluster.keys("Job") == [WORKERS]
+
+
+def test_a_job_is_deleted_when_its_time_after_the_end_is_over() -> None:
+    cluster = running(runPolicy={"ttlSecondsAfterFinished": 30})
+    cluster.say(COORDINATOR, conditions=[{"type": "Complete", "status": "True"}])
+    assert cluster.settle().wake_at == START + 30
+    cluster.now += 30
+    cluster.step()
+    assert cluster.is_job_deleted
+
+
+@pytest.mark.parametrize(("policy", "is_owned"), [("Delete", True), ("Retain", False)])
+def test_the_checkpoint_outlives_the_job_where_it_should(policy: str, is_owned: bool) -> None:
+    cluster = running(checkpoint={"whenDeleted": policy})
+    [claim] = cluster.keys("PersistentVolumeClaim")
+    assert is_controlled_by(cluster.child("PersistentVolumeClaim", claim), cluster.job["metadata"]["uid"]) is is_owned
+    owned = {value["kind"] for value in cluster.objects.values() if is_controlled_by(value, "uid-of-digits")}
+    assert {value["kind"] for value in cluster.objects.values()} - owned - {"Pod"} == (
+        set() if is_owned else {"PersistentVolumeClaim"}
+    )
+
+
+def test_a_claim_of_the_users_is_used_and_never_made() -> None:
+    storage = {"type": "Volume", "volume": {"claimName": "theirs"}}
+    cluster = running(checkpoint={"storage": storage})
+    assert cluster.keys("PersistentVolumeClaim") == []
+    volumes = cluster.child("Job", COORDINATOR)["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "checkpoint", "persistentVolumeClaim": {"claimName": "theirs"}} in volumes
+
+
+def test_plans_never_read_the_status_that_they_wrote() -> None:
+    """Any status there is, true or not, changes nothing but the times of conditions."""
+    cluster = running()
+    honest = cluster.plan()
+    cluster.job["status"] = {"phase": "Failed", "reason": "Lies", "conditions": [], "restarts": 99}
+    assert cluster.plan() == honest
+
+
+def test_jobs_are_created_not_applied() -> None:
+    cluster = cluster_of()
+    cluster.step()
+    kinds = {type(action) for action in cluster.plan().actions}
+    assert kinds == {Create}
