@@ -1,0 +1,192 @@
+"""The operator against a real API server and the real job controller: whole lives of jobs.
+
+There is no kubelet here, so the status of pods is written by the tests where they say so (`run_all`, `end_pod`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from operator_runs import MANIFEST, Kubectl, Lab, wait_until
+
+PARTS = {
+    "Job/digits-coordinator",
+    "Job/digits-workers-cloud",
+    "Service/digits-coordinator",
+    "Secret/digits-token",
+    "ServiceAccount/digits-coordinator",
+    "Role/digits-coordinator",
+    "RoleBinding/digits-coordinator",
+    "NetworkPolicy/digits-coordinator",
+    "NetworkPolicy/digits-worker",
+}
+
+
+@pytest.fixture
+def lab(crds: Kubectl, namespace: str, tmp_path: Path) -> Lab:
+    crds.tell("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    return Lab(crds, namespace, tmp_path)
+
+
+@pytest.fixture
+def started(lab: Lab) -> Iterator[Lab]:
+    """A lab with a running operator, a job and its children."""
+    with lab.operator():
+        lab.apply()
+        wait_until(lambda: lab.children() >= PARTS, "all parts are there")
+        yield lab
+
+
+def named(lab: Lab) -> set[str]:
+    """The children whose names are not made from digests."""
+    return {child for child in lab.children() if not child.startswith(("ConfigMap", "PersistentVolumeClaim"))}
+
+
+def test_apply_brings_all_parts_and_pods_that_a_restricted_namespace_admits(started: Lab) -> None:
+    started.settle()
+    assert named(started) == PARTS
+    wait_until(lambda: len(started.pods("worker")) == 2, "workers are created")
+    assert len(started.pods("coordinator")) == 1
+    [config] = [child for child in started.children() if child.startswith("ConfigMap")]
+    assert started.get(config)["immutable"] is True
+
+
+def test_a_look_at_an_unchanged_job_changes_nothing(started: Lab) -> None:
+    started.run_all()
+    started.settle()
+    before = len(started.requests())
+    started.tell("annotate", "fedjob/digits", "look=again")
+    started.tell("annotate", "service/digits-coordinator", "look=again")
+    started.settle()
+    assert started.requests()[before:] == []
+
+
+def test_a_new_operator_finds_nothing_to_do(lab: Lab) -> None:
+    with lab.operator():
+        lab.apply()
+        wait_until(lambda: lab.children() >= PARTS, "all parts are there")
+        lab.settle()
+    before = len(lab.requests())
+    with lab.operator():
+        lab.settle(4)
+    assert lab.requests()[before:] == []
+
+
+def test_any_child_comes_back(started: Lab) -> None:
+    started.settle()
+    before = started.children()
+    for child in sorted(before - {one for one in before if one.startswith("PersistentVolumeClaim")}):
+        old = started.get(child)["metadata"]["uid"]
+        started.tell("delete", child, "--wait=false")
+        wait_until(lambda child=child, old=old: is_back(started, child, old), f"{child} is back")  # type: ignore[misc]
+    started.settle()
+    assert started.children() == before
+
+
+def is_back(lab: Lab, child: str, old: str) -> bool:
+    found = lab.cluster.kubectl("-n", lab.namespace, "get", child, "-o", "jsonpath={.metadata.uid}")
+    return found.returncode == 0 and found.stdout not in {"", old}
+
+
+@pytest.mark.parametrize(("policy", "left"), [("Retain", 1), ("Delete", 0)])
+def test_deleting_the_job_leaves_only_what_is_to_be_kept(lab: Lab, policy: str, left: int) -> None:
+    lab.apply(MANIFEST.partition("---")[0])
+    before = lab.everything()
+    with lab.operator():
+        lab.apply(f"{MANIFEST}  checkpoint: {{whenDeleted: {policy}}}\n")
+        wait_until(lambda: lab.children() >= PARTS, "all parts are there")
+        lab.settle()
+        lab.tell("delete", "fedjob/digits")
+        wait_until(lambda: not named(lab) and not lab.pods("worker"), "the parts are gone")
+        lab.settle()
+        wait_until(lambda: len(lab.everything() - before) == left, f"only {left} object is left", within_s=60)
+    assert all(one.startswith("persistentvolumeclaim/digits-checkpoint-") for one in lab.everything() - before)
+
+
+def test_suspend_frees_the_pods_and_resume_brings_them_back(started: Lab) -> None:
+    started.run_all()
+    started.patch({"spec": {"suspend": True}})
+    wait_until(lambda: not started.pods("worker") and not started.pods("coordinator"), "no pod is left")
+    started.tell("wait", "--for=condition=Suspended", "fedjob/digits", "--timeout=10s")
+    started.patch({"spec": {"suspend": False}})
+    started.run_all()
+
+
+def test_kubectl_waits_for_a_job_that_completes(started: Lab) -> None:
+    started.run_all()
+    assert columns(started)["STATE"] == "Running"
+    [coordinator] = started.pods("coordinator")
+    started.end_pod(coordinator, 0, '{"event":"finished","reason":"Completed","message":"all 3 rounds are done"}')
+    started.tell("wait", "--for=condition=Complete", "fedjob/digits", "--timeout=20s")
+    assert started.status()["message"] == "all 3 rounds are done"
+    wait_until(lambda: not started.pods("worker"), "the workers are stopped")
+
+
+def columns(lab: Lab) -> dict[str, str]:
+    head, row = lab.tell("get", "fedjobs").splitlines()
+    starts = [index for index, letter in enumerate(head) if letter != " " and (index == 0 or head[index - 1] == " ")]
+    ends = [*starts[1:], None]
+    return {head[a:b].strip(): row[a:b].strip() for a, b in zip(starts, ends, strict=True)}
+
+
+def test_kubectl_get_and_describe_tell_the_story(started: Lab) -> None:
+    wait_until(lambda: started.status().get("reason") == "CoordinatorUnschedulable", "it is told that no node fits")
+    assert columns(started).keys() == {"NAME", "STATE", "ROUND", "TOTAL", "CLIENTS", "ACCURACY", "AGE"}
+    assert columns(started)["TOTAL"] == "3"
+    wide = started.tell("get", "fedjobs", "-o", "wide")
+    assert "digits-coordinator." in wide
+    assert "CoordinatorUnschedulable" in wide
+    wait_until(lambda: "no nodes available" in started.tell("describe", "fedjob/digits"), "describe says it")
+    assert "Events:" in started.tell("describe", "fedjob/digits")
+
+
+def test_a_failure_is_typed_and_stays(started: Lab) -> None:
+    started.run_all()
+    [coordinator] = started.pods("coordinator")
+    said = {"event": "finished", "outcome": "Failed", "reason": "TooManyFailedRounds", "message": "3 in a row"}
+    started.end_pod(coordinator, 1, json.dumps(said))
+    started.tell("wait", "--for=condition=Failed", "fedjob/digits", "--timeout=20s")
+    started.settle()
+    assert (started.status()["reason"], started.status()["message"]) == ("TooManyFailedRounds", "3 in a row")
+    assert not started.pods("coordinator")
+
+
+def test_the_coordinators_part_of_the_status_is_not_touched(started: Lab) -> None:
+    training = json.dumps({"status": {"training": {"round": 2, "clients": {"summary": "2/2"}}}})
+    started.tell("patch", "fedjob/digits", "--subresource=status", "--type=merge", "-p", training)
+    started.run_all()
+    started.settle()
+    assert started.status()["training"]["round"] == 2
+    assert (columns(started)["ROUND"], columns(started)["CLIENTS"]) == ("2", "2/2")
+
+
+def test_fewer_workers_act_for_more_clients_each(started: Lab) -> None:
+    started.settle()
+    before = started.get("job/digits-workers-cloud")["metadata"]["uid"]
+    workers = {"min": 1, "max": 1, "clientsPerWorker": 1}
+    started.patch({"spec": {"workers": workers}}, "clientpool/cloud")
+    # One worker has to act for both clients then, so its command differs and the Job is made again.
+    wait_until(lambda: is_back(started, "job/digits-workers-cloud", before), "there is another Job")
+    wait_until(lambda: started.get("job/digits-workers-cloud")["spec"]["completions"] == 1, "it has one worker")
+
+
+def test_a_pool_that_comes_later_starts_the_job(lab: Lab) -> None:
+    pool, _, job = MANIFEST.partition("---")
+    with lab.operator():
+        lab.apply(job)
+        wait_until(lambda: lab.status().get("reason") == "PoolNotFound", "the pool is missed")
+        lab.apply(pool)
+        wait_until(lambda: lab.children() >= PARTS, "all parts are there")
+
+
+def test_a_quota_is_told_of(lab: Lab) -> None:
+    with lab.operator():
+        lab.tell("create", "quota", "small", "--hard=count/services=0")
+        lab.apply()
+        wait_until(lambda: lab.status().get("reason") == "Refused", "it is told")
+        assert "exceeded quota: small" in lab.status()["message"]
+        lab.tell("delete", "quota", "small")
+        wait_until(lambda: lab.children() >= PARTS, "all parts are there", within_s=60)

@@ -1,0 +1,167 @@
+"""An operator process against a real API server, and how tests look at what it does.
+
+There is no kubelet: pods stay Pending, so the tests write the status of pods (and thereby let the real job controller
+judge Jobs) where a kubelet would. Everything else is real.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+SCRIPT = Path(__file__).parent / "cluster" / "recorded_operator.py"
+CHILDREN = "jobs,services,configmaps,secrets,serviceaccounts,persistentvolumeclaims,roles,rolebindings,networkpolicies"
+OURS = "app.kubernetes.io/managed-by=muster-operator"
+
+MANIFEST = """
+apiVersion: muster.dev/v1alpha1
+kind: ClientPool
+metadata: {name: cloud}
+spec: {type: Kubernetes, clients: 2}
+---
+apiVersion: muster.dev/v1alpha1
+kind: FederatedJob
+metadata: {name: digits}
+spec:
+  task: {entrypoint: "a:B"}
+  pools: [{name: cloud}]
+  rounds: {total: 3}
+"""
+
+
+class Kubectl(Protocol):
+    """What the cluster fixture gives."""
+
+    @property
+    def environment(self) -> Any: ...
+    def tell(self, *arguments: str, manifest: str | None = None) -> str: ...
+    def kubectl(self, *arguments: str, manifest: str | None = None) -> subprocess.CompletedProcess[str]: ...
+
+
+@dataclass
+class Lab:
+    """One namespace of a cluster."""
+
+    cluster: Kubectl
+    namespace: str
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "requests"
+
+    def apply(self, manifest: str = MANIFEST) -> None:
+        self.cluster.tell("apply", "-n", self.namespace, "-f", "-", manifest=manifest)
+
+    def tell(self, *arguments: str) -> str:
+        return self.cluster.tell("-n", self.namespace, *arguments)
+
+    def get(self, *what: str) -> Any:
+        return json.loads(self.tell("get", *what, "-o", "json"))
+
+    def status(self, job: str = "digits") -> dict[str, Any]:
+        found: dict[str, Any] = self.get("fedjob", job).get("status", {})
+        return found
+
+    def patch(self, body: Any, what: str = "fedjob/digits") -> None:
+        self.tell("patch", what, "--type=merge", "-p", json.dumps(body))
+
+    def children(self) -> set[str]:
+        """Everything that is labelled as ours, and not on its way out."""
+        items = self.get(CHILDREN, "-l", OURS)["items"]
+        alive = [one for one in items if "deletionTimestamp" not in one["metadata"]]
+        return {f"{one['kind']}/{one['metadata']['name']}" for one in alive}
+
+    def everything(self) -> set[str]:
+        """All that is in the namespace, of every kind that the API server knows, but for Events and the lease."""
+        kinds = self.tell("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
+        wanted = [kind for kind in kinds if not kind.startswith(("events", "leases"))]
+        return set(self.tell("get", ",".join(wanted), "-o", "name", "--ignore-not-found").split())
+
+    def requests(self) -> list[str]:
+        """The mutating requests so far, as `METHOD path`."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line.partition(" ")[2] for line in lines if not line.startswith("died")]
+
+    def has_died(self) -> bool:
+        return self.log.exists() and self.log.read_text().splitlines()[-1].startswith("died")
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, **self.cluster.environment}
+        with (self.folder / "operator.log").open("ab") as out:
+            command = [sys.executable, str(SCRIPT), self.namespace, str(self.log), *arguments]
+            return subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+
+    @contextmanager
+    def operator(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A running operator; stopped as a kubelet stops it, which has to take it no more than a few seconds."""
+        process = self.start()
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                code = process.wait(15)
+            finally:
+                process.kill()
+            assert code == 0, (self.folder / "operator.log").read_text()
+
+    def settle(self, quiet_s: float = 1.5) -> None:
+        """Until no mutating request has been made for a while."""
+        seen, since = len(self.requests()), time.monotonic()
+        deadline = since + 40
+        while time.monotonic() - since < quiet_s:
+            assert time.monotonic() < deadline, self.requests()[-20:]
+            time.sleep(0.1)
+            if len(self.requests()) != seen:
+                seen, since = len(self.requests()), time.monotonic()
+
+    # --- as a kubelet would -------------------------------------------------------------------------------------------
+
+    def pods(self, component: str) -> list[str]:
+        """Names of pods that have not ended."""
+        items = self.get("pods", "-l", f"{OURS},app.kubernetes.io/component={component}")["items"]
+        return [
+            one["metadata"]["name"]
+            for one in items
+            if one["status"].get("phase") in {"Pending", "Running"} and "deletionTimestamp" not in one["metadata"]
+        ]
+
+    def run_pod(self, name: str) -> None:
+        ready = {"type": "Ready", "status": "True"}
+        self._pod_status(name, {"phase": "Running", "conditions": [ready], "containerStatuses": []})
+
+    def end_pod(self, name: str, code: int, message: str = "") -> None:
+        container = self.get("pod", name)["spec"]["containers"][0]["name"]
+        terminated = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": message}
+        status = {"name": container, "image": "", "imageID": "", "ready": False, "restartCount": 0}
+        state = status | {"state": {"terminated": terminated}}
+        phase = "Succeeded" if code == 0 else "Failed"
+        self._pod_status(name, {"phase": phase, "conditions": [], "containerStatuses": [state]})
+
+    def _pod_status(self, name: str, status: dict[str, Any]) -> None:
+        body = json.dumps({"status": status})
+        self.tell("patch", f"pod/{name}", "--subresource=status", "--type=merge", "-p", body)
+
+    def run_all(self) -> None:
+        """Every pod is up."""
+        wait_until(lambda: len(self.pods("coordinator")) == 1 and len(self.pods("worker")) == 2, "there are pods")
+        for name in (*self.pods("coordinator"), *self.pods("worker")):
+            self.run_pod(name)
+        wait_until(lambda: self.status().get("phase") == "Running", "the job runs")
+
+
+def wait_until(is_so: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline, f"it never came about that {what}"
+        time.sleep(0.1)
