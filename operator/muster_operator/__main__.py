@@ -19,6 +19,8 @@ from muster_operator.reconcile import Reconciler
 from muster_operator.service import Service, serve_probes
 from muster_operator.settings import Settings, read_settings
 
+log = logging.getLogger("muster.operator")
+
 STOPPED, BAD_INPUT, LEASE_LOST = 0, 2, 1
 
 
@@ -36,24 +38,44 @@ def main() -> int:
 async def operate(settings: Settings, connection: Connection, api: Api | None = None) -> int:
     """Watch and reconcile until a signal comes or the lease is lost."""
     api = api or Api(connection)
-    world, queue, stop = KopfWorld(), WorkQueue(asyncio.get_running_loop().time), asyncio.Event()
+    world, queue = KopfWorld(), WorkQueue(asyncio.get_running_loop().time)
+    ready, stop = asyncio.Event(), asyncio.Event()
     lease = Lease(api, settings.lease_namespace, settings.identity, time.time)
     service = Service(Reconciler(api, world, settings.install, time.time), queue, lease, world.jobs)
     probes = await serve_probes(service, settings.probe_port)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    working = asyncio.create_task(service.run(settings.reconcilers, settings.resync_s))
-    working.add_done_callback(lambda _: stop.set())
+    # Begun before kopf, which takes whatever is begun after it for its own, and waits for it in vain.
+    working = asyncio.create_task(_work(service, settings, stop))
+    signals = asyncio.create_task(_take_signals(ready, stop))
     try:
-        await run_kopf(build_registry(world, queue, connection), settings.namespaces, stop)
+        await run_kopf(build_registry(world, queue, connection), settings.namespaces, ready, stop)
     finally:
-        is_lost = working.done()
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        stop.set()
+        signals.cancel()
+        is_lost = await working
         await lease.release()
         await probes.cleanup()
         await api.close()
     return LEASE_LOST if is_lost else STOPPED
+
+
+async def _work(service: Service, settings: Settings, stop: asyncio.Event) -> bool:
+    """Reconcile until told to stop. Whether it came to an end by itself, which is a lease lost or a fault."""
+    work = asyncio.create_task(service.run(settings.reconcilers, settings.resync_s))
+    work.add_done_callback(lambda _: stop.set())
+    await stop.wait()
+    is_lost = work.done()
+    work.cancel()
+    [result] = await asyncio.gather(work, return_exceptions=True)
+    if isinstance(result, Exception):
+        log.error("the operator stopped working: %s", result, exc_info=result)
+    return is_lost
+
+
+async def _take_signals(ready: asyncio.Event, stop: asyncio.Event) -> None:
+    """Signals stop us first, and kopf with us: what is half done is left to the next operator."""
+    await ready.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 if __name__ == "__main__":

@@ -153,13 +153,16 @@ def connection_info(connection: Connection) -> kopf.ConnectionInfo:
     )
 
 
-async def run_kopf(registry: kopf.OperatorRegistry, namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
-    """Watch until told to stop."""
+async def run_kopf(
+    registry: kopf.OperatorRegistry, namespaces: tuple[str, ...], ready: asyncio.Event, stop: asyncio.Event
+) -> None:
+    """Watch until told to stop. `ready` is set once kopf has begun, and with it has taken the signals."""
     await kopf.operator(
         registry=registry,
         settings=build_settings(),
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
+        ready_flag=ready,
         stop_flag=stop,
     )

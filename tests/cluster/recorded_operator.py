@@ -1,6 +1,6 @@
 """An operator process for tests: it writes down every request that changes something, and may be told to die at one.
 
-    python recorded_operator.py NAMESPACE LOG [--die before|after NUMBER]
+    python recorded_operator.py NAMESPACE LOG [--die before|after NUMBER] [--identity NAME]
 
 One line a request: number, method, path. The line comes before the request is sent, and `died …` before the process
 kills itself, so that a test can assert that it did.
@@ -51,6 +51,7 @@ def main() -> int:
     parser.add_argument("namespace")
     parser.add_argument("log", type=Path)
     parser.add_argument("--die", nargs=2)
+    parser.add_argument("--identity", default="the-operator-of-this-test")
     given = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
@@ -60,7 +61,7 @@ def main() -> int:
     settings = Settings(
         install=Install(coordinator_image="coordinator:1", worker_image="worker:1"),
         lease_namespace=given.namespace,
-        identity="the-operator-of-this-test",
+        identity=given.identity,
         namespaces=(given.namespace,),
         probe_port=port,
     )

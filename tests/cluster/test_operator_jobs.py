@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from operator_runs import MANIFEST, Kubectl, Lab, wait_until
 
 PARTS = {

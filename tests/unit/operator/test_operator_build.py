@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from operating import Cluster, job_object, pool_object
 
 from muster_operator.build.common import child_name
 from muster_operator.objects import Object, dig
+from operating import Cluster, job_object, pool_object
 
 
 def children(job: dict[str, Any] | None = None, pool: dict[str, Any] | None = None) -> Cluster:

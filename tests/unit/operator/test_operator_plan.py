@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from operating import START, Cluster, conditions, ended, job_object, pool_object
 
 from muster_operator.actions import Create, Delete, Patch
 from muster_operator.objects import Key, Object, annotation_of, is_controlled_by, timestamp
+from operating import START, Cluster, conditions, ended, job_object, pool_object
 
 COORDINATOR, WORKERS = "digits-coordinator", "digits-workers-cloud"
 
@@ -143,7 +143,11 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
     [
         ({}, [], "PoolNotFound"),
         ({}, [pool_object(type="External")], "PoolNotSupported"),
-        ({"checkpoint": {"storage": {"type": "Path", "path": {"path": "/x"}}}}, [pool_object()], "CheckpointNotDurable"),
+        (
+            {"checkpoint": {"storage": {"type": "Path", "path": {"path": "/x"}}}},
+            [pool_object()],
+            "CheckpointNotDurable",
+        ),
         ({"strategy": {"type": "FedAdam"}}, [pool_object()], "NotSupported"),
         ({"runPolicy": {"preRunningDeadlineSeconds": 5}}, [pool_object()], "NotSupported"),
         ({"rounds": {"cohort": 7}}, [pool_object()], "InvalidSpec"),
