@@ -105,7 +105,8 @@ class Api:
             except TryLater as error:
                 if not left:
                     raise
-                await asyncio.sleep(error.after_s or _PAUSE_S * 2 ** (_TRIES - 1 - left))
+                pause_s = _PAUSE_S * 2 ** (_TRIES - 1 - left)
+                await asyncio.sleep(pause_s if error.after_s is None else error.after_s)
             else:
                 return answer
         raise AssertionError("the last try returns or raises")
@@ -143,8 +144,8 @@ def _error(status: int, retry_after: str, raw: bytes) -> ApiError:
     if status == 409:
         return Conflict(status, reason, message)
     if status in {401, 408, 429} or status >= 500:
-        after_s = float(retry_after) if retry_after.isdecimal() else 0.0
-        return TryLater(status, reason, message, min(after_s, 10.0))
+        after_s = min(float(retry_after), 10.0) if retry_after.isdecimal() else None
+        return TryLater(status, reason, message, after_s)
     return ApiError(status, reason, message)
 
 

@@ -38,8 +38,8 @@ class Conflict(ApiError):  # noqa: N818 - as Kubernetes calls it
 
 
 class TryLater(ApiError):  # noqa: N818 - says what to do
-    """The server is busy or out of reach: the same request may succeed later. `after_s` is its own wish, or 0."""
+    """The server is busy or out of reach: the same request may succeed later. `after_s` is its own wish."""
 
-    def __init__(self, status: int, reason: str, message: str, after_s: float = 0.0) -> None:
+    def __init__(self, status: int, reason: str, message: str, after_s: float | None = None) -> None:
         super().__init__(status, reason, message)
         self.after_s = after_s

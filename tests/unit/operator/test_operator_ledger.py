@@ -1,0 +1,46 @@
+"""What is remembered of a job: written and read again it is the same, and no entry is ever changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from muster_operator.ledger import Ledger, Verdict, advance, ledger_annotations, open_ledger, read_ledger
+
+START = 1_800_000_000.0
+FAILED = Verdict("Failed", "DeadlineExceeded", "too long")
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        open_ledger(START),
+        Ledger(started=START, ran_s=5.0),
+        Ledger(started=START, ran_s=5.0, verdict=FAILED, ended=START + 9),
+        Ledger(started=START, running_since=START + 3, ran_s=7.0),
+    ],
+)
+def test_it_is_read_as_it_was_written(ledger: Ledger) -> None:
+    config = {"metadata": {"creationTimestamp": None, "annotations": ledger_annotations(ledger)}}
+    assert read_ledger(config) == ledger
+
+
+def test_a_ledger_that_somebody_emptied_starts_when_its_object_was_made() -> None:
+    assert read_ledger({"metadata": {"creationTimestamp": "2027-01-15T08:00:00Z"}}) == Ledger(started=1_800_000_000.0)
+
+
+def test_the_clock_stands_still_while_suspended() -> None:
+    ledger = advance(open_ledger(START), is_suspended=True, verdict=None, now=START + 10)
+    assert advance(ledger, is_suspended=True, verdict=None, now=START + 50) == ledger
+    resumed = advance(ledger, is_suspended=False, verdict=None, now=START + 100)
+    assert resumed.active_s(START + 105) == 15
+
+
+def test_a_first_verdict_stays() -> None:
+    ended = advance(open_ledger(START), is_suspended=False, verdict=FAILED, now=START + 10)
+    later = Verdict("Complete", "Completed", "")
+    assert advance(ended, is_suspended=True, verdict=later, now=START + 20) == ended
+    assert (ended.ended, ended.active_s(START + 99)) == (START + 10, 10)
+
+
+def test_a_clock_that_goes_back_takes_no_time_away() -> None:
+    assert open_ledger(START).active_s(START - 60) == 0

@@ -1,0 +1,162 @@
+"""What people are told: phases, conditions, reasons, and which changes are worth an Event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from muster_operator.diagnosis import trouble_of
+from muster_operator.objects import Object, timestamp
+from muster_operator.status import transitions, with_refused
+from operating import START, Cluster, conditions, ended, job_object, pool_object
+
+COORDINATOR, WORKERS = "digits-coordinator", "digits-workers-cloud"
+
+
+def waiting(reason: str) -> Object:
+    return {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": "why"}}}]}
+
+
+def unschedulable() -> Object:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes: no gpu"}
+    return {"phase": "Pending", "conditions": [condition]}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (waiting("ImagePullBackOff"), "ImagePullFailed"),
+        (waiting("ErrImagePull"), "ImagePullFailed"),
+        (waiting("InvalidImageName"), "ImagePullFailed"),
+        (waiting("CreateContainerConfigError"), "ConfigurationMissing"),
+        (waiting("ContainerCreating"), None),
+        (unschedulable(), "Unschedulable"),
+        (ended(137, reason="OOMKilled"), "OutOfMemory"),
+        (ended(1, "Traceback\nValueError: bad"), "PodFailed"),
+        (ended(143), None),
+        (ended(0), None),
+        (ended(137, is_disrupted=True), "Disrupted"),
+        ({"phase": "Running"}, None),
+    ],
+)
+def test_what_keeps_a_pod_from_running(status: Object, reason: str | None) -> None:
+    trouble = trouble_of({"metadata": {"name": "p"}, "status": status})
+    assert (trouble.reason if trouble else None) == reason
+
+
+def test_the_last_line_of_a_failed_pods_log_is_told() -> None:
+    trouble = trouble_of({"metadata": {"name": "p"}, "status": ended(1, "Traceback\nValueError: bad")})
+    assert trouble is not None
+    assert trouble.message == "pod p ended with exit code 1: ValueError: bad"
+
+
+def started() -> Cluster:
+    cluster = Cluster(job_object(), pool_object(clients=2))
+    cluster.settle()
+    return cluster
+
+
+def status_of(cluster: Cluster) -> Object:
+    status = cluster.settle().status
+    assert status is not None
+    return status
+
+
+def test_a_job_is_pending_then_starting_then_running() -> None:
+    cluster = started()
+    assert (status_of(cluster)["phase"], conditions(status_of(cluster))) == ("Pending", {"Reconciling": "Creating"})
+    pod = cluster.start_pod(COORDINATOR, status={"phase": "Pending"})
+    assert status_of(cluster)["reason"] == "CoordinatorStarting"
+    pod["status"] = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    assert (status_of(cluster)["phase"], status_of(cluster)["reason"]) == ("Starting", "WorkersStarting")
+    cluster.say(WORKERS, ready=1)
+    assert conditions(status_of(cluster)) == {"Running": "Running"}
+    assert status_of(cluster)["message"] == "1 of 2 workers are ready"
+
+
+def test_a_worker_in_trouble_is_told_of_while_the_others_run() -> None:
+    cluster = started()
+    cluster.start_pod(COORDINATOR)
+    cluster.start_pod(WORKERS, index=0)
+    cluster.start_pod(WORKERS, index=1, status=unschedulable())
+    cluster.say(WORKERS, ready=1)
+    status = status_of(cluster)
+    assert (status["phase"], status["reason"]) == ("Running", "Unschedulable")
+    assert "no gpu" in status["message"]
+
+
+def test_trouble_that_a_newer_pod_has_overcome_is_history() -> None:
+    cluster = started()
+    cluster.start_pod(COORDINATOR)
+    cluster.start_pod(WORKERS, index=0, status=ended(137, reason="OOMKilled"))
+    cluster.start_pod(WORKERS, index=0)
+    cluster.start_pod(WORKERS, index=1)
+    cluster.say(WORKERS, ready=2)
+    assert status_of(cluster)["reason"] == "Running"
+
+
+def test_a_coordinator_in_trouble_is_told_of() -> None:
+    cluster = started()
+    cluster.start_pod(COORDINATOR, status=waiting("ImagePullBackOff"))
+    assert status_of(cluster)["reason"] == "CoordinatorImagePullFailed"
+
+
+def test_starts_of_the_coordinator_are_counted() -> None:
+    cluster = started()
+    cluster.start_pod(COORDINATOR, status=ended(70))
+    cluster.start_pod(COORDINATOR)
+    assert status_of(cluster)["restarts"] == 1
+
+
+def test_a_condition_keeps_its_time_until_it_changes() -> None:
+    cluster = started()
+    cluster.settle()
+    cluster.now += 60
+    cluster.run()
+    times = {one["type"]: one["lastTransitionTime"] for one in cluster.job["status"]["conditions"]}
+    assert times == {"Running": timestamp(START + 60), "Suspended": timestamp(START)}
+
+
+def test_the_generation_that_was_seen_is_told() -> None:
+    cluster = started()
+    cluster.job["metadata"]["generation"] = 4
+    status = status_of(cluster)
+    assert {status["observedGeneration"]} == {4} == {one["observedGeneration"] for one in status["conditions"]}
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def standing(phase: str, reason: str, **pools: str) -> dict[str, Any]:
+    entries = [{"name": name, "reason": reason, "message": "m"} for name, reason in pools.items()]
+    return {"phase": phase, "reason": reason, "message": "m", "conditions": [], "pools": entries}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ({}, standing("Pending", "Creating"), [("Creating", False)]),
+        (standing("Running", "Running"), standing("Running", "Running"), []),
+        (standing("Starting", "WorkersStarting"), standing("Running", "Running"), [("Running", False)]),
+        (standing("Running", "Running"), standing("Running", "Unschedulable"), [("Unschedulable", True)]),
+        (
+            standing("Running", "Running"),
+            standing("Running", "Unschedulable", cloud="Unschedulable"),
+            [("Unschedulable", True)],
+        ),
+        (standing("Running", "Running"), standing("Running", "Running", cloud="SpecDrift"), [("SpecDrift", True)]),
+        (standing("Running", "Running", cloud="SpecDrift"), standing("Running", "Running", cloud="SpecDrift"), []),
+    ],
+)
+def test_events_tell_of_changes_only(before: Object, after: Object, told: list[tuple[str, bool]]) -> None:
+    assert [(one.reason, one.is_warning) for one in transitions(before, after)] == told
+
+
+def test_what_the_api_server_refused_is_the_reason() -> None:
+    status = status_of(started())
+    refused = with_refused(status, ["Service/a: exceeded quota"])
+    assert refused["reason"] == "Refused"
+    assert "exceeded quota" in refused["message"]
+    assert {one["reason"] for one in refused["conditions"]} == {"Refused"}
+    assert with_refused(status, []) == status
