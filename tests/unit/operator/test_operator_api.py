@@ -17,7 +17,6 @@ from muster_operator.lease import Lease
 from muster_operator.objects import Key, Object
 from muster_operator.settings import read_settings
 
-
 ANY = {"kind": "Lease", "metadata": {"name": "one", "namespace": "lab"}, "items": [{"metadata": {}}]}
 
 
