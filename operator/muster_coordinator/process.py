@@ -23,6 +23,7 @@ from muster_coordinator.errors import CommitLost, CoordinatorError, StorageError
 from muster_coordinator.events import StopRequested
 from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
+from muster_coordinator.limits import keep_memory_small
 from muster_coordinator.observer import Observer
 from muster_coordinator.recovery import HistoryError
 from muster_coordinator.report import start_logging
@@ -40,6 +41,7 @@ STREAMS_GRACE_S = 0.2
 
 def main(arguments: Sequence[str], observer: Observer) -> int:
     """Run a coordinator to its end; its exit code."""
+    keep_memory_small()
     debug = "--debug" in arguments
     start_logging(debug=debug)
     try:
