@@ -58,9 +58,7 @@ def test_workers_by_hand_finish_a_job(tmp_path):
 def test_a_wrong_token_is_told_so(tmp_path):
     with ExitStack() as stack:
         _, address = start_coordinator(tmp_path, stack)
-        done = muster(
-            "worker", "--coordinator", address, "--pool", "a", cwd=tmp_path, MUSTER_TOKEN="another-one-of-length"
-        )
+        done = muster("worker", "--coordinator", address, "--pool", "a", cwd=tmp_path, MUSTER_TOKEN=TOKEN[::-1])
     assert done.returncode == 2
     assert "token" in done.stderr
     assert "Traceback" not in done.stderr
