@@ -37,7 +37,7 @@ class Ballast(Drift):
         self.update = Values.zeros(self.layout, frozen=False)
         self.update.trainable[...] = np.float32(0.01)
 
-    def train(self, base: Values, seed: int) -> Trained:
+    def train(self, base: Values, seed: int) -> Trained:  # noqa: ARG002 - what a learner is given
         return Trained(self.update, examples=1 + seed % 7)
 
 

@@ -18,6 +18,7 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", message_limit(FRAME_BYTES)),
     ("grpc.max_send_message_length", message_limit(FRAME_BYTES)),
     ("grpc.max_concurrent_streams", 256),  # of one connection
+    # Windows that grow with a fast network hold megabytes for each client; a read of one frame opens what it needs.
     ("grpc.http2.bdp_probe", 0),
     # NAT gateways forget a silent connection after some minutes, some after one; workers ping as well.
     ("grpc.keepalive_time_ms", 20_000),

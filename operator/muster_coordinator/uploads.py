@@ -162,9 +162,7 @@ class Uploads:
     async def _read_frames(self, partial: Partial, context: Context) -> None:
         partial.owner = context
         while not partial.upload.is_complete:
-            await self._read_frame(
-                partial, context
-            )  # a call of its own, so that a frame is gone before the next is read
+            await self._read_frame(partial, context)  # a call of its own: a frame is gone before the next is read
 
     async def _read_frame(self, partial: Partial, context: Context) -> None:
         request = await context.read()
