@@ -107,10 +107,9 @@ class FileStore:
     def model_path(self, digest: str) -> Path:
         return self._models / f"{digest}.safetensors"
 
-    def prune(self, keep: Collection[str]) -> None:
-        for path in self._models.glob("*.safetensors"):
-            if path.stem not in keep:
-                path.unlink(missing_ok=True)
+    def remove_models(self, digests: Collection[str]) -> None:
+        for digest in digests:
+            self.model_path(digest).unlink(missing_ok=True)
 
     def export_model(self, digest: str, name: str) -> Path:
         """Give a stored model a name that people look for, beside the records."""

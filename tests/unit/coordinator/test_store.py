@@ -163,10 +163,10 @@ def test_epochs_are_never_given_twice(store, tmp_path):
     assert other.next_epoch() == 3
 
 
-def test_models_are_pruned_and_exported(store):
+def test_models_are_removed_and_exported(store):
     for digest in ("a", "b", "c"):
         store.save_model(digest, lambda file, digest=digest: file.write(digest.encode()))
-    store.prune({"a", "c"})
+    store.remove_models({"b"})
     assert sorted(path.stem for path in (store.root / "models").iterdir()) == ["a", "c"]
     for digest in ("a", "a", "c"):
         assert store.export_model(digest, "final.safetensors").read_text() == digest
