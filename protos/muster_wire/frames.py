@@ -17,6 +17,7 @@ from muster_wire.checksum import BytesLike, Checksum128, checksum64, checksum128
 from muster_wire.codecs import CodecId, Pipeline, codec_id, pipeline_of
 from muster_wire.errors import Cause, FrameError, PayloadError
 from muster_wire.layout import MAX_JSON_BYTES, Layout
+from muster_wire.messages import pipeline_from, pipeline_message
 from muster_wire.payload import PayloadKind, Shape
 from muster_wire.v1 import federation_pb2 as pb
 
@@ -184,17 +185,6 @@ class Reassembly:
             raise FrameError(f"the transfer ended at {self._received} of {self.header.size} bytes")
         if self._checksum.hexdigest() != self.header.checksum:
             raise FrameError("the transfer is damaged: its checksum is not the one its header promised; send it again")
-
-
-def pipeline_message(pipeline: Pipeline) -> pb.Pipeline:
-    """A pipeline as a message."""
-    numbers, flags, block = pipeline.fields
-    return pb.Pipeline(numbers=pb.CodecId.Name(numbers), flags=flags, block=block)
-
-
-def pipeline_from(message: pb.Pipeline) -> Pipeline:
-    """A peer's pipeline; PayloadError for one that can't be."""
-    return Pipeline.from_fields(message.numbers, message.flags, message.block)
 
 
 def _codec(message: pb.TransferHeader) -> CodecId | Pipeline:

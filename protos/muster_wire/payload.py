@@ -137,8 +137,8 @@ class Checked:
 def encode_snapshot(values: Values, codec: CodecId | Pipeline, rng: Random | None = None) -> memoryview:
     """A whole model as bytes (read-only). PayloadError if a value can't be said in the codec.
 
-    Codecs that round at random draw from `rng`. Without one they draw from a stream that the values themselves seed: the
-    same for the same values, and independent for different ones.
+    Codecs that round at random draw from `rng`. Without one they draw from a stream that the values themselves seed:
+    the same for the same values, and independent for different ones.
     """
     return _encode(Shape(values.layout, PayloadKind.SNAPSHOT, codec), values, rng)
 

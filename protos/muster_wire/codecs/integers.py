@@ -159,4 +159,5 @@ def _scales(table: Floats, levels: int) -> NDArray[np.uint16]:
     bits = (scales.view(np.uint32) + 0xFFFF) >> 16
     if bits.max(initial=0) > _MAX_SCALE:
         raise PayloadError(Cause.NOT_FINITE, f"a value of {peaks.max():g} is beyond this codec: the training diverged")
-    return bits.astype(BITS)
+    rounded: NDArray[np.uint16] = bits.astype(BITS)
+    return rounded

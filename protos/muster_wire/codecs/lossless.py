@@ -1,14 +1,14 @@
 """The lossless last stage: what another codec wrote, with its redundancy taken out.
 
-Quantised numbers crowd around zero, so some symbols are far more frequent than others: entropy coding is what helps, and
-repetitions there are none. Zstandard (RFC 8878) with its match finder all but off is just that: a Huffman code for
+Quantised numbers crowd around zero, so some symbols are far more frequent than others: entropy coding is what helps,
+and repetitions there are none. Zstandard (RFC 8878) with its match finder all but off is just that: a Huffman code for
 each run of bytes. Measured on Gaussian and heavy-tailed updates it comes within 1 to 3 % of the entropy at memory-like
 speed, where arithmetic coding through a well-kept library gets the rest at a thirtieth of the speed
 (docs/decisions/lossless.md). Bytes of one significance go together: of a half precision number, the byte with the
 exponent shrinks to a third, and the other not at all.
 
-Encoding: for each segment of the inner codec, for each of its parts, for each byte of a word: a length, u32, and as many
-bytes. A run that would not shrink is stored as it is, which is what a length equal to the run's own says.
+Encoding: for each segment of the inner codec, for each of its parts, for each byte of a word: a length, u32, and as
+many bytes. A run that would not shrink is stored as it is, which is what a length equal to the run's own says.
 
 Nothing here trusts a length: how many bytes a run has after unpacking follows from the count of values, no more than
 that is ever unpacked, and a frame's window may not exceed 128 KiB.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -34,13 +34,13 @@ else:
     from backports import zstd
 
 _LENGTH: Final = struct.Struct("<I")
-_PACKING: Final = {
+_PACKING: Final[Mapping[int, int]] = {
     zstd.CompressionParameter.compression_level: 1,
     zstd.CompressionParameter.hash_log: 6,
     zstd.CompressionParameter.min_match: 7,
     zstd.CompressionParameter.window_log: 17,
 }
-_UNPACKING: Final = {zstd.DecompressionParameter.window_log_max: 17}
+_UNPACKING: Final[Mapping[int, int]] = {zstd.DecompressionParameter.window_log_max: 17}
 
 
 class Lossless(Codec):
