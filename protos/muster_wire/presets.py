@@ -18,7 +18,7 @@ from muster_wire.selection import Choice
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Both ways. `snapshot` is for keyframes and first contacts, `delta` for the versions after one; None: no deltas."""
+    """Both ways. `snapshot` is for keyframes and first contacts, `delta` for what follows one; None: no deltas."""
 
     up: Recipe
     snapshot: Pipeline

@@ -2,8 +2,9 @@
 
 OneBit is DRIVE (Vargaftik et al., NeurIPS 2021; EDEN, ICML 2022, with one bit): turn the block at random
 (`rotation`), send the signs of R(x) and the scale S, decode R⁻¹(S · sign R(x)). S = ‖x‖² / ‖R(x)‖₁ makes the estimate
-unbiased (DRIVE, section on unbiased estimates: ⟨x, x̂⟩ = ‖x‖² for every x, which the tests hold us to), with an
-error of about π/2 − 1 = 0.57 of ‖x‖². Their other scale, ‖R(x)‖₁ / d, has the least error for one vector (1 − 2/π) and
+unbiased under a uniform rotation (DRIVE, section on unbiased estimates: ⟨x, x̂⟩ = ‖x‖² for every x, which the tests
+hold us to), with an error of about π/2 − 1 = 0.57 of ‖x‖². Under the Hadamard rotation that is true of blocks with
+many values, and nearly true of a block with a few large ones, as the authors say too. Their other scale, ‖R(x)‖₁ / d, has the least error for one vector (1 − 2/π) and
 a bias that doesn't average out over clients. What is on the wire is s = S / √d, with which R⁻¹ needs no division:
 x̂ = D H sign(H D x) · s and s = ‖x‖² / ‖H D x‖₁.
 
@@ -78,7 +79,7 @@ class OneBit(_Signs):
         work.view(np.uint32).__ixor__(flips(seed, work.size).astype(np.uint32) << 31)
         row = 0
         for table in self._tables(work, values.size):
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):  # found out by the sums
                 squares = np.square(table, dtype=np.float64).sum(axis=1)
                 hadamard(table)
                 lengths = np.abs(table).sum(axis=1, dtype=np.float64)
@@ -144,11 +145,12 @@ def _scale(values: Floats, scales: Floats, block: int) -> None:
 
 
 def _scales(squares: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    scales = np.divide(squares, lengths, out=np.zeros_like(squares), where=~(lengths == 0))
-    return _finite(scales)
+    _finite(lengths)
+    return _finite(np.divide(squares, lengths, out=np.zeros_like(squares), where=lengths > 0))
 
 
 def _finite(scales: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same; PayloadError if one is NaN or too large for what is multiplied by it."""
     if not (scales <= _MAX_SCALE).all():
         raise PayloadError(Cause.NOT_FINITE, NOT_FINITE)
     return scales

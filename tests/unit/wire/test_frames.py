@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster_wire.checksum import Checksum128, checksum64, checksum128
-from muster_wire.codecs import CodecId, Pipeline, Sizes
+from muster_wire.codecs import CodecId, Sizes
 from muster_wire.errors import Cause, FrameError, LayoutError, PayloadError, WireError
 from muster_wire.frames import Header, Memory, Reassembly, Transfer, message_limit, prepare
 from muster_wire.layout import Kind, Layout, TensorSpec
