@@ -4,9 +4,9 @@ OneBit is DRIVE (Vargaftik et al., NeurIPS 2021; EDEN, ICML 2022, with one bit):
 (`rotation`), send the signs of R(x) and the scale S, decode R⁻¹(S · sign R(x)). S = ‖x‖² / ‖R(x)‖₁ makes the estimate
 unbiased under a uniform rotation (DRIVE, section on unbiased estimates: ⟨x, x̂⟩ = ‖x‖² for every x, which the tests
 hold us to), with an error of about π/2 − 1 = 0.57 of ‖x‖². Under the Hadamard rotation that is true of blocks with
-many values, and nearly true of a block with a few large ones, as the authors say too. Their other scale, ‖R(x)‖₁ / d, has the least error for one vector (1 − 2/π) and
-a bias that doesn't average out over clients. What is on the wire is s = S / √d, with which R⁻¹ needs no division:
-x̂ = D H sign(H D x) · s and s = ‖x‖² / ‖H D x‖₁.
+many values, and nearly true of a block that a few large ones make up. Their other scale, ‖R(x)‖₁ / d, has the least
+error for one vector (1 − 2/π) and a bias that doesn't average out over clients. What is on the wire is s = S / √d, with
+which R⁻¹ needs no division: x̂ = D H sign(H D x) · s and s = ‖x‖² / ‖H D x‖₁.
 
 Sign has no rotation, and the least-error scale ‖x‖₁ / d. It is for the largest values of an update, whose magnitudes
 are alike (sparse ternary compression, Sattler et al. 2019), and needs error feedback.
