@@ -44,10 +44,11 @@ class _Signs(Segmented):
             raise PayloadError(Cause.NOT_FINITE, "a scale is negative, NaN, or beyond 2^100")
 
     def _split(self, encoded: memoryview, count: int) -> tuple[Floats, NDArray[np.uint8]]:
-        head, scales = (part.length for part in self.parts(count)[:2])
+        *_, scales, signs = (part.length for part in self.parts(count))
+        start = len(encoded) - signs - scales
         return (
-            np.frombuffer(encoded[head : head + scales], _SCALE),
-            np.frombuffer(encoded[head + scales :], np.uint8),
+            np.frombuffer(encoded[start : start + scales], _SCALE),
+            np.frombuffer(encoded[start + scales :], np.uint8),
         )
 
 
@@ -115,7 +116,7 @@ class Sign(_Signs):
         self.step = BLOCK // block * block
 
     def parts(self, count: int) -> tuple[Part, ...]:
-        return Part(0, 1), Part(4 * -(-count // self.block), 4), Part(-(-count // 8), 1)
+        return Part(4 * -(-count // self.block), 4), Part(-(-count // 8), 1)
 
     def _encode(self, values: Floats, encoded: memoryview, rng: Random) -> None:  # noqa: ARG002 -- rounds to nearest
         scales, packed = self._split(encoded, values.size)
