@@ -81,11 +81,12 @@ class _Integers(Segmented):
         scales *= factor
         self._unpack(packed, values)
         whole = values.size // self.block
-        values[: whole * self.block].reshape(whole, self.block).__imul__(scales[:whole, None])
+        table = values[: whole * self.block].reshape(whole, self.block)
+        np.multiply(table, scales[:whole, None], out=table)
         values[whole * self.block :] *= scales[whole:]
 
     def _split(self, encoded: memoryview, count: int) -> tuple[NDArray[np.uint16], Symbols]:
-        end = self.parts(count)[0].length
+        end = 2 * -(-count // self.block)
         return np.frombuffer(encoded[:end], BITS), np.frombuffer(encoded[end:], np.int8)
 
     @abstractmethod

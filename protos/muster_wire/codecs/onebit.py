@@ -141,7 +141,8 @@ def _plus_minus(bits: NDArray[np.uint8]) -> NDArray[np.int16]:
 
 def _scale(values: Floats, scales: Floats, block: int) -> None:
     whole = values.size // block
-    values[: whole * block].reshape(whole, block).__imul__(scales[:whole, None])
+    table = values[: whole * block].reshape(whole, block)
+    np.multiply(table, scales[:whole, None], out=table)
     values[whole * block :] *= scales[whole:]
 
 

@@ -6,36 +6,39 @@ D H / √d. Only sums and differences of elements, in one fixed order, so every 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SHORT = 64  # runs shorter than this are slow for numpy: they are transposed first
+_LOW: Final = 64  # columns that are transformed first: about the root of the usual block
 
 
 def hadamard(table: NDArray[Any]) -> None:
-    """Overwrites each row of a contiguous table with H times the row, without the 1/√d. Rows have 2^k columns."""
-    width = table.shape[1]
-    short = min(width, _SHORT)
-    turned = np.ascontiguousarray(table.reshape(-1, short).T)
-    scratch = np.empty(table.size // 2, table.dtype)
-    _butterflies(turned.reshape(1, short, -1), 1, scratch)
-    table.reshape(-1, short)[...] = turned.T
-    _butterflies(table.reshape(table.shape[0], width // short, short), 1, scratch)
+    """Overwrites each row of a contiguous table with H times the row, without the 1/√d. Rows have 2^k columns.
+
+    H of d = high · low columns is H_high ⊗ H_low, and each factor is applied where its axis comes first, so that numpy
+    adds whole stretches and not a few neighbours at a time.
+    """
+    rows, width = table.shape
+    low = min(width, _LOW)
+    high = width // low
+    turned = _transformed(np.ascontiguousarray(table.reshape(rows * high, low).T))
+    turned = _transformed(np.ascontiguousarray(turned.reshape(low, rows, high).transpose(2, 1, 0)))
+    table.reshape(rows, high, low)[...] = turned.reshape(high, rows, low).transpose(1, 0, 2)
 
 
-def _butterflies(table: NDArray[Any], step: int, scratch: NDArray[Any]) -> None:
-    """Transforms the middle axis, whose length is a power of two: pairs `step` apart become sum and difference."""
-    outer, length, inner = table.shape
+def _transformed(table: NDArray[Any]) -> NDArray[Any]:
+    """H times a contiguous table along its first axis; the argument is used up."""
+    length, step, spare = len(table), 1, np.empty_like(table)
     while step < length:
-        pairs = table.reshape(outer * length // (2 * step), 2, step * inner)
-        upper, lower = pairs[:, 0], pairs[:, 1]
-        sums = scratch[: upper.size].reshape(upper.shape)
-        np.add(upper, lower, out=sums)
-        np.subtract(upper, lower, out=lower)
-        upper[...] = sums
+        shape = length // (2 * step), 2, table.size // length * step
+        pairs, out = table.reshape(shape), spare.reshape(shape)
+        np.add(pairs[:, 0], pairs[:, 1], out=out[:, 0])
+        np.subtract(pairs[:, 0], pairs[:, 1], out=out[:, 1])
+        table, spare = spare, table
         step *= 2
+    return table
 
 
 def flips(seed: int, count: int) -> NDArray[np.uint8]:

@@ -50,11 +50,10 @@ class Segmented(FixedCodec):
             total[piece] += values
 
     def _segments(self, encoded: memoryview, count: int) -> Iterator[tuple[slice, memoryview]]:
-        at = 0
-        for piece in blocks(count, self.step):
-            end = at + self._size(piece.stop - piece.start)
-            yield piece, encoded[at:end]
-            at = end
+        whole = self._size(self.step)
+        for index, piece in enumerate(blocks(count, self.step)):
+            at = index * whole
+            yield piece, encoded[at : at + (whole if piece.stop - piece.start == self.step else len(encoded))]
 
     def _size(self, count: int) -> int:
         return sum(part.length for part in self.parts(count))
