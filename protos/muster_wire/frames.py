@@ -59,7 +59,10 @@ class Header:
         Call it before making room for `size` bytes: a layout is bounded, a number in a header is not.
         """
         shape = Shape(self.layout, kind, self.codec)
-        shape.check_size(self.size)
+        try:
+            shape.check_size(self.size)
+        except PayloadError as error:
+            raise PayloadError(error.cause, f"the header promises {self.size} bytes: {error.reason}") from error
         return shape
 
     def to_message(self) -> pb.TransferHeader:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster_wire.codecs import CodecId
+from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.errors import Cause, PayloadError, WireError
 from muster_wire.layout import Kind, Layout, TensorSpec
 from muster_wire.payload import (
@@ -19,6 +19,7 @@ from muster_wire.payload import (
     PayloadKind,
     Shape,
     accumulate,
+    advance,
     check,
     decode,
     encode_snapshot,
@@ -208,3 +209,88 @@ def test_checking_a_mapped_file_takes_a_few_blocks_of_memory(codec: CodecId) -> 
         finally:
             tracemalloc.stop()
     assert peak < 2**20 + 2**19 < layout.model_bytes // 30
+
+
+# --- pipelines whose length nobody knows before -----------------------------------------------------------------------
+
+PACKED = Pipeline(CodecId.INT4, sparse=True, lossless=True, block=16)
+PACKED_UPDATE = Shape(LAYOUT, PayloadKind.UPDATE, PACKED)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4))
+def test_changed_bytes_of_a_packed_payload_are_refused_or_numbers(changes: list[tuple[int, int]]) -> None:
+    encoded = bytearray(encode_update(UPDATE, PACKED))
+    for at, byte in changes:
+        encoded[at % len(encoded)] = byte
+    try:
+        check(PACKED_UPDATE, encoded)
+    except WireError:
+        return
+    decoded = decode(PACKED_UPDATE, encoded)
+    assert np.isfinite(decoded.trainable).all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 400))
+def test_a_packed_payload_of_another_length_is_refused(length: int) -> None:
+    encoded = bytes(encode_update(UPDATE, PACKED))
+    if length != len(encoded):
+        for read in (check, decode):
+            with pytest.raises(PayloadError):
+                read(PACKED_UPDATE, (encoded * 4)[:length])
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 2**16, 2**40, 2**64 - 1])
+def test_a_packed_section_whose_length_lies(length: int) -> None:
+    encoded = altered(encode_update(UPDATE, PACKED), 24 + 16, length.to_bytes(8, "little"))
+    with pytest.raises(PayloadError) as caught:
+        check(PACKED_UPDATE, encoded)
+    assert caught.value.cause is Cause.MALFORMED
+
+
+@pytest.mark.parametrize("other", [CodecId.INT4, Pipeline(CodecId.INT4, sparse=True, lossless=True, block=32)])
+def test_another_pipeline_than_was_agreed_on_is_refused(other: CodecId | Pipeline) -> None:
+    with pytest.raises(PayloadError):
+        check(PACKED_UPDATE, encode_update(UPDATE, other))
+
+
+def test_a_stream_makes_the_rounding_repeatable_and_the_values_do_without_one() -> None:
+    def coded(seed: int | None) -> bytes:
+        return bytes(encode_update(UPDATE, CodecId.INT4, None if seed is None else np.random.default_rng(seed)))
+
+    assert coded(None) == coded(None)
+    assert coded(1) == coded(1)
+    assert len({coded(seed) for seed in range(20)}) > 1
+
+
+def test_both_sides_advance_to_the_same_model() -> None:
+    layout = Layout(
+        (
+            TensorSpec("weight", (1000,), "float32", Kind.TRAINABLE),
+            TensorSpec("mean", (5,), "float32", Kind.FLOAT_BUFFER),
+            TensorSpec("count", (), "int64", Kind.INTEGER_BUFFER),
+            TensorSpec("backbone", (2,), "float32", Kind.FROZEN),
+        )
+    )
+    rng = np.random.default_rng(0)
+    sides = Values.zeros(layout), Values.zeros(layout)
+    for version in range(5):
+        model = Values.zeros(layout)
+        model.trainable[:] = rng.normal(size=1000)
+        model.float_buffers[:] = rng.normal(size=5)
+        model.integers[:] = 10 - version
+        encoded = encode_update(difference(model, sides[0]), CodecId.INT8)
+        for side in sides:
+            advance(Shape(layout, PayloadKind.UPDATE, CodecId.INT8), encoded, side)
+        assert sides[0].digest() == sides[1].digest()
+        np.testing.assert_allclose(sides[0].trainable, model.trainable, atol=0.1)
+        np.testing.assert_allclose(sides[0].float_buffers, model.float_buffers, rtol=1e-5)
+        assert sides[0].integers.tolist() == [10 - version]
+
+
+def test_a_model_advances_only_by_an_update_of_its_own_layout() -> None:
+    with pytest.raises(PayloadError, match="of its own layout"):
+        advance(SNAPSHOT32, encode_snapshot(MODEL, CodecId.FLOAT32), Values.zeros(LAYOUT))
+    with pytest.raises(PayloadError, match="of its own layout"):
+        advance(UPDATE32, encode_update(UPDATE, CodecId.FLOAT32), Values.zeros(Layout(())))
