@@ -4,7 +4,7 @@ Quantised numbers crowd around zero, so some symbols are far more frequent than 
 and repetitions there are none. Zstandard (RFC 8878) with its match finder all but off is just that: a Huffman code for
 each run of bytes. Measured on Gaussian and heavy-tailed updates it comes within 1 to 3 % of the entropy at memory-like
 speed, where arithmetic coding through a well-kept library gets the rest at a thirtieth of the speed
-(docs/decisions/004-lossless-stage.md). Bytes of one significance go together: of a bfloat16, the byte with the exponent
+(docs/decisions/006-lossless-stage.md). Bytes of one significance go together: of a bfloat16, the byte with the exponent
 shrinks to a third, and the other not at all.
 
 Encoding: for each segment of the inner codec, for each of its parts, for each byte of a word: a length, u32, and as

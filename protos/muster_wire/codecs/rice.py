@@ -2,7 +2,7 @@
 
 Of every gap the low `bits` are written as they are, and the rest in unary: that many zeros and a one. With bits near
 log2 of the mean gap this is within 0.1 bits of the entropy when indices are spread evenly (Golomb 1966; Rice 1979),
-and a byte-wise entropy coder does worse (docs/decisions/004-lossless-stage.md). The unary codes and the low bits of a
+and a byte-wise entropy coder does worse (docs/decisions/006-lossless-stage.md). The unary codes and the low bits of a
 group lie apart, so that numpy reads all of a group at once. Both are written lowest bit first and filled up with zeros.
 """
 
