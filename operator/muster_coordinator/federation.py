@@ -20,6 +20,7 @@ from muster_coordinator.compression import Codecs
 from muster_coordinator.events import EvaluationReported, WorkFailed
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation
+from muster_coordinator.limits import FRAME_BYTES
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Notice, OrderBook
@@ -32,7 +33,6 @@ from muster_spec.clients import ClientId, split_client_id
 from muster_spec.types import ResolvedJob
 from muster_spec.work import work_of
 from muster_wire.errors import FrameError, VersionError
-from muster_wire.frames import FRAME_BYTES
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.version import Version, negotiate
 
@@ -153,14 +153,21 @@ class Federation:
                 listener.news.clear()
                 notice = self._service.book.notice(session.clients)
                 listener.revision = notice.revision
-                await context.write(self._orders(notice))
-                if notice.finished:
-                    lobby.told(session)
+                if await self._tell(notice, session, context):
                     return
                 await listener.news.wait()
         finally:
             lobby.close_stream(session, listener)
         await self._reject_session(context)
+
+    async def _tell(self, notice: Notice, session: Session, context: Context) -> bool:
+        """Whether these were the last orders. Their reader may well be gone before the write returns."""
+        try:
+            await context.write(self._orders(notice))
+        finally:
+            if notice.finished:
+                self._service.lobby.told(session)
+        return notice.finished
 
     def _orders(self, notice: Notice) -> pb.Orders:
         service = self._service

@@ -16,13 +16,12 @@ import sys
 import threading
 from collections.abc import Sequence
 
-import grpc.aio
-
 from muster_coordinator.assembly import Coordinator, assemble
 from muster_coordinator.errors import CommitLost, CoordinatorError, StorageError
 from muster_coordinator.events import StopRequested
 from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
+from muster_coordinator.limits import keep_memory_small
 from muster_coordinator.observer import Observer
 from muster_coordinator.recovery import HistoryError
 from muster_coordinator.report import start_logging
@@ -40,6 +39,7 @@ STREAMS_GRACE_S = 0.2
 
 def main(arguments: Sequence[str], observer: Observer) -> int:
     """Run a coordinator to its end; its exit code."""
+    keep_memory_small()
     debug = "--debug" in arguments
     start_logging(debug=debug)
     try:
@@ -74,14 +74,14 @@ async def coordinate(settings: Settings, observer: Observer) -> int:
     watch = asyncio.create_task(coordinator.lobby.watch())
     try:
         outcome = await _drive_in_thread(coordinator, loop)
+        _export(coordinator)
         if outcome is not Outcome.SUSPENDED:
             await coordinator.lobby.say_goodbye(_last_at_work(coordinator), GOODBYE_S)
         return EXIT_CODES[outcome]
     finally:
         watch.cancel()
         coordinator.uploads.close()
-        await _close(server)
-        _export(coordinator)
+        await server.stop(STREAMS_GRACE_S)
 
 
 def _leave_when_told(inbox: Inbox, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
@@ -129,10 +129,6 @@ def _drive(coordinator: Coordinator) -> Outcome:
 def _last_at_work(coordinator: Coordinator) -> frozenset[ClientId]:
     last = coordinator.driver.progress.last
     return frozenset(update.client for update in last.used) if last else frozenset()
-
-
-async def _close(server: grpc.aio.Server) -> None:
-    await server.stop(STREAMS_GRACE_S)
 
 
 def _export(coordinator: Coordinator) -> None:

@@ -10,13 +10,16 @@ import grpc.aio
 from muster_coordinator.access import TokenCheck, server_credentials
 from muster_coordinator.errors import InputError
 from muster_coordinator.federation import Federation
-from muster_wire.frames import FRAME_BYTES, message_limit
+from muster_coordinator.limits import FRAME_BYTES
+from muster_wire.frames import message_limit
 
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a second coordinator
     ("grpc.max_receive_message_length", message_limit(FRAME_BYTES)),
     ("grpc.max_send_message_length", message_limit(FRAME_BYTES)),
     ("grpc.max_concurrent_streams", 256),  # of one connection
+    # Windows that grow with a fast network hold megabytes for each client; a read of one frame opens what it needs.
+    ("grpc.http2.bdp_probe", 0),
     # NAT gateways forget a silent connection after some minutes, some after one; workers ping as well.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
