@@ -188,9 +188,6 @@ def _refuse(seen: Observed, live: JobSpec, pools: tuple[ResolvedPool, ...]) -> R
     if storage and storage.type == "Path":
         message = "spec.checkpoint.storage: a folder of the coordinator's pod goes with the pod; use type Volume"
         return Refusal("CheckpointNotDurable", message)
-    if live.run_policy.pre_running_deadline_seconds is not None:
-        message = "spec.runPolicy.preRunningDeadlineSeconds: not supported by this version of the operator"
-        return Refusal("NotSupported", message)
     return _refuse_problems(seen)
 
 

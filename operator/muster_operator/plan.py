@@ -38,7 +38,7 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
         return Plan((Delete(key, seen.uid, "ttlSecondsAfterFinished is over"),))
     context = _context(seen, pinned)
     actions = _end(seen, context, pinned, ledger) if ledger.verdict else _go_on(seen, context, pinned, ledger)
-    return Plan(tuple(actions), build_status(seen, context, pinned, ledger, now), _next_look(pinned, ledger, now))
+    return Plan(tuple(actions), build_status(seen, context, pinned, ledger, now), _next_look(seen, pinned, ledger, now))
 
 
 def _context(seen: Observed, pinned: Pinned) -> Context:
@@ -91,9 +91,9 @@ def _is_overdue(pinned: Pinned, ledger: Ledger, now: float) -> bool:
     return ttl is not None and ledger.ended is not None and now >= ledger.ended + ttl
 
 
-def _next_look(pinned: Pinned, ledger: Ledger, now: float) -> float | None:
+def _next_look(seen: Observed, pinned: Pinned, ledger: Ledger, now: float) -> float | None:
     """The next moment at which time alone changes something."""
     ttl = pinned.run_policy.ttl_seconds_after_finished
     if ledger.ended is not None:
         return ledger.ended + ttl if ttl is not None else None
-    return deadline(pinned, ledger, now)
+    return deadline(seen, pinned, ledger, now)

@@ -7,7 +7,7 @@ import json
 from muster_operator.build.common import COORDINATOR, WORKER, child_name
 from muster_operator.diagnosis import STOPPED, Ending, ending_of, is_disrupted
 from muster_operator.ledger import Ledger, Verdict
-from muster_operator.objects import COMPONENT, Object, condition_of, label_of
+from muster_operator.objects import COMPONENT, Object, condition_of, dig, label_of
 from muster_operator.observed import Observed
 from muster_operator.pinning import Pinned
 
@@ -22,22 +22,31 @@ def judge(seen: Observed, pinned: Pinned, ledger: Ledger, now: float) -> Verdict
         verdict = _judge_coordinator(seen, pinned, job)
         if verdict:
             return verdict
-    return _judge_deadline(pinned, ledger, now) or _judge_workers(seen, pinned)
+    return _judge_deadline(seen, pinned, ledger, now) or _judge_workers(seen, pinned)
 
 
-def deadline(pinned: Pinned, ledger: Ledger, now: float) -> float | None:
-    """When the job's time is up, if it goes on running. None without a limit, and while the clock stands still."""
-    limit = pinned.run_policy.active_deadline_seconds
-    if limit is None or ledger.running_since is None:
-        return None
-    return now + limit - ledger.active_s(now)
+def deadline(seen: Observed, pinned: Pinned, ledger: Ledger, now: float) -> float | None:
+    """When the job's time is up, if it goes on as it does. None without a limit, and while the clock stands still."""
+    limits = [limit for limit in (pinned.run_policy.active_deadline_seconds, _patience(seen, pinned)) if limit]
+    return now + min(limits) - ledger.active_s(now) if limits and ledger.running_since is not None else None
 
 
-def _judge_deadline(pinned: Pinned, ledger: Ledger, now: float) -> Verdict | None:
-    at = deadline(pinned, ledger, now)
+def _patience(seen: Observed, pinned: Pinned) -> int | None:
+    """preRunningDeadlineSeconds, until the coordinator has begun: from then on it counts by itself."""
+    job = seen.child("Job", child_name(seen.name, COORDINATOR))
+    pods = seen.pods_of(job) if job else []
+    has_begun = any(dig(pod, "status", "phase") in {"Running", "Succeeded", "Failed"} for pod in pods)
+    return None if has_begun else pinned.run_policy.pre_running_deadline_seconds
+
+
+def _judge_deadline(seen: Observed, pinned: Pinned, ledger: Ledger, now: float) -> Verdict | None:
+    at = deadline(seen, pinned, ledger, now)
     if at is None or now < at:
         return None
-    limit = pinned.run_policy.active_deadline_seconds
+    limit, patience = pinned.run_policy.active_deadline_seconds, _patience(seen, pinned)
+    if patience is not None and ledger.active_s(now) >= patience:
+        message = f"the coordinator didn't start within the {patience} s of preRunningDeadlineSeconds"
+        return Verdict("Failed", "NotStarted", message)
     return Verdict("Failed", "DeadlineExceeded", f"the job ran for {limit} s, all that activeDeadlineSeconds gives it")
 
 

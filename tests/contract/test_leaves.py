@@ -19,6 +19,7 @@ from muster_spec.support import Entry, fields_for_clusters, support
 
 ROOT = Path(__file__).parents[2]
 PROVEN: dict[str, str] = yaml.safe_load(Path(__file__).with_name("leaves.yaml").read_text())
+ON_A_CLUSTER: dict[str, str] = yaml.safe_load(Path(__file__).with_name("cluster_leaves.yaml").read_text())
 KINDS = {"job": "FederatedJob", "pool": "ClientPool"}
 SPECS: dict[str, dict[str, Any]] = {
     "job": {
@@ -86,7 +87,17 @@ def functions(file: str) -> set[str]:
     return {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(node, ast.FunctionDef)}
 
 
-@pytest.mark.parametrize("proof", sorted(set(PROVEN.values())))
+@pytest.mark.parametrize("path", ELSEWHERE)
+def test_what_is_left_to_a_cluster_is_carried_out_there(path: str) -> None:
+    assert sum(path == one or path.startswith((f"{one}.", f"{one}[")) for one in ON_A_CLUSTER) == 1
+
+
+def test_the_clusters_list_names_only_what_is_left_to_it() -> None:
+    for one in ON_A_CLUSTER:
+        assert any(path == one or path.startswith((f"{one}.", f"{one}[")) for path in ELSEWHERE), one
+
+
+@pytest.mark.parametrize("proof", sorted({*PROVEN.values(), *ON_A_CLUSTER.values()}))
 def test_proofs_are_tests(proof: str) -> None:
     file, _, name = proof.partition("::")
     assert name in functions(file)

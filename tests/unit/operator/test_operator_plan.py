@@ -143,13 +143,14 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
     [
         ({}, [], "PoolNotFound"),
         ({}, [pool_object(type="External")], "PoolNotSupported"),
+        ({}, [pool_object(type="Slurm", slurm={"url": "https://s:6820"})], "PoolNotSupported"),
         (
             {"checkpoint": {"storage": {"type": "Path", "path": {"path": "/x"}}}},
             [pool_object()],
             "CheckpointNotDurable",
         ),
         ({"strategy": {"type": "FedAdam"}}, [pool_object()], "NotSupported"),
-        ({"runPolicy": {"preRunningDeadlineSeconds": 5}}, [pool_object()], "NotSupported"),
+        ({}, [pool_object(cost={"perHour": 2})], "NotSupported"),
         ({"rounds": {"cohort": 7}}, [pool_object()], "InvalidSpec"),
     ],
 )
@@ -275,6 +276,24 @@ def test_the_time_limit_does_not_count_suspended_time() -> None:
     cluster.settle()
     assert conditions(cluster.job["status"])["Failed"] == "DeadlineExceeded"
     assert cluster.child("Job", COORDINATOR)["spec"]["suspend"]
+
+
+def test_a_coordinator_that_cant_start_fails_the_job_in_time() -> None:
+    cluster = cluster_of(runPolicy={"preRunningDeadlineSeconds": 100})
+    cluster.settle()
+    cluster.start_pod(COORDINATOR, status={"phase": "Pending"})
+    assert cluster.settle().wake_at == START + 100
+    cluster.now += 100
+    cluster.settle()
+    assert conditions(cluster.job["status"])["Failed"] == "NotStarted"
+
+
+def test_a_coordinator_that_has_begun_counts_by_itself() -> None:
+    cluster = running(runPolicy={"preRunningDeadlineSeconds": 100})
+    cluster.now += 100
+    planned = cluster.settle()
+    assert cluster.job["status"]["phase"] == "Running"
+    assert planned.wake_at is None
 
 
 def test_workers_that_all_gave_up_fail_the_job() -> None:
