@@ -341,3 +341,17 @@ class BeatReply(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     revision: int
     def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
+class EnrolRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: bytes
+    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
+
+class EnrolReply(_message.Message):
+    __slots__ = ("chain", "authorities")
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITIES_FIELD_NUMBER: _ClassVar[int]
+    chain: bytes
+    authorities: bytes
+    def __init__(self, chain: _Optional[bytes] = ..., authorities: _Optional[bytes] = ...) -> None: ...
