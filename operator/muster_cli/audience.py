@@ -20,6 +20,8 @@ from muster_cli.lines import line_of
 from muster_cli.screen import render
 from muster_cli.view import Event, View
 
+FRAME_S = 0.1  # as often as a picture is drawn anew, however much happens
+
 
 class Display(Protocol):
     """One way of showing a run."""
@@ -38,18 +40,24 @@ class TerminalDisplay:
     """A picture that is drawn anew in place. No thread of its own: the session's loop ticks."""
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._live = Live(console=console, auto_refresh=False)
         self._live.start()
+        self._drawn_at = 0.0
 
     def show(self, view: View, event: Event) -> None:
         """The next tick shows it."""
 
     def tick(self, view: View) -> None:
-        self._live.update(render(view, time.time()), refresh=True)
+        if time.monotonic() - self._drawn_at >= FRAME_S:
+            self._draw(view)
 
     def close(self, view: View) -> None:
-        self.tick(view)
+        self._draw(view)
         self._live.stop()
+
+    def _draw(self, view: View) -> None:
+        self._drawn_at = time.monotonic()
+        self._live.update(render(view, time.time()), refresh=True)
 
 
 class PlainDisplay:

@@ -16,7 +16,7 @@ def line_of(view: View, event: Event) -> str | None:
         return str(event["message"])
     if kind in {"rejected", "failedAttempt", "resumed"}:
         return view.messages[-1]
-    if kind == "baselines":
+    if kind == "baselines" and event["phase"] != "finished":
         return str(event["phase"])
     return None
 

@@ -34,7 +34,7 @@ def render(view: View, now: float) -> RenderableType:
 def _progress(view: View, now: float) -> RenderableType:
     row = Table.grid(padding=(0, 2))
     left = None if view.deadline is None else max(0.0, view.deadline - now)
-    waiting = f"{view.received}/{len(view.cohort)} updates" if view.cohort else ""
+    waiting = "" if view.deadline is None else f"{view.received}/{len(view.cohort)} updates"
     row.add_row(
         f"round [bold]{view.committed}[/]/{view.total}",
         ProgressBar(total=max(1, view.total), completed=view.committed, width=30),

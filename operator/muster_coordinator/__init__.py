@@ -1,0 +1,1 @@
+"""The coordinator of one FederatedJob: rounds, selection, sums, checkpoints and the gRPC server."""

@@ -20,6 +20,7 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 
+from muster_coordinator.limits import FRAME_BYTES
 from muster_wire.codecs import CODECS, CodecId
 from muster_wire.errors import PayloadError
 from muster_wire.frames import Transfer, prepare
@@ -48,7 +49,7 @@ class Broadcasts:
         payload = _mapped(self._folder, encoded)
         del encoded  # one model's worth of memory
         reference = model if CODECS[codec].exact else _decoded_digest(values, codec, payload)
-        transfer = prepare(payload, values.layout, codec, reference)
+        transfer = prepare(payload, values.layout, codec, reference, FRAME_BYTES)
         with self._lock:
             self._references[model] = reference
             self._transfers[reference] = transfer

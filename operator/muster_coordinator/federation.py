@@ -21,6 +21,7 @@ from muster_coordinator.enrolment import Enrolment
 from muster_coordinator.events import EvaluationReported, WorkFailed
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation
+from muster_coordinator.limits import FRAME_BYTES
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Notice, OrderBook
@@ -33,7 +34,6 @@ from muster_spec.clients import ClientId, split_client_id
 from muster_spec.types import ResolvedJob
 from muster_spec.work import work_of
 from muster_wire.errors import FrameError, VersionError
-from muster_wire.frames import FRAME_BYTES
 from muster_wire.trust.identity import Identity
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.version import Version, negotiate

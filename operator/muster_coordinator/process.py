@@ -24,6 +24,7 @@ from muster_coordinator.errors import CommitLost, CoordinatorError, StorageError
 from muster_coordinator.events import StopRequested
 from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
+from muster_coordinator.limits import keep_memory_small
 from muster_coordinator.recovery import HistoryError
 from muster_coordinator.report import start_logging
 from muster_coordinator.server import ConnectionAge, add_federation, add_health, bind, build_server
@@ -40,6 +41,7 @@ STREAMS_GRACE_S = 0.2
 
 def main(arguments: Sequence[str], outside: Outside) -> int:
     """Run a coordinator to its end; its exit code."""
+    keep_memory_small()
     debug = "--debug" in arguments
     start_logging(debug=debug)
     try:

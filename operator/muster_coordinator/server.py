@@ -13,14 +13,17 @@ from grpc_health.v1.health import aio as health
 from muster_coordinator.access import Access
 from muster_coordinator.errors import InputError
 from muster_coordinator.federation import SERVICE, Federation
+from muster_coordinator.limits import FRAME_BYTES
 from muster_wire import keepalive
-from muster_wire.frames import FRAME_BYTES, message_limit
+from muster_wire.frames import message_limit
 
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a second coordinator
     ("grpc.max_receive_message_length", message_limit(FRAME_BYTES)),
     ("grpc.max_send_message_length", message_limit(FRAME_BYTES)),
     ("grpc.max_concurrent_streams", 256),  # of one connection
+    # Windows that grow with a fast network hold megabytes for each client; a read of one frame opens what it needs.
+    ("grpc.http2.bdp_probe", 0),
     *keepalive.SERVER_OPTIONS,
 )
 

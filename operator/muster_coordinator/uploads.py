@@ -23,6 +23,7 @@ from muster_coordinator.claims import MAX_NAME, one_line, problem_with_numbers
 from muster_coordinator.events import UpdateRejected, UpdateStaged
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation
+from muster_coordinator.limits import FRAME_BYTES
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Answer, OrderBook
@@ -33,7 +34,7 @@ from muster_coordinator.workbench import Workbench
 from muster_spec.clients import ClientId
 from muster_wire.codecs import CodecId
 from muster_wire.errors import Cause, FrameError, PayloadError, WireError
-from muster_wire.frames import FRAME_BYTES, Header
+from muster_wire.frames import Header
 from muster_wire.payload import PayloadKind
 from muster_wire.v1 import federation_pb2 as pb
 
@@ -161,13 +162,15 @@ class Uploads:
     async def _read_frames(self, partial: Partial, context: Context) -> None:
         partial.owner = context
         while not partial.upload.is_complete:
-            request = await context.read()
-            if request is grpc.aio.EOF or partial.owner is not context:
-                await context.abort(
-                    grpc.StatusCode.ABORTED, f"the transfer broke at {partial.upload.received}: offer again"
-                )
-            self._meter.add_up(request.ByteSize())
-            await self._add(partial, request.frame, context)
+            await self._read_frame(partial, context)  # a call of its own: a frame is gone before the next is read
+
+    async def _read_frame(self, partial: Partial, context: Context) -> None:
+        request = await context.read()
+        if request is grpc.aio.EOF or partial.owner is not context:
+            broke = f"the transfer broke at {partial.upload.received}: offer again"
+            await context.abort(grpc.StatusCode.ABORTED, broke)
+        self._meter.add_up(request.ByteSize())
+        await self._add(partial, request.frame, context)
 
     async def _add(self, partial: Partial, frame: pb.Frame, context: Context) -> None:
         try:

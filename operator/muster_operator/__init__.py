@@ -1,1 +1,1 @@
-"""The Kubernetes controller. Empty so far: jobs run on one machine with ``muster run``; the next release reconciles them."""
+"""The Kubernetes controller. Empty so far: jobs run on one machine, with ``muster run``."""

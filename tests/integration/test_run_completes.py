@@ -1,6 +1,10 @@
 """`muster run`, undisturbed: real processes, real gRPC, a model in the end."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 from safetensors.numpy import load_file
@@ -71,3 +75,25 @@ def test_the_same_seed_gives_the_same_bits_and_plain_lines_say_so(complete, tmp_
     assert "federated" in again.stdout
     ours, theirs = (load_file(run / "run/model.safetensors") for run in (folder, tmp_path))
     assert {name: values.tobytes() for name, values in ours.items()} == {n: v.tobytes() for n, v in theirs.items()}
+
+
+def test_a_terminal_gets_a_picture(tmp_path):
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "muster_cli.main", "run", write_job(tmp_path, seconds=0.3), "--no-baselines"]
+    terminal = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+    with subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs, env=terminal) as process:
+        os.close(theirs)
+        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(chunks_of(ours)).decode())
+    assert process.returncode == 0, shown
+    for words in ("small · training", "Kubernetes, here as local processes", "deadline 0:", "small · finished"):
+        assert words in shown
+
+
+def chunks_of(descriptor):
+    """All that a program writes to its terminal, until it is gone."""
+    while True:
+        try:
+            yield os.read(descriptor, 65536)
+        except OSError:  # EIO: the other end is closed
+            os.close(descriptor)
+            return

@@ -78,10 +78,10 @@ def test_every_choice_arrives(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cohort", "overselect", "asked"),
-    [(5, 0.2, 6), (5, 0.0, 5), (5, 0.21, 7), (8, 1.0, 16), (18, 1.0, 20), (10, 0.1, 11)],
+    [(5, 0.2, 6), (5, 0.0, 5), (5, 0.21, 7), (25, 1.0, 40), (25, 0.12, 28), (10, 0.1, 11)],
 )
 def test_over_selection_counts_clients(tmp_path: Path, cohort: int, overselect: float, asked: int) -> None:
-    assert config_from(tmp_path, 10, rounds={"total": 1, "cohort": cohort, "overselect": overselect}).asked == asked
+    assert config_from(tmp_path, 20, rounds={"total": 1, "cohort": cohort, "overselect": overselect}).asked == asked
 
 
 def test_selecting_all_makes_everybody_the_cohort(tmp_path: Path) -> None:

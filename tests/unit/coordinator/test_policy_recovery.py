@@ -88,3 +88,13 @@ def test_late_work_is_still_owed_while_it_is_of_use(staleness: int, owed: set[st
     history = History(tuple(world.commits), tuple(world.plans.values()))
     assert set(restore(config, history).owed) == owed
     assert set(world.state.owed) == owed
+
+
+def test_late_work_that_a_later_round_has_used_is_not_owed_any_more() -> None:
+    config = config_for(min_updates=2, late=LatePolicy(3, 1.0), total=9)
+    world = FakeWorld(config)
+    world.join()
+    for name in (0, 0, 1, 2, 0, 1):  # a/2 is late for round 1, and in round 2
+        world.work(config.clients[name])
+    assert "1.0.a/2" in [used.assignment for used in world.commits[2].used]
+    assert restore(config, History(tuple(world.commits), tuple(world.plans.values()))).owed == {}
