@@ -1,7 +1,7 @@
 """Pings, agreed between both sides: often enough for NAT gateways, and never so often that the other side hangs up.
 
-Gateways forget a silent connection after minutes, some after one. A worker beats every few seconds, which keeps
-its connection in their memory; pings are there to notice a peer that is gone without a word, in half a minute to a minute.
+Gateways forget a silent connection after minutes, some after one. A worker beats every few seconds, which keeps its
+connection in their memory; pings are there to notice, in less than a minute, a peer that is gone without a word.
 A gRPC server hangs up (GOAWAY, too_many_pings) on a client that pings more often than it allows, so the interval of one
 side and the limit of the other stand here together.
 """

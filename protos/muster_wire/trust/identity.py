@@ -69,7 +69,7 @@ def parse_identity(uri: str) -> Identity:
         raise TrustError(f"{_short(uri)} is not an identity: muster://<job uid>/<pool>, and perhaps /<indices>")
     spans = tuple(_span(part) for part in (match["indices"] or "").split(",") if part)
     identity = Identity(Role(match["role"]), match["realm"], match["pool"], spans)
-    if identity.uri != uri or spans != spans_of(identity):
+    if identity.uri != uri or spans != _merged(spans) or any(first > last for first, last in spans):
         raise TrustError(f"{_short(uri)}: indices are written in order, without gaps, repeats or leading zeros")
     return identity
 
@@ -77,11 +77,6 @@ def parse_identity(uri: str) -> Identity:
 def name_identity(role: Role, realm: str, pool: str, indices: Iterable[int] = ()) -> Identity:
     """An identity that can stand in a certificate. Raises TrustError for names that can't."""
     return parse_identity(Identity(role, realm, pool, _merged((index, index) for index in indices)).uri)
-
-
-def spans_of(identity: Identity) -> tuple[Span, ...]:
-    """The identity's indices as they should be written."""
-    return _merged(identity.spans)
 
 
 def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
