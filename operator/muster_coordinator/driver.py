@@ -192,8 +192,9 @@ class Driver:
 
     def _refuse(self, instruction: Refuse) -> None:
         self.ports.models.forget(instruction.assignment)
-        self.ports.orders.withdraw(instruction.client, instruction.assignment)
         self.ports.orders.answer(instruction.client, instruction.assignment, Answer(False, instruction.reason))
+        # Settled as well: its worker may miss the answer, and must not keep for ever what is of no use.
+        self.ports.orders.settle(instruction.client, Fate(instruction.assignment, False, instruction.reason))
 
     def _settle(self, instruction: Settle) -> None:
         self.ports.models.forget(instruction.assignment)

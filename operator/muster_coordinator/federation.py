@@ -160,14 +160,21 @@ class Federation:
                 listener.news.clear()
                 notice = self._service.book.notice(session.clients)
                 listener.revision = notice.revision
-                await context.write(self._orders(notice))
-                if notice.finished:
-                    lobby.told(session)
+                if await self._tell(notice, session, context):
                     return
                 await listener.news.wait()
         finally:
             lobby.close_stream(session, listener)
         await self._reject_session(context)
+
+    async def _tell(self, notice: Notice, session: Session, context: Context) -> bool:
+        """Whether these were the last orders. Their reader may well be gone before the write returns."""
+        try:
+            await context.write(self._orders(notice))
+        finally:
+            if notice.finished:
+                self._service.lobby.told(session)
+        return notice.finished
 
     def _orders(self, notice: Notice) -> pb.Orders:
         service = self._service

@@ -161,9 +161,6 @@ class Lobby:
         self._waiting[assignment].append(future)
         return future
 
-    def is_answer_expected(self, assignment: AssignmentId) -> bool:
-        return assignment in self._waiting
-
     def _answer(self, assignment: AssignmentId, answer: Answer) -> None:
         for future in self._waiting.pop(assignment, ()):
             if not future.done():

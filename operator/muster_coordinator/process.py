@@ -16,8 +16,6 @@ import sys
 import threading
 from collections.abc import Coroutine, Sequence
 
-import grpc.aio
-
 from muster_coordinator.access import Access, open_access
 from muster_coordinator.assembly import Coordinator, Outside, assemble
 from muster_coordinator.errors import CommitLost, CoordinatorError, StorageError
@@ -78,6 +76,7 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
     watches = [asyncio.create_task(watch) for watch in _watches(coordinator, access)]
     try:
         outcome = await _drive_in_thread(coordinator, loop)
+        _export(coordinator)
         if outcome is not Outcome.SUSPENDED:
             await coordinator.lobby.say_goodbye(_last_at_work(coordinator), GOODBYE_S)
         return EXIT_CODES[outcome]
@@ -86,8 +85,7 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
             watch.cancel()
         await health.enter_graceful_shutdown()
         coordinator.uploads.close()
-        await _close(server)
-        _export(coordinator)
+        await server.stop(STREAMS_GRACE_S)
 
 
 def _watches(coordinator: Coordinator, access: Access) -> list[Coroutine[None, None, None]]:
@@ -140,10 +138,6 @@ def _drive(coordinator: Coordinator) -> Outcome:
 def _last_at_work(coordinator: Coordinator) -> frozenset[ClientId]:
     last = coordinator.driver.progress.last
     return frozenset(update.client for update in last.used) if last else frozenset()
-
-
-async def _close(server: grpc.aio.Server) -> None:
-    await server.stop(STREAMS_GRACE_S)
 
 
 def _export(coordinator: Coordinator) -> None:

@@ -193,8 +193,8 @@ class RehearsalWorker:
             if self.held.pop(settlement.assignment, None) is not None:
                 self.settled[settlement.assignment] = settlement.fate == pb.Settlement.FATE_USED
         wanted = {assignment.id: assignment for assignment in orders.assignments}
-        for name in self._work.keys() - wanted.keys():
-            self._work.pop(name).cancel()
+        for name in self._work.keys() - wanted.keys() - self.submissions.keys():
+            self._work.pop(name).cancel()  # what is being handed in gets its verdict
         for name in wanted.keys() - self._work.keys() - self._done:
             self._work[name] = asyncio.create_task(self._until_done(wanted[name]))
 
@@ -212,6 +212,8 @@ class RehearsalWorker:
         if assignment.WhichOneof("work") == "evaluate":
             return await self._evaluate(assignment)
         if assignment.id not in self.held:
+            if assignment.id in self.settled:
+                return True
             self.held[assignment.id] = await self._make(assignment)
             self.trainings[assignment.id] += 1
         verdict = await self.submit(assignment.id, self.held[assignment.id])
@@ -219,7 +221,7 @@ class RehearsalWorker:
             return False
         self.verdicts[assignment.id] = verdict
         if not verdict.accepted:
-            del self.held[assignment.id]
+            self.held.pop(assignment.id, None)
         return True
 
     async def _make(self, assignment: pb.Assignment) -> Held:

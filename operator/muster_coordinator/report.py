@@ -6,6 +6,7 @@ Logs for people who look for a fault go to standard error.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -52,3 +53,11 @@ def start_logging(*, debug: bool) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
     )
+    logging.getLogger("grpc").setLevel(logging.ERROR)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_no_cancellation)
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Calls cut short as their peer or this server leaves are daily life; grpc logs each with a traceback."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -107,10 +108,9 @@ class FileStore:
     def model_path(self, digest: str) -> Path:
         return self._models / f"{digest}.safetensors"
 
-    def prune(self, keep: Collection[str]) -> None:
-        for path in self._models.glob("*.safetensors"):
-            if path.stem not in keep:
-                path.unlink(missing_ok=True)
+    def remove_models(self, digests: Collection[str]) -> None:
+        for digest in digests:
+            self.model_path(digest).unlink(missing_ok=True)
 
     def export_model(self, digest: str, name: str) -> Path:
         """Give a stored model a name that people look for, beside the records."""
@@ -140,15 +140,19 @@ class FileStore:
         return history, tuple(warnings)
 
     def _commits(self, warnings: list[str]) -> list[RoundCommit]:
-        """Every commit. Broken ones at the end are put aside: their rounds will be run again."""
+        """Every commit. Broken ones at the end are put aside, if a whole one is left: their rounds run again."""
         paths = sorted(self._rounds.glob("*.json"))
-        while paths and (broken := _seal_error(paths[-1], RoundCommit)):
-            warnings.append(self._put_aside(paths.pop(), broken))
-        commits = [self._commit(path, number) for number, path in enumerate(paths)]
-        if warnings:
-            warnings.append(
-                f"going on from round {len(commits) - 1}" if commits else "no whole round is left: starting anew"
+        broken = list(takewhile(lambda found: found[1], ((p, _seal_error(p, RoundCommit)) for p in reversed(paths))))
+        whole = paths[: len(paths) - len(broken)]
+        if broken and not whole:
+            raise StorageError(
+                f"{self._rounds}: not one of the {len(paths)} rounds' records is whole ({broken[-1][0].name}: "
+                f"{broken[-1][1]}): put them back from a copy, or start anew in an empty directory"
             )
+        warnings.extend(self._put_aside(path, reason or "") for path, reason in broken)
+        commits = [self._commit(path, number) for number, path in enumerate(whole)]
+        if broken:
+            warnings.append(f"going on from round {len(commits) - 1}")
         return commits
 
     def _commit(self, path: Path, number: int) -> RoundCommit:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -54,7 +54,10 @@ class Partial:
 
     upload: Upload
     owner: object = None
-    busy: asyncio.Future[Any] | None = field(default=None)
+    busy: asyncio.Future[Any] | None = None
+    conclusion: asyncio.Task[pb.SubmitReply] | None = (
+        None  # once it is here whole; the upload is not ours any more then
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Uploads:
     async def receive(self, offer: pb.Offer, session: Session, context: Context) -> None:
         """Serve one Submit call, from its offer to its verdict."""
         self._sweep()
-        reply = self._known(offer, session) or await self._take(self._wanted(offer), context)
+        reply = self._known(offer, session) or await self._take(self._wanted(offer), session, context)
         await context.write(reply)
 
     # --- the offer ----------------------------------------------------------------------------------------------------
@@ -119,14 +122,15 @@ class Uploads:
         is_first = isinstance(self._book.wanted(client, assignment), OrderInitialisation)
         return Offered(client, assignment, offer, PayloadKind.SNAPSHOT if is_first else PayloadKind.UPDATE)
 
-    async def _take(self, offered: Offered, context: Context) -> pb.SubmitReply:
+    async def _take(self, offered: Offered, session: Session, context: Context) -> pb.SubmitReply:
         try:
-            if self._lobby.is_answer_expected(offered.assignment):  # an earlier stream brought it whole
-                return reply_of(await self._lobby.expect_answer(offered.assignment))
             partial = await self._begin(offered)
-            await context.write(pb.SubmitReply(proceed=pb.Proceed(offset=partial.upload.received)))
-            await self._read_frames(partial, context)
-            return await self._hand_in(offered, partial)
+            if known := self._known(offered.message, session):  # an earlier stream may have brought it meanwhile
+                return known
+            if partial.conclusion is None:
+                await context.write(pb.SubmitReply(proceed=pb.Proceed(offset=partial.upload.received)))
+                await self._read_frames(partial, context)
+            return await self._concluded(offered, partial)
         except StagingError as error:
             log.warning("%s", error)
             return pb.SubmitReply(wait=pb.Wait(milliseconds=NO_ROOM_WAIT_MS))
@@ -140,14 +144,19 @@ class Uploads:
             raise PayloadError(Cause.NOT_FINITE if "diverged" in problem else Cause.MALFORMED, problem)
         header = await self._in_thread(None, lambda: Header.from_message(offered.message.header))
         self._check_header(header, offered.kind)
+        await self._settle_down(offered.assignment)
         partial = self._partials.get(offered.assignment)
-        if partial is not None and partial.busy is not None:
-            await asyncio.wait([partial.busy])  # a stream that broke may have left a frame on its way to the disk
-        if partial is None or partial.upload.header != header:
+        if partial is None or (partial.conclusion is None and partial.upload.header != header):
             self._drop(offered.assignment)
             partial = Partial(Upload(header, offered.kind, self._folder, FRAME_BYTES))
             self._partials[offered.assignment] = partial
         return partial
+
+    async def _settle_down(self, assignment: AssignmentId) -> None:
+        """A stream that broke may have left a frame on its way to the disk."""
+        partial = self._partials.get(assignment)
+        if partial is not None and partial.conclusion is None and partial.busy is not None:
+            await asyncio.wait([partial.busy])
 
     def _check_header(self, header: Header, kind: PayloadKind) -> None:
         wanted = CodecId.FLOAT32 if kind is PayloadKind.SNAPSHOT else self._codec
@@ -183,14 +192,25 @@ class Uploads:
                 await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
             raise
 
+    async def _concluded(self, offered: Offered, partial: Partial) -> pb.SubmitReply:
+        """What becomes of an update that is here whole: found out once, though its stream may break, or another ask."""
+        if partial.conclusion is None:
+            partial.conclusion = asyncio.create_task(self._hand_in(offered, partial))
+        return await asyncio.shield(partial.conclusion)
+
     async def _hand_in(self, offered: Offered, partial: Partial) -> pb.SubmitReply:
         """Check the whole, give it to the workbench, and ask the engine."""
-        await self._in_thread(partial, partial.upload.check)
-        self._partials.pop(offered.assignment, None)
+        try:
+            await self._in_thread(partial, partial.upload.check)
+        except WireError as error:
+            partial.upload.close()
+            return self._reject(offered, error)
         self._workbench.stage(offered.assignment, partial.upload)
         answer = self._lobby.expect_answer(offered.assignment)
         self._inbox.post(_staged(offered, partial.upload.header.size))
-        return reply_of(await answer)
+        reply = reply_of(await answer)
+        self._partials.pop(offered.assignment, None)
+        return reply
 
     def _reject(self, offered: Offered, error: WireError) -> pb.SubmitReply:
         reason = one_line(error.reason)
@@ -216,10 +236,11 @@ class Uploads:
 
     def _drop(self, assignment: AssignmentId) -> None:
         partial = self._partials.pop(assignment, None)
-        if partial is not None:
-            partial.owner = None
-            if partial.busy is None or partial.busy.done():
-                partial.upload.close()
+        if partial is None or partial.conclusion is not None:
+            return
+        partial.owner = None
+        if partial.busy is None or partial.busy.done():
+            partial.upload.close()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

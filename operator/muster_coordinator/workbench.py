@@ -53,6 +53,7 @@ class Workbench:
         self._retention = retention
         self._recent: deque[str] = deque(maxlen=max(retention.keep, KEEP_AT_LEAST))
         self._for_good: set[str] = set()
+        self._stored: set[str] = set()  # by this coordinator, or before it started
         self._staged: dict[AssignmentId, Upload] = {}
         self._name = ""
         self._model: Values | None = None
@@ -119,6 +120,7 @@ class Workbench:
             self._remember(commit.model, commit.round)
 
     def _remember(self, digest: str, number: int) -> None:
+        self._stored.add(digest)
         if digest not in self._recent:
             self._recent.append(digest)
         if self._retention.is_for_good(number):
@@ -139,7 +141,10 @@ class Workbench:
             self._broadcasts.publish(model, self._model)
 
     def prune(self, keep: Collection[str]) -> None:
-        self._store.prune({*keep, *self._recent, *self._for_good})
+        """Forget what is not kept any more. Models that are not of this history are another coordinator's to prune."""
+        dropped = self._stored - {*keep, *self._recent, *self._for_good}
+        self._stored -= dropped
+        self._store.remove_models(dropped)
 
 
 def _mapped(path: Path, layout: Layout | None) -> Values:

@@ -29,14 +29,5 @@ class Strategy(ABC):
     models_in_memory: ClassVar[int] = 4  # beyond idle: base, sum, and two encoded versions while one replaces the other
 
     @abstractmethod
-    def weight(self, examples: int) -> float:
-        """An update's weight in the mean; above 0."""
-
-    @abstractmethod
     def step(self, base: Wide, mean: Wide) -> Wide:
         """The next model from the base and the weighted mean of the updates: elementwise, any shape."""
-
-    @property
-    @abstractmethod
-    def proximal_mu(self) -> float:
-        """What clients do for it: the weight of the proximal term in their loss; 0 for none."""

@@ -13,12 +13,5 @@ class FedAvg(Strategy):
 
     name = "FedAvg"
 
-    def weight(self, examples: int) -> float:
-        return float(examples)
-
     def step(self, base: Wide, mean: Wide) -> Wide:
         return base + mean
-
-    @property
-    def proximal_mu(self) -> float:
-        return 0.0

@@ -11,13 +11,7 @@ from muster_coordinator.strategies.fedavg import FedAvg
 class FedProx(FedAvg):
     """Li et al., 2020, equation 2: clients minimise F_k(w) + mu/2 · ‖w - w_base‖²; the server averages as FedAvg does.
 
-    At mu 0 it is FedAvg to the last bit, since the server's half is the same code and the client adds nothing.
+    The proximal term is the clients' half (`Work.proximal_mu`), so at mu 0 it is FedAvg to the last bit.
     """
 
-    mu: float
-
     name = "FedProx"
-
-    @property
-    def proximal_mu(self) -> float:
-        return self.mu

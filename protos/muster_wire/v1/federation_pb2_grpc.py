@@ -75,28 +75,37 @@ class FederationServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Join(self, request, context):
-        """Opens a session, or opens it again after a broken connection or a restart of either side.
+        """Opens a session, or opens it again after a broken connection or a restart of either side. Answered when the
+        coordinator has taken it in, so the first orders that Listen gives are whole: an assignment that is not in them is
+        really not wanted. Refusals: UNAUTHENTICATED (wrong token) and FAILED_PRECONDITION (version, pool, index, codec) are
+        for good; RESOURCE_EXHAUSTED (no free client, or a newer worker acts for these) may pass: wait and try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Listen(self, request, context):
-        """What is wanted from this worker: the whole of it at once, and again, whole, whenever it changes.
+        """What is wanted from this worker: the whole of it at once, and again, whole, whenever it changes. A worker whose
+        stream is broken for 5 s, or that is silent for 10 s, counts as lost. The last message has `finished`. A stream that
+        ends with UNAUTHENTICATED belongs to a session that another one has replaced.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Fetch(self, request, context):
-        """A version of the model, from an offset. Frames are prepared once and shared by all clients.
+        """A version of the model, from an offset. Frames are prepared once and shared by all clients. NOT_FOUND: this version
+        is no longer given out, so nobody waits for work on it: listen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Submit(self, request_iterator, context):
-        """One update (or one initial model): an offer, then frames from the offset that the coordinator names.
+        """One update (or one initial model): an offer, then frames from the offset that the coordinator names. What has
+        arrived of a broken transfer is kept while its work is wanted, and the next offer of the same bytes goes on from
+        there; a newer offer takes a transfer over from an older stream. ABORTED, DATA_LOSS and UNAVAILABLE: offer again. The
+        answer to an offer may be a verdict at once. A first model travels as FLOAT32.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,7 +119,7 @@ class FederationServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Beat(self, request, context):
-        """Proof of life, and progress.
+        """Proof of life, and progress. Channels ping every 20 s or more and not more often than every 5 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -109,6 +109,16 @@ def test_a_broken_older_commit_stops_everything_and_touches_nothing(store):
         store.read_history()
 
 
+def test_a_history_without_a_whole_round_is_refused_and_left_as_it_is(store):
+    fill(store, 2)
+    paths = sorted((store.root / "rounds").glob("*.json"))
+    for path in paths:
+        path.write_bytes(b"{}")
+    with pytest.raises(StorageError, match=r"not one of the 2 rounds' records is whole .*put them back from a copy"):
+        store.read_history()
+    assert [path.read_bytes() for path in paths] == [b"{}", b"{}"]
+
+
 def test_plans_and_evaluations_of_what_is_gone_do_not_count(store):
     fill(store, 3)
     store.save_plan(plan(3))
@@ -163,10 +173,10 @@ def test_epochs_are_never_given_twice(store, tmp_path):
     assert other.next_epoch() == 3
 
 
-def test_models_are_pruned_and_exported(store):
+def test_models_are_removed_and_exported(store):
     for digest in ("a", "b", "c"):
         store.save_model(digest, lambda file, digest=digest: file.write(digest.encode()))
-    store.prune({"a", "c"})
+    store.remove_models({"b"})
     assert sorted(path.stem for path in (store.root / "models").iterdir()) == ["a", "c"]
     for digest in ("a", "a", "c"):
         assert store.export_model(digest, "final.safetensors").read_text() == digest
