@@ -1,5 +1,6 @@
 """Mutual TLS against a real coordinator process: who is let in, who no longer is, and what rotation leaves alone."""
 
+import asyncio
 import re
 import socket
 import ssl
@@ -14,6 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from coordinating import Workers, commits_in, coordinator, errors_of, write_job
+from muster_coordinator.access import open_access
+from muster_coordinator.assembly import MachineClock
+from muster_coordinator.server import ConnectionAge, add_health, bind, build_server
+from muster_coordinator.settings import read_settings
 from muster_wire.trust.certificate import read_certificate
 from muster_wire.trust.identity import Role
 from muster_wire.trust.keys import Pair, key_to_pem
@@ -343,3 +348,34 @@ def test_a_plain_port_is_for_this_machine_only(tmp_path):
     with coordinator(tmp_path, write_job(tmp_path), listen="0.0.0.0:0") as running:
         assert running.wait() == 2
     assert "a port that other machines can reach needs --tls-cert" in errors_of(tmp_path)
+
+
+# --- age --------------------------------------------------------------------------------------------------------------
+
+
+def test_no_connection_lives_for_ever(tmp_path, trust):
+    """A stream that never ends is cut when its connection is too old; the next call begins on a new one."""
+    flags = ["--job", write_job(tmp_path), "--storage", tmp_path / "s", "--listen", "127.0.0.1:0", *trust.flags]
+    security = read_settings([str(flag) for flag in flags]).security
+
+    async def run():
+        access = open_access(security, "job-1", MachineClock())
+        server = build_server(access, ConnectionAge(age_s=0.2, grace_s=0.2))
+        address = bind(server, "127.0.0.1:0", access)
+        await add_health(server)
+        await server.start()
+        try:
+            return await asyncio.to_thread(watch_and_check, address)
+        finally:
+            await server.stop(0)
+
+    def watch_and_check(address):
+        with Caller(address, trust.channel_credentials(trust.pair())) as caller:
+            stub = health_pb2_grpc.HealthStub(caller.channel)
+            watching = stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
+            heard = [next(watching).status]
+            cut = refusal(next, watching)
+            return heard, cut[0], stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S).status
+
+    serving = health_pb2.HealthCheckResponse.SERVING
+    assert asyncio.run(run()) == ([serving], Code.UNAVAILABLE, serving)

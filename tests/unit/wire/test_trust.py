@@ -46,6 +46,7 @@ def client(authority, uri="muster://job-1/p", valid_s=HOUR):
     [
         ("muster://job-1/p", [0, 1, 9_999_999]),
         ("muster://4a5f1c1e-0000-4000-8000-000000000000/hpc-1/7", [7]),
+        ("muster://job-1/gpu.site-a", [0]),
         ("muster-join://job-1/p/0-3,7", [0, 1, 2, 3, 7]),
     ],
 )
@@ -85,7 +86,7 @@ def test_an_identity_is_read_as_it_was_written(uri, covered):
         "muster://user@job-1/p",
         "muster://job-1:80/p",
         "spiffe://job-1/p",
-        "muster://job-1/" + "p" * 64,
+        "muster://job-1/" + "p" * 254,
         "muster://" + "j" * 129 + "/p",
         "muster://job-1/p/" + ",".join(str(2 * index) for index in range(MAX_URI)),
     ],
