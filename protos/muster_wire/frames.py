@@ -14,9 +14,10 @@ from typing import Final, Protocol
 import numpy as np
 
 from muster_wire.checksum import BytesLike, Checksum128, checksum64, checksum128
-from muster_wire.codecs import CodecId, codec_id
+from muster_wire.codecs import CodecId, Pipeline, codec_id, pipeline_of
 from muster_wire.errors import Cause, FrameError, PayloadError
 from muster_wire.layout import MAX_JSON_BYTES, Layout
+from muster_wire.messages import pipeline_from, pipeline_message
 from muster_wire.payload import PayloadKind, Shape
 from muster_wire.v1 import federation_pb2 as pb
 
@@ -37,7 +38,7 @@ def message_limit(frame_bytes: int) -> int:
 class Header:
     """What a receiver knows before the first byte: `TransferHeader`, checked."""
 
-    codec: CodecId
+    codec: CodecId | Pipeline
     size: int
     checksum: str  # XXH3-128 of the encoded bytes
     layout: Layout
@@ -50,29 +51,29 @@ class Header:
             if not _is_digest(digest):
                 raise FrameError(f"the transfer's {name} is not 32 hexadecimal digits: {digest[:40]!r}")
         layout = Layout.from_json(message.layout)
-        return cls(codec_id(message.codec), message.size, message.checksum, layout, message.digest)
+        return cls(_codec(message), message.size, message.checksum, layout, message.digest)
 
     def shape(self, kind: PayloadKind) -> Shape:
-        """What the payload has to be; PayloadError if the header promises another size than that has.
+        """What the payload has to be; PayloadError if the header promises a size that it can't have.
 
         Call it before making room for `size` bytes: a layout is bounded, a number in a header is not.
         """
         shape = Shape(self.layout, kind, self.codec)
-        if self.size != shape.size:
-            raise PayloadError(
-                Cause.WRONG_LAYOUT,
-                f"a {kind.name.lower()} of this layout in {self.codec.name.lower()} has {shape.size} bytes, "
-                f"and the header promises {self.size}",
-            )
+        try:
+            shape.check_size(self.size)
+        except PayloadError as error:
+            raise PayloadError(error.cause, f"the header promises {self.size} bytes: {error.reason}") from error
         return shape
 
     def to_message(self) -> pb.TransferHeader:
+        pipeline = pipeline_of(self.codec)
         return pb.TransferHeader(
-            codec=pb.CodecId.Name(self.codec.value),
+            codec=pb.CodecId.Name(pipeline.numbers.value),
             size=self.size,
             checksum=self.checksum,
             layout=self.layout.to_json(),
             digest=self.digest,
+            pipeline=None if pipeline == Pipeline(pipeline.numbers) else pipeline_message(pipeline),
         )
 
 
@@ -114,11 +115,11 @@ class Transfer:
 
 
 def prepare(
-    payload: memoryview, layout: Layout, codec: CodecId, digest: str, frame_bytes: int = FRAME_BYTES
+    payload: memoryview, layout: Layout, codec: CodecId | Pipeline, digest: str, frame_bytes: int = FRAME_BYTES
 ) -> Transfer:
     """Checksums a payload whole and frame by frame; it must not change any more."""
     data = memoryview(payload).toreadonly().cast("B")
-    header = Header(codec, len(data), checksum128(data), layout, digest)
+    header = Header(_plain(codec), len(data), checksum128(data), layout, digest)
     starts = range(0, len(data), frame_bytes)
     return Transfer(header, data, frame_bytes, tuple(checksum64(data[at : at + frame_bytes]) for at in starts))
 
@@ -187,6 +188,23 @@ class Reassembly:
             raise FrameError(f"the transfer ended at {self._received} of {self.header.size} bytes")
         if self._checksum.hexdigest() != self.header.checksum:
             raise FrameError("the transfer is damaged: its checksum is not the one its header promised; send it again")
+
+
+def _codec(message: pb.TransferHeader) -> CodecId | Pipeline:
+    """The codec where it says it all, and a pipeline only where there is more."""
+    codec = codec_id(message.codec)
+    if not message.HasField("pipeline"):
+        return _plain(codec)
+    pipeline = pipeline_from(message.pipeline)
+    if pipeline.numbers is not codec or pipeline == Pipeline(codec):
+        raise PayloadError(Cause.MALFORMED, f"the header's codec is {codec.name}, and its pipeline {pipeline.name}")
+    return pipeline
+
+
+def _plain(codec: CodecId | Pipeline) -> CodecId | Pipeline:
+    """The one way to say a pipeline in a header: headers are compared."""
+    pipeline = pipeline_of(codec)
+    return pipeline.numbers if pipeline == Pipeline(pipeline.numbers) else pipeline
 
 
 def _prefix(offset: int, checksum: int, length: int) -> bytes:

@@ -3,12 +3,14 @@
 ::
 
     preamble (24 bytes)  "MSTR" | format 1 | kind, 1 snapshot or 2 update | sections, u16 | layout digest, 16 bytes
-    section              section id, u8 | codec, u8 | 0, u16 | 0, u32 | count, u64 | length, u64     (24 bytes)
+    section              section id, u8 | codec, u8 | flags, u16 | block, u32 | count, u64 | length, u64  (24 bytes)
                          then `length` bytes, then zeros up to a multiple of 8
 
 Sections come in one order: trainable, float buffers, integers, and in a snapshot frozen. Only the trainable section
-goes by the chosen codec. Whoever reads has the layout already, so a payload says nothing new: every field is compared
-with what it must be, before anything is read or allocated, and working memory is a few blocks whatever the size.
+goes by the chosen pipeline, which its header names: codec, flags for the stages around it, block. Whoever reads has the
+layout and the pipeline already, so a payload says nothing new but how long that section became: every other field is
+compared with what it must be, and the length with what it may be, before anything is read or allocated. Working memory
+is a few blocks whatever the size.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import math
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from muster_wire.checksum import BytesLike
-from muster_wire.codecs import CODECS, CodecId
+from muster_wire.checksum import BytesLike, checksum64
+from muster_wire.codecs import CodecId, FixedCodec, Pipeline, Random, Sizes, pipeline_of
 from muster_wire.errors import Cause, PayloadError
 from muster_wire.layout import Kind, Layout
 from muster_wire.values import Integers, Values
@@ -36,6 +39,7 @@ MAX_INTEGER: Final = 2**53
 _PREAMBLE: Final = struct.Struct("<4sBBH16s")
 _SECTION: Final = struct.Struct("<BBHIQQ")
 _INTEGER: Final = np.dtype("<i8")
+_EXACT: Final = Pipeline(CodecId.FLOAT32)
 _RANGES: Final = {
     "int64": (-MAX_INTEGER, MAX_INTEGER),
     "int32": (-(2**31), 2**31 - 1),
@@ -68,20 +72,37 @@ class Shape:
 
     layout: Layout
     kind: PayloadKind
-    codec: CodecId
+    codec: CodecId | Pipeline
 
     @property
-    def size(self) -> int:
-        """Bytes of the whole payload."""
-        return _PREAMBLE.size + sum(_SECTION.size + _padded(section.length) for section in self.sections())
+    def sizes(self) -> Sizes:
+        """Bytes that the whole payload may have: one number unless a stage's output depends on the values."""
+        sections = self.sections()
+        fixed = _PREAMBLE.size + _SECTION.size * len(sections)
+        return Sizes(
+            fixed + sum(_padded(section.sizes.least) for section in sections),
+            fixed + sum(_padded(section.sizes.most) for section in sections),
+        )
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return pipeline_of(self.codec)
+
+    def check_size(self, size: int) -> None:
+        """PayloadError for a size that this payload can't have."""
+        sizes = self.sizes
+        if not sizes.least <= size <= sizes.most:
+            what = f"a {self.kind.name.lower()} of this layout in {self.pipeline.name} has"
+            room = sizes.most if sizes.least == sizes.most else f"{sizes.least} to {sizes.most}"
+            raise PayloadError(Cause.WRONG_LAYOUT, f"{what} {room} bytes, not {size}")
 
     def sections(self) -> tuple[Section, ...]:
         layout = self.layout
         return (
-            _floats(SectionId.TRAINABLE, self.codec, layout.trainable_size),
-            _floats(SectionId.FLOAT_BUFFERS, CodecId.FLOAT32, layout.float_buffer_size),
-            Section(SectionId.INTEGERS, RAW_INT64, layout.integer_size, 8 * layout.integer_size),
-            *((_floats(SectionId.FROZEN, CodecId.FLOAT32, layout.frozen_size),) * (self.kind is PayloadKind.SNAPSHOT)),
+            _floats(SectionId.TRAINABLE, self.pipeline, layout.trainable_size),
+            _floats(SectionId.FLOAT_BUFFERS, _EXACT, layout.float_buffer_size),
+            Section(SectionId.INTEGERS, None, layout.integer_size, _exactly(8 * layout.integer_size)),
+            *((_floats(SectionId.FROZEN, _EXACT, layout.frozen_size),) * (self.kind is PayloadKind.SNAPSHOT)),
         )
 
     def preamble(self) -> bytes:
@@ -90,15 +111,19 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The header of a section."""
+    """What the header of a section has to say. Integers go through no pipeline."""
 
     id: SectionId
-    codec: int
+    pipeline: Pipeline | None
     count: int
-    length: int
+    sizes: Sizes
 
-    def header(self) -> bytes:
-        return _SECTION.pack(self.id, self.codec, 0, 0, self.count, self.length)
+    def header(self, length: int) -> bytes:
+        return _SECTION.pack(self.id, *self._fields, self.count, length)
+
+    @property
+    def _fields(self) -> tuple[int, int, int]:
+        return self.pipeline.fields if self.pipeline else (RAW_INT64, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +134,18 @@ class Checked:
     buffer_norm: float  # of the float buffers
 
 
-def encode_snapshot(values: Values, codec: CodecId) -> memoryview:
-    """A whole model as bytes (read-only). PayloadError if a value can't be said in the codec."""
-    return _encode(Shape(values.layout, PayloadKind.SNAPSHOT, codec), values)
+def encode_snapshot(values: Values, codec: CodecId | Pipeline, rng: Random | None = None) -> memoryview:
+    """A whole model as bytes (read-only). PayloadError if a value can't be said in the codec.
+
+    Codecs that round at random draw from `rng`. Without one they draw from a stream that the values themselves seed:
+    the same for the same values, and independent for different ones.
+    """
+    return _encode(Shape(values.layout, PayloadKind.SNAPSHOT, codec), values, rng)
 
 
-def encode_update(values: Values, codec: CodecId) -> memoryview:
-    """An update as bytes (read-only). PayloadError if a value can't be said in the codec."""
-    return _encode(Shape(values.layout, PayloadKind.UPDATE, codec), values)
+def encode_update(values: Values, codec: CodecId | Pipeline, rng: Random | None = None) -> memoryview:
+    """An update as bytes (read-only). PayloadError if a value can't be said in the codec; `rng` as for a snapshot."""
+    return _encode(Shape(values.layout, PayloadKind.UPDATE, codec), values, rng)
 
 
 def check(shape: Shape, payload: BytesLike, max_norm: float = MAX_NORM) -> Checked:
@@ -127,8 +156,8 @@ def check(shape: Shape, payload: BytesLike, max_norm: float = MAX_NORM) -> Check
     contents = _parse(shape, payload)
     squares = {}
     for section in shape.sections():
-        if section.codec != RAW_INT64:
-            squares[section.id] = CODECS[CodecId(section.codec)].check(contents[section.id])
+        if section.pipeline is not None:
+            squares[section.id] = section.pipeline.codec.check(contents[section.id], section.count)
     check_integers(shape.layout, np.frombuffer(contents[SectionId.INTEGERS], _INTEGER))
     checked = Checked(math.sqrt(squares[SectionId.TRAINABLE]), math.sqrt(squares[SectionId.FLOAT_BUFFERS]))
     largest = max(checked.norm, checked.buffer_norm)
@@ -141,11 +170,11 @@ def decode(shape: Shape, payload: BytesLike) -> Values:
     """The numbers of a payload. Sizes are checked here; call `check` first for the numbers of a stranger."""
     contents = _parse(shape, payload)
     values = Values.zeros(shape.layout, frozen=shape.kind is PayloadKind.SNAPSHOT)
-    CODECS[shape.codec].decode_into(contents[SectionId.TRAINABLE], values.trainable)
-    CODECS[CodecId.FLOAT32].decode_into(contents[SectionId.FLOAT_BUFFERS], values.float_buffers)
+    shape.pipeline.codec.decode_into(contents[SectionId.TRAINABLE], values.trainable)
+    _EXACT.codec.decode_into(contents[SectionId.FLOAT_BUFFERS], values.float_buffers)
     values.integers[...] = np.frombuffer(contents[SectionId.INTEGERS], _INTEGER)
     if shape.kind is PayloadKind.SNAPSHOT:
-        CODECS[CodecId.FLOAT32].decode_into(contents[SectionId.FROZEN], values.frozen)
+        _EXACT.codec.decode_into(contents[SectionId.FROZEN], values.frozen)
     return values
 
 
@@ -154,8 +183,8 @@ def accumulate(shape: Shape, payload: BytesLike, total: Values, weight: float) -
     if shape.kind is not PayloadKind.UPDATE or total.layout != shape.layout:
         raise PayloadError(Cause.WRONG_LAYOUT, "only an update of the sum's own layout can be added to it")
     contents = _parse(shape, payload)
-    CODECS[shape.codec].accumulate(contents[SectionId.TRAINABLE], total.trainable, weight)
-    CODECS[CodecId.FLOAT32].accumulate(contents[SectionId.FLOAT_BUFFERS], total.float_buffers, weight)
+    shape.pipeline.codec.accumulate(contents[SectionId.TRAINABLE], total.trainable, weight)
+    _EXACT.codec.accumulate(contents[SectionId.FLOAT_BUFFERS], total.float_buffers, weight)
     np.maximum(total.integers, np.frombuffer(contents[SectionId.INTEGERS], _INTEGER), out=total.integers)
 
 
@@ -173,48 +202,83 @@ def check_integers(layout: Layout, integers: Integers) -> None:
             )
 
 
-def _floats(section: SectionId, codec: CodecId, count: int) -> Section:
-    return Section(section, codec, count, CODECS[codec].encoded_size(count))
+def advance(shape: Shape, payload: BytesLike, model: Values) -> None:
+    """Turns a model into the next version by what changed: floats are added, integers are taken over, in place.
+
+    Both sides do this with the same bytes, and additions in float32 round alike everywhere, so they stay equal.
+    """
+    if shape.kind is not PayloadKind.UPDATE or model.layout != shape.layout:
+        raise PayloadError(Cause.WRONG_LAYOUT, "a model advances by an update of its own layout")
+    contents = _parse(shape, payload)
+    shape.pipeline.codec.accumulate(contents[SectionId.TRAINABLE], model.trainable, 1.0)
+    _EXACT.codec.accumulate(contents[SectionId.FLOAT_BUFFERS], model.float_buffers, 1.0)
+    model.integers[...] = np.frombuffer(contents[SectionId.INTEGERS], _INTEGER)
+
+
+def _floats(section: SectionId, pipeline: Pipeline, count: int) -> Section:
+    return Section(section, pipeline, count, pipeline.codec.sizes(count))
+
+
+def _exactly(size: int) -> Sizes:
+    return Sizes(size, size)
 
 
 def _padded(length: int) -> int:
     return -(-length // 8) * 8
 
 
-def _encode(shape: Shape, values: Values) -> memoryview:
-    payload = np.empty(shape.size, np.uint8).data
+def _encode(shape: Shape, values: Values, rng: Random | None) -> memoryview:
+    rng = rng or np.random.default_rng(checksum64(values.trainable.data) if shape.pipeline.is_random else 0)
+    sections = shape.sections()
+    packed = [_packed(*piece, rng) for piece in zip(sections, values.buffers, strict=False)]  # updates end earlier
+    lengths = [
+        section.sizes.most if data is None else len(data) for section, data in zip(sections, packed, strict=True)
+    ]
+    size = _PREAMBLE.size + sum(_SECTION.size + _padded(length) for length in lengths)
+    payload = np.empty(size, np.uint8).data
     payload[: _PREAMBLE.size] = shape.preamble()
     at = _PREAMBLE.size
-    for section, buffer in zip(shape.sections(), values.buffers, strict=False):  # an update ends before the frozen ones
-        payload[at : at + _SECTION.size] = section.header()
-        start, stop = at + _SECTION.size, at + _SECTION.size + section.length
-        if section.codec == RAW_INT64:
-            np.frombuffer(payload[start:stop], _INTEGER)[...] = buffer
-        else:
-            CODECS[CodecId(section.codec)].encode_into(buffer, payload[start:stop])
-        at = start + _padded(section.length)
+    for index, (section, length) in enumerate(zip(sections, lengths, strict=True)):
+        payload[at : at + _SECTION.size] = section.header(length)
+        start, stop = at + _SECTION.size, at + _SECTION.size + length
+        _write(section, values.buffers[index], packed[index], payload[start:stop], rng)
+        at = start + _padded(length)
         payload[stop:at] = bytes(at - stop)
     return payload.toreadonly()
+
+
+def _packed(section: Section, buffer: NDArray[Any], rng: Random) -> memoryview | None:
+    """The bytes of a section whose length nobody knows before."""
+    if section.pipeline is None or isinstance(section.pipeline.codec, FixedCodec):
+        return None
+    return section.pipeline.codec.encode(buffer, rng)
+
+
+def _write(section: Section, buffer: NDArray[Any], packed: memoryview | None, place: memoryview, rng: Random) -> None:
+    if packed is not None:
+        place[:] = packed
+    elif section.pipeline is None:
+        np.frombuffer(place, _INTEGER)[...] = buffer
+    elif isinstance(codec := section.pipeline.codec, FixedCodec):
+        codec.encode_into(buffer, place, rng)
 
 
 def _parse(shape: Shape, payload: BytesLike) -> dict[SectionId, memoryview]:
     """The contents of each section, once every byte that isn't a number is what it must be."""
     data = memoryview(payload).toreadonly().cast("B")
-    if len(data) != shape.size:
-        what = shape.kind.name.lower()
-        raise PayloadError(
-            Cause.WRONG_LAYOUT, f"a {what} in {shape.codec.name.lower()} has {shape.size} bytes here, not {len(data)}"
-        )
+    shape.check_size(len(data))
     _check_preamble(shape, data[: _PREAMBLE.size])
     contents = {}
     at = _PREAMBLE.size
     for section in shape.sections():
-        _check_section(section, data[at : at + _SECTION.size])
-        start, stop = at + _SECTION.size, at + _SECTION.size + section.length
+        start = at + _SECTION.size
+        stop = start + _checked_length(section, data[at:start], len(data) - start)
         contents[section.id] = data[start:stop]
-        at = start + _padded(section.length)
+        at = start + _padded(stop - start)
         if any(data[stop:at]):
             raise PayloadError(Cause.MALFORMED, f"section {section.id.name}: the padding after it is not zero")
+    if at != len(data):
+        raise PayloadError(Cause.MALFORMED, f"the sections end at {at}, and the payload has {len(data)} bytes")
     return contents
 
 
@@ -235,11 +299,19 @@ def _check_preamble(shape: Shape, data: memoryview) -> None:
         )
 
 
-def _check_section(expected: Section, data: memoryview) -> None:
-    if data != expected.header():
-        found = _SECTION.unpack(data)
-        wanted = _SECTION.unpack(expected.header())
+def _checked_length(expected: Section, data: memoryview, room: int) -> int:
+    """How long a section is, which has to be possible and to lie inside the payload with its padding."""
+    if len(data) != _SECTION.size:
+        raise PayloadError(Cause.MALFORMED, f"the payload ends before section {expected.id.name}")
+    found = _SECTION.unpack(data)
+    length: int = found[-1]
+    if data != expected.header(length) or not expected.sizes.least <= length <= expected.sizes.most:
+        wanted = _SECTION.unpack(expected.header(expected.sizes.most))
         raise PayloadError(
             Cause.MALFORMED,
-            f"section {expected.id.name}: (id, codec, 0, 0, count, length) is {found} and must be {wanted}",
+            f"section {expected.id.name}: (id, codec, flags, block, count, length) is {found} and must be {wanted}, "
+            f"with a length of at least {expected.sizes.least}",
         )
+    if _padded(length) > room:
+        raise PayloadError(Cause.MALFORMED, f"section {expected.id.name}: {length} bytes run past the payload's end")
+    return length

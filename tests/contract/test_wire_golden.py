@@ -7,9 +7,9 @@ import pytest
 
 from muster_wire import payload
 from muster_wire.checksum import checksum64, checksum128
-from muster_wire.codecs import CodecId
+from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.errors import Cause
-from muster_wire.frames import prepare
+from muster_wire.frames import Header, prepare
 from muster_wire.layout import Kind, Layout, TensorSpec
 from muster_wire.payload import PayloadKind, Shape
 from muster_wire.v1 import federation_pb2 as pb
@@ -88,8 +88,88 @@ def test_payloads_to_the_byte(kind: PayloadKind, codec: CodecId, parts: tuple[st
     np.testing.assert_array_equal(again.integers, MODEL.integers)
 
 
+ROTATED = [
+    *(0, 0, 0, 0, 0, 8, -8, 0, 0, 0, 0, 0, 0, -8, 8, 0),
+    *(4, -4, 4, 4, -4, 4, -4, -4, -4, -4, 4, 4, 28, -4, 4, 4),
+    *(0, 0, 0, 4, 0),
+]
+
+# Each codec's bytes for 1, -0.5, 0.1, and what they say. Senders that round at random may write others.
+SPREAD = np.zeros(40, np.float32)
+SPREAD[[3, 5, 39]] = [1, -1, 2]
+ENCODINGS = [
+    (Pipeline(), "0000803f 000000bf cdcccc3d", [1, -0.5, 0.1]),
+    (Pipeline(CodecId.FLOAT16), "003c 00b8 662e", [1, -0.5, 0.0999755859375]),
+    (Pipeline(CodecId.BFLOAT16), "803f 00bf cd3d", [1, -0.5, 0.10009765625]),
+    (Pipeline(CodecId.INT8), "023c  7e c1 0d", [126 * 0.0079345703125, -63 * 0.0079345703125, 13 * 0.0079345703125]),
+    (Pipeline(CodecId.INT4), "133e  17 0d", [7 * 0.1435546875, -3 * 0.1435546875, 0.1435546875]),
+    (Pipeline(CodecId.ONE_BIT), "5f82c2d9cfeb0fa3 ae47213e ff", [1.26, 0, 0]),
+    (Pipeline(CodecId.SIGN), "8988083f 02", [1.6 / 3, -1.6 / 3, 1.6 / 3]),
+    (Pipeline(sparse=True), "0300000000000000  00 00 0100 0c000000  07  0000803f 000000bf cdcccc3d", [1, -0.5, 0.1]),
+    (
+        Pipeline(sparse=True),  # gaps 3, 1, 33 with 3 low bits: codes 1, 1, 00001 and bits 011, 001, 001
+        "0300000000000000  03 00 0100 0c000000  43 4b00  0000803f 000080bf 00000040",
+        SPREAD.tolist(),
+    ),
+    (
+        Pipeline(lossless=True),
+        "03000000 0000cd  03000000 0000cc  03000000 8000cc  03000000 3fbf3d",
+        [1, -0.5, 0.1],
+    ),
+    (Pipeline(lossless=True), "11000000 28b52ffd20404500001000000100930016" * 4, [0.0] * 64),
+    (
+        Pipeline(CodecId.INT4, sparse=True, lossless=True, block=16),
+        "0300000000000000  00 00 0100 10000000  07  01000000 13  01000000 3e  02000000 170d",
+        [7 * 0.1435546875, -3 * 0.1435546875, 0.1435546875],
+    ),
+]
+
+
+@pytest.mark.parametrize(("pipeline", "encoded", "values"), ENCODINGS)
+def test_codecs_to_the_byte(pipeline: Pipeline, encoded: str, values: list[float]) -> None:
+    golden, codec = memoryview(bytes.fromhex(encoded)), pipeline.codec
+    decoded = np.empty(len(values), np.float32)
+    codec.check(golden, decoded.size)
+    codec.decode_into(golden, decoded)
+    np.testing.assert_allclose(decoded, values, rtol=1e-6)
+    if not pipeline.is_random and not pipeline.lossless:
+        exact = np.array([1, -0.5, 0.1], np.float32) if len(values) == 3 else decoded
+        assert codec.encode(exact, np.random.default_rng(0)) == golden
+
+
+def test_the_rotation_of_one_bit() -> None:
+    """Two blocks of 16 and one of 8, whose signs and seed make these very numbers on every machine."""
+    golden = bytes.fromhex("0123456789abcdef  0000803f 00000040 0000003f  5a3c 0ff1 99")
+    decoded = np.empty(37, np.float32)
+    Pipeline(CodecId.ONE_BIT, block=16).codec.decode_into(memoryview(golden), decoded)
+    assert decoded.tolist() == ROTATED
+
+
 def test_every_kind_and_codec_is_pinned() -> None:
-    assert {(kind, codec) for kind, codec, _ in GOLDEN} == {(kind, codec) for kind in PayloadKind for codec in CodecId}
+    assert {kind for kind, _, _ in GOLDEN} == set(PayloadKind)
+    assert frozenset[CodecId]().union(*(pipeline.stages for pipeline, _, _ in ENCODINGS)) == set(CodecId)
+
+
+def test_a_pipelines_section_to_the_byte() -> None:
+    pipeline = Pipeline(CodecId.SIGN, sparse=True, lossless=True, block=16)
+    update = difference(MODEL, Values.zeros(LAYOUT))
+    section = """01 07 0300 10000000 0300000000000000 2a00000000000000
+        0300000000000000 00 00 0100 19000000 07
+        01000000 89 01000000 88 01000000 08 01000000 3f 01000000 02  0000 0000 0000"""
+    golden = bytes.fromhex(f"{UPDATE} {section} {FLOAT_BUFFERS} {INTEGERS}")
+    assert bytes(payload.encode_update(update, pipeline)).hex() == golden.hex()
+    payload.check(Shape(LAYOUT, PayloadKind.UPDATE, pipeline), golden)
+
+
+def test_a_pipelines_header_to_the_byte() -> None:
+    """Field 6 only where the codec doesn't say it all."""
+    pipeline = Pipeline(CodecId.INT8, lossless=True, block=64)
+    message = prepare(memoryview(b""), LAYOUT, pipeline, MODEL_DIGEST).header.to_message()
+    assert message.SerializeToString().endswith(bytes.fromhex("3206 0804 1002 1840"))
+    assert Header.from_message(message).codec == pipeline
+    plain = prepare(memoryview(b""), LAYOUT, Pipeline(CodecId.INT8), MODEL_DIGEST).header
+    assert plain.codec is CodecId.INT8
+    assert not plain.to_message().HasField("pipeline")
 
 
 def test_frames_to_the_byte() -> None:

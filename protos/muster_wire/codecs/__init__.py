@@ -1,4 +1,7 @@
-"""Codecs: how tensors become bytes. The registry holds one for each `CodecId`; a test closes it against the .proto."""
+"""Codecs: how tensors become bytes. The registry holds one for each `CodecId`; a test closes it against the .proto.
+
+Stages compose: `Pipeline` says which, in the one order that there is, and gives the codec that does it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from muster_wire.codecs.base import Codec, CodecId
-from muster_wire.codecs.float16 import Float16
-from muster_wire.codecs.float32 import Float32
-from muster_wire.errors import Cause, PayloadError
+from muster_wire.codecs.base import Codec, CodecId, FixedCodec, Random, Sizes
+from muster_wire.codecs.pipeline import Pipeline, codec_id, pipeline_of
 
-CODECS: Final[Mapping[CodecId, Codec]] = MappingProxyType({codec.id: codec for codec in (Float32(), Float16())})
+CODECS: Final[Mapping[CodecId, Codec]] = MappingProxyType({known: pipeline_of(known).codec for known in CodecId})
 
-
-def codec_id(number: int) -> CodecId:
-    """A peer's number as a codec; PayloadError if there is none."""
-    try:
-        return CodecId(number)
-    except ValueError as error:
-        known = ", ".join(f"{known.value} ({known.name.lower()})" for known in CodecId)
-        raise PayloadError(Cause.MALFORMED, f"{number} is not a codec; there are {known}") from error
-
-
-__all__ = ["CODECS", "Codec", "CodecId", "codec_id"]
+__all__ = ["CODECS", "Codec", "CodecId", "FixedCodec", "Pipeline", "Random", "Sizes", "codec_id", "pipeline_of"]

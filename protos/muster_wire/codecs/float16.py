@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_wire.codecs.base import BLOCK, NOT_FINITE, Codec, CodecId, blocks, sum_of_squares
+from muster_wire.codecs.base import BLOCK, NOT_FINITE, CodecId, FixedCodec, Part, Random, blocks, sum_of_squares
 from muster_wire.errors import Cause, PayloadError
 from muster_wire.values import Floats
 
@@ -27,16 +27,18 @@ _LARGEST: Final = 0x7BFF  # bits of 65504; above it are the infinities and NaNs
 _SCALE: Final = np.float32(2.0**112)
 
 
-class Float16(Codec):
+class Float16(FixedCodec):
     """IEEE 754 binary16, rounded to nearest even."""
 
     id = CodecId.FLOAT16
-    exact = False
 
     def encoded_size(self, count: int) -> int:
         return 2 * count
 
-    def encode_into(self, values: Floats, encoded: memoryview) -> None:
+    def parts(self, count: int) -> tuple[Part, ...]:
+        return (Part(2 * count, 2),)
+
+    def encode_into(self, values: Floats, encoded: memoryview, rng: Random) -> None:  # noqa: ARG002 -- others round at random
         halves = np.frombuffer(encoded, _WIRE)
         for block in blocks(values.size):
             with np.errstate(over="ignore"):
@@ -48,7 +50,7 @@ class Float16(Codec):
                     "the training diverged, or this model needs float32",
                 )
 
-    def check(self, encoded: memoryview) -> float:
+    def check(self, encoded: memoryview, count: int) -> float:  # noqa: ARG002 -- the length says it too
         bits = np.frombuffer(encoded, _BITS)
         widener, magnitudes = _Widener(bits.size), np.empty(min(bits.size, BLOCK), np.int16)
         squares = 0.0

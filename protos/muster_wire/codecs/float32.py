@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from muster_wire.codecs.base import BLOCK, Codec, CodecId, blocks, sum_of_squares
+from muster_wire.codecs.base import BLOCK, CodecId, FixedCodec, Part, Random, blocks, sum_of_squares
 from muster_wire.values import Floats
 
 _WIRE = np.dtype("<f4")
 
 
-class Float32(Codec):
+class Float32(FixedCodec):
     """IEEE 754 binary32; exact."""
 
     id = CodecId.FLOAT32
@@ -19,10 +19,13 @@ class Float32(Codec):
     def encoded_size(self, count: int) -> int:
         return 4 * count
 
-    def encode_into(self, values: Floats, encoded: memoryview) -> None:
+    def parts(self, count: int) -> tuple[Part, ...]:
+        return (Part(4 * count, 4),)
+
+    def encode_into(self, values: Floats, encoded: memoryview, rng: Random) -> None:  # noqa: ARG002 -- others round at random
         np.frombuffer(encoded, _WIRE)[...] = values
 
-    def check(self, encoded: memoryview) -> float:
+    def check(self, encoded: memoryview, count: int) -> float:  # noqa: ARG002 -- the length says it too
         values = np.frombuffer(encoded, _WIRE)
         return sum(sum_of_squares(values[block]) for block in blocks(values.size))
 

@@ -12,9 +12,23 @@ class CodecId(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CODEC_UNSPECIFIED: _ClassVar[CodecId]
     CODEC_FLOAT32: _ClassVar[CodecId]
     CODEC_FLOAT16: _ClassVar[CodecId]
+    CODEC_BFLOAT16: _ClassVar[CodecId]
+    CODEC_INT8: _ClassVar[CodecId]
+    CODEC_INT4: _ClassVar[CodecId]
+    CODEC_ONE_BIT: _ClassVar[CodecId]
+    CODEC_SIGN: _ClassVar[CodecId]
+    CODEC_SPARSE: _ClassVar[CodecId]
+    CODEC_LOSSLESS: _ClassVar[CodecId]
 CODEC_UNSPECIFIED: CodecId
 CODEC_FLOAT32: CodecId
 CODEC_FLOAT16: CodecId
+CODEC_BFLOAT16: CodecId
+CODEC_INT8: CodecId
+CODEC_INT4: CodecId
+CODEC_ONE_BIT: CodecId
+CODEC_SIGN: CodecId
+CODEC_SPARSE: CodecId
+CODEC_LOSSLESS: CodecId
 
 class Version(_message.Message):
     __slots__ = ("major", "minor")
@@ -127,16 +141,18 @@ class Initialise(_message.Message):
     def __init__(self, seed: _Optional[int] = ...) -> None: ...
 
 class Train(_message.Message):
-    __slots__ = ("base", "seed", "time_left_ms", "codec")
+    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe")
     BASE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FIELD_NUMBER: _ClassVar[int]
     base: str
     seed: int
     time_left_ms: int
     codec: CodecId
-    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ...) -> None: ...
+    recipe: Recipe
+    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ...) -> None: ...
 
 class Evaluate(_message.Message):
     __slots__ = ("model", "scope")
@@ -183,18 +199,20 @@ class FetchRequest(_message.Message):
     def __init__(self, session: _Optional[str] = ..., digest: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class TransferHeader(_message.Message):
-    __slots__ = ("codec", "size", "checksum", "layout", "digest")
+    __slots__ = ("codec", "size", "checksum", "layout", "digest", "pipeline")
     CODEC_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
     codec: CodecId
     size: int
     checksum: str
     layout: str
     digest: str
-    def __init__(self, codec: _Optional[_Union[CodecId, str]] = ..., size: _Optional[int] = ..., checksum: _Optional[str] = ..., layout: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+    pipeline: Pipeline
+    def __init__(self, codec: _Optional[_Union[CodecId, str]] = ..., size: _Optional[int] = ..., checksum: _Optional[str] = ..., layout: _Optional[str] = ..., digest: _Optional[str] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("header", "offset", "checksum", "data")
@@ -355,3 +373,31 @@ class EnrolReply(_message.Message):
     chain: bytes
     authorities: bytes
     def __init__(self, chain: _Optional[bytes] = ..., authorities: _Optional[bytes] = ...) -> None: ...
+
+class Pipeline(_message.Message):
+    __slots__ = ("numbers", "flags", "block")
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    numbers: CodecId
+    flags: int
+    block: int
+    def __init__(self, numbers: _Optional[_Union[CodecId, str]] = ..., flags: _Optional[int] = ..., block: _Optional[int] = ...) -> None: ...
+
+class Recipe(_message.Message):
+    __slots__ = ("pipeline", "share", "per_tensor", "sampled", "momentum", "warm_up", "error_feedback")
+    PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    PER_TENSOR_FIELD_NUMBER: _ClassVar[int]
+    SAMPLED_FIELD_NUMBER: _ClassVar[int]
+    MOMENTUM_FIELD_NUMBER: _ClassVar[int]
+    WARM_UP_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    pipeline: Pipeline
+    share: float
+    per_tensor: bool
+    sampled: bool
+    momentum: float
+    warm_up: int
+    error_feedback: bool
+    def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., share: _Optional[float] = ..., per_tensor: _Optional[bool] = ..., sampled: _Optional[bool] = ..., momentum: _Optional[float] = ..., warm_up: _Optional[int] = ..., error_feedback: _Optional[bool] = ...) -> None: ...

@@ -9,20 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from muster_wire.codecs import CODECS, Codec, CodecId, codec_id
+from muster_wire.codecs import CODECS, Codec, CodecId, FixedCodec, codec_id
 from muster_wire.codecs.base import BLOCK
 from muster_wire.errors import Cause, PayloadError
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.values import Floats
 
-codecs = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.id.name)
+FLOATS = [CODECS[CodecId.FLOAT32], CODECS[CodecId.FLOAT16]]  # what all codecs must do is in test_pipelines.py
+RNG = np.random.default_rng(0)
+codecs = pytest.mark.parametrize("codec", FLOATS, ids=lambda codec: codec.id.name)
 halves = hnp.arrays(np.float32, st.integers(0, 50), elements=st.floats(-65000, 65000, width=32))
 
 
 def encode(codec: Codec, values: Floats) -> memoryview:
-    encoded = np.empty(codec.encoded_size(values.size), np.uint8).data
-    codec.encode_into(values, encoded)
-    return encoded
+    return codec.encode(values, RNG)
 
 
 def decode(codec: Codec, encoded: memoryview, count: int) -> Floats:
@@ -34,11 +34,10 @@ def decode(codec: Codec, encoded: memoryview, count: int) -> Floats:
 def test_the_registry_has_every_codec_of_the_proto() -> None:
     in_proto = {f"CODEC_{codec.name}": int(codec) for codec in CODECS} | {"CODEC_UNSPECIFIED": 0}
     assert in_proto == dict(pb.CodecId.items())
-    assert all(codec.id is name for name, codec in CODECS.items())
     assert set(CODECS) == set(CodecId)
 
 
-@pytest.mark.parametrize("number", [0, 3, -1, 2**31])
+@pytest.mark.parametrize("number", [0, 10, -1, 2**31])
 def test_an_unknown_codec_is_refused(number: int) -> None:
     with pytest.raises(PayloadError, match=f"{number} is not a codec; there are 1") as caught:
         codec_id(number)
@@ -78,7 +77,7 @@ def test_blocks_join_without_a_seam(codec: Codec, weight: float) -> None:
     expected = total + np.float32(weight) * decode(codec, encoded, values.size)
     codec.accumulate(encoded, total, weight)
     np.testing.assert_array_equal(total, expected)
-    assert codec.check(encoded) == pytest.approx(
+    assert codec.check(encoded, values.size) == pytest.approx(
         float(np.square(decode(codec, encoded, values.size), dtype=float).sum())
     )
 
@@ -92,14 +91,14 @@ def test_nan_and_infinity_are_found_wherever_they_are(codec: Codec, place: int, 
     wire = np.frombuffer(encoded, np.float32 if codec.id is CodecId.FLOAT32 else np.float16)
     wire[place] = bad
     with pytest.raises(PayloadError, match="NaN or infinite") as caught:
-        codec.check(encoded)
+        codec.check(encoded, values.size)
     assert caught.value.cause is Cause.NOT_FINITE
 
 
 def test_huge_values_are_finite_and_their_squares_are_summed_in_float64() -> None:
     codec = CODECS[CodecId.FLOAT32]
     values = np.array([3e38, -3e38], np.float32)
-    assert codec.check(encode(codec, values)) == pytest.approx(2 * 9e76)
+    assert codec.check(encode(codec, values), 2) == pytest.approx(2 * 9e76)
 
 
 @pytest.mark.parametrize("value", [65520.0, -1e30, math.inf, math.nan])
@@ -124,20 +123,22 @@ def test_every_half_there_is_widens_alike_in_all_directions() -> None:
     codec.accumulate(finite.data.cast("B"), total, 1.0)
     assert decoded.tobytes() == finite.astype(np.float32).tobytes()
     np.testing.assert_array_equal(total, decoded)
-    assert codec.check(finite.data.cast("B")) == pytest.approx(float(np.square(finite.astype(float)).sum()))
+    assert codec.check(finite.data.cast("B"), finite.size) == pytest.approx(
+        float(np.square(finite.astype(float)).sum())
+    )
     for bad in every[~np.isfinite(every)]:
         with pytest.raises(PayloadError, match="NaN or infinite"):
-            codec.check(np.array([bad]).data.cast("B"))
+            codec.check(np.array([bad]).data.cast("B"), 1)
 
 
 @codecs
-def test_no_direction_needs_memory_that_grows_with_the_model(codec: Codec) -> None:
+def test_no_direction_needs_memory_that_grows_with_the_model(codec: FixedCodec) -> None:
     values = np.ones(8 * 2**20 // 4 * 4, np.float32)
     encoded, total = encode(codec, values), np.zeros_like(values)
     tracemalloc.start()
     try:
-        codec.encode_into(values, encoded)
-        codec.check(encoded)
+        codec.encode_into(values, encoded, RNG)
+        codec.check(encoded, values.size)
         codec.decode_into(encoded, total)
         codec.accumulate(encoded, total, 0.5)
         _, peak = tracemalloc.get_traced_memory()

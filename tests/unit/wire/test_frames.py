@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster_wire.checksum import Checksum128, checksum64, checksum128
-from muster_wire.codecs import CodecId
+from muster_wire.codecs import CodecId, Pipeline, Sizes
 from muster_wire.errors import Cause, FrameError, LayoutError, PayloadError, WireError
 from muster_wire.frames import Header, Memory, Reassembly, Transfer, message_limit, prepare
 from muster_wire.layout import Kind, Layout, TensorSpec
@@ -160,7 +160,7 @@ def test_a_header_that_promises_another_size_is_refused_before_anything_is_alloc
     with pytest.raises(PayloadError, match=f"the header promises {size}") as caught:
         header.shape(PayloadKind.UPDATE)
     assert caught.value.cause is Cause.WRONG_LAYOUT
-    assert transfer().header.shape(PayloadKind.UPDATE).size == len(PAYLOAD)
+    assert transfer().header.shape(PayloadKind.UPDATE).sizes == Sizes(len(PAYLOAD), len(PAYLOAD))
 
 
 def test_the_message_limit_has_room_for_a_frame_with_the_largest_header() -> None:
@@ -176,3 +176,34 @@ def test_checksums_piece_by_piece_and_at_once_are_the_same() -> None:
     for start in range(0, len(PAYLOAD), 37):
         state.update(PAYLOAD[start : start + 37])
     assert state.hexdigest() == checksum128(PAYLOAD)
+
+
+def test_a_pipelines_header_bounds_its_size() -> None:
+    pipeline = Pipeline(CodecId.INT8, sparse=True, lossless=True, block=64)
+    encoded = encode_update(VALUES, pipeline)
+    header = prepare(encoded, LAYOUT, pipeline, VALUES.digest()).header
+    again = Header.from_message(header.to_message())
+    assert again == header
+    assert again.shape(PayloadKind.UPDATE).pipeline == pipeline
+    message = header.to_message()
+    message.size = 2**40
+    with pytest.raises(PayloadError, match="the header promises 1099511627776 bytes"):
+        Header.from_message(message).shape(PayloadKind.UPDATE)
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        pb.Pipeline(),
+        pb.Pipeline(numbers="CODEC_INT8", block=256),  # says nothing that the codec doesn't
+        pb.Pipeline(numbers="CODEC_INT4", flags=2, block=256),  # another codec than the header's
+        pb.Pipeline(numbers="CODEC_INT8", flags=4, block=256),
+        pb.Pipeline(numbers="CODEC_INT8", flags=1, block=3),
+        pb.Pipeline(numbers="CODEC_SPARSE", flags=1),
+    ],
+)
+def test_a_header_with_a_pipeline_that_is_not_its_codecs_is_refused(pipeline: pb.Pipeline) -> None:
+    message = header_message(codec="CODEC_INT8")
+    message.pipeline.CopyFrom(pipeline)
+    with pytest.raises(PayloadError):
+        Header.from_message(message)
