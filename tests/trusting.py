@@ -116,4 +116,4 @@ class SecureWorker(RehearsalWorker):
         self._credentials = credentials
 
     def open_channel(self, options):
-        return grpc.aio.secure_channel(self.address, self._credentials, options=options)
+        return grpc.aio.secure_channel(self._address, self._credentials, options=options)

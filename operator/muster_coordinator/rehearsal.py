@@ -114,7 +114,7 @@ class RehearsalWorker:
         self.joins = 0
         self.session = ""
         self.metadata = (("authorization", f"Bearer {token}"),)
-        self.address = address
+        self._address = address
         self._models: dict[str, Values] = {}
         self._fetching: dict[str, asyncio.Lock] = {}
         self._work: dict[str, asyncio.Task[None]] = {}
@@ -143,7 +143,7 @@ class RehearsalWorker:
 
     def open_channel(self, options: Sequence[tuple[str, int]]) -> grpc.aio.Channel:
         """A plain one; who rehearses with TLS overrides this."""
-        return grpc.aio.insecure_channel(self.address, options=options)
+        return grpc.aio.insecure_channel(self._address, options=options)
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
