@@ -76,7 +76,7 @@ class Cluster:
 
     def carry_out(self, action: Action) -> None:
         match action:
-            case Create(manifest) | CreateToken(manifest):
+            case Create(manifest) | CreateToken(manifest, _):
                 assert key_of(manifest) not in self.objects
                 self._put(manifest)
             case Apply(manifest):

@@ -42,9 +42,13 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class CreateToken:
-    """Make the Secret with a token that nobody has seen. The plan doesn't know it: plans are shown and compared."""
+    """Make the Secret with a token, and a certificate for these hosts, that nobody has seen.
+
+    The plan doesn't know them: plans are shown and compared.
+    """
 
     manifest: Object
+    hosts: tuple[str, ...]
 
 
 Action: TypeAlias = Create | Apply | Patch | Delete | CreateToken

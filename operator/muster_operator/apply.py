@@ -14,11 +14,12 @@ from collections.abc import Sequence
 
 from muster_operator.actions import Action, Apply, Create, CreateToken, Delete, Patch
 from muster_operator.api import Api
-from muster_operator.build.pods import TOKEN_KEY
+from muster_operator.build.pods import AUTHORITY_KEY, CERTIFICATE_KEY, PRIVATE_KEY, TOKEN_KEY
 from muster_operator.errors import ApiError, Conflict, NotFound
 from muster_operator.objects import RESOURCES, Object, contains, digest, timestamp
 from muster_operator.observed import Observed
 from muster_operator.status import Transition, transitions
+from muster_wire.trust.authority import AUTHORITY_S, make_authority
 
 log = logging.getLogger("muster.operator")
 
@@ -47,8 +48,8 @@ async def _apply(api: Api, namespace: str, action: Action) -> None:
     match action:
         case Create(manifest):
             await api.create(manifest)
-        case CreateToken(manifest):
-            await api.create(with_token(manifest))
+        case CreateToken(manifest, hosts):
+            await api.create(with_credentials(manifest, hosts, time.time()))
         case Apply(manifest):
             await api.apply(manifest)
         case Patch(key, uid, body):
@@ -63,9 +64,20 @@ def _name(action: Action) -> str:
     return f"{action.manifest['kind']}/{action.manifest['metadata']['name']}"
 
 
-def with_token(secret: Object) -> Object:
-    """The Secret with 256 random bits."""
-    return secret | {"data": {TOKEN_KEY: base64.b64encode(secrets.token_urlsafe(32).encode()).decode()}}
+def with_credentials(secret: Object, hosts: Sequence[str], now: float) -> Object:
+    """The Secret with 256 random bits for the workers, and the coordinator's certificate by an authority of its own.
+
+    The authority's key is forgotten here: nothing more is ever signed with it.
+    """
+    authority = make_authority(secret["metadata"]["name"], now)
+    server = authority.issue_server(hosts, now, AUTHORITY_S)
+    values = {
+        TOKEN_KEY: secrets.token_urlsafe(32).encode(),
+        AUTHORITY_KEY: authority.pem,
+        CERTIFICATE_KEY: server.chain,
+        PRIVATE_KEY: server.key,
+    }
+    return secret | {"data": {name: base64.b64encode(value).decode() for name, value in values.items()}}
 
 
 async def write_status(api: Api, seen: Observed, status: Object) -> None:

@@ -51,10 +51,10 @@ def _context(seen: Observed, pinned: Pinned) -> Context:
 def _go_on(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger) -> Iterator[Action]:
     """Everything is to be there."""
     desired = build_children(context, pinned.text, ledger_annotations(ledger))
-    token = build_token(context, "")
+    token = build_token(context)
     token_key = key_of(token)
     if token_key not in seen.children and token_key not in seen.strangers:
-        yield CreateToken(token)
+        yield CreateToken(token, context.hosts)
     suspended = frozenset(key for key in desired if key.kind == "Job") if seen.is_suspended else frozenset()
     yield from difference(seen, desired, suspended)
     kept = desired | {token_key: token}
