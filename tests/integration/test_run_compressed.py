@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import msgspec
-import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
@@ -113,7 +112,6 @@ def test_digits_are_learnt_with_fewer_bytes_up(plain, tmp_path, stages, least, m
     codecs = [{"type": stage} if isinstance(stage, str) else stage for stage in stages]
     _, running, _ = run(tmp_path, **DIGITS, compression={"up": {"codecs": codecs}})
     bytes_up, accuracy = _outcome(running)
-    print(f"{stages}: {plain[0]} / {bytes_up} = {plain[0] / bytes_up:.2f}; accuracy {plain[1]:.3f}, {accuracy:.3f}")
     assert least < plain[0] / bytes_up < most
     assert accuracy > (plain[1] - 0.03 if least < 10 else 0.5)
 
