@@ -89,13 +89,17 @@ class Coordinator:
         return self.process.returncode
 
 
-@contextmanager
-def coordinator(folder, job, listen="127.0.0.1:0", launcher=("-m", "muster_coordinator"), arguments=()):
+def token_file(folder):
     token = folder / "token"
     token.write_text(TOKEN)
+    return "--token-file", str(token)
+
+
+@contextmanager
+def coordinator(folder, job, listen="127.0.0.1:0", launcher=("-m", "muster_coordinator"), arguments=(), security=None):
     errors = folder / "errors.log"
     command = [sys.executable, *map(str, launcher), "--job", str(job), "--storage", str(folder / "storage")]
-    command += ["--listen", listen, "--token-file", str(token), *arguments]
+    command += ["--listen", listen, *(token_file(folder) if security is None else security), *map(str, arguments)]
     with errors.open("ab") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=log)
     running = Coordinator(process)

@@ -4,46 +4,128 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
 from muster_cli.errors import BadInput
 
+if TYPE_CHECKING:
+    from muster.worker import Join, TlsFiles, WorkerSettings
+
+PATH = click.Path(path_type=Path)
+
+
+class Given(TypedDict):
+    """The command line."""
+
+    coordinator: str | None
+    pool: str | None
+    indices: str | None
+    capacity: int | None
+    data: Path | None
+    state: Path | None
+    join: Path | None
+    ca: Path | None
+    cert: Path | None
+    key: Path | None
+    server_name: str | None
+
 
 @click.command()
-@click.option("--coordinator", required=True, metavar="HOST:PORT", help="Where the coordinator listens.")
-@click.option("--pool", required=True, help="The pool whose clients this worker acts for.")
+@click.option("--coordinator", metavar="HOST:PORT", help="Where the coordinator listens; a join bundle says it too.")
+@click.option("--pool", help="The pool whose clients this worker acts for; a join bundle says it too.")
 @click.option("--indices", metavar="0,1,…", help="Exactly these clients of the pool.")
 @click.option("--capacity", type=click.IntRange(min=1), help="Up to this many of the pool's free clients. [default: 1]")
-@click.option("--data", type=click.Path(path_type=Path), help="The directory that holds the clients' data.")
-@click.option(
-    "--state", type=click.Path(path_type=Path), help="A directory that outlives this process, for client state."
-)
-def worker(
-    *, coordinator: str, pool: str, indices: str | None, capacity: int | None, data: Path | None, state: Path | None
-) -> None:
+@click.option("--data", type=PATH, help="The directory that holds the clients' data.")
+@click.option("--state", type=PATH, help="A directory that outlives this process, for client state.")
+@click.option("--join", type=PATH, help="A join bundle: this worker makes a key and has it certified. Or MUSTER_JOIN.")
+@click.option("--ca", type=PATH, help="TLS: who vouches for the coordinator, in PEM.")
+@click.option("--cert", type=PATH, help="Mutual TLS: this worker's certificate chain, in PEM. May change meanwhile.")
+@click.option("--key", type=PATH, help="Its private key.")
+@click.option("--server-name", help="What the coordinator's certificate names, if that isn't the host dialled.")
+def worker(**given: Unpack[Given]) -> None:
     """Work for a coordinator that runs elsewhere.
 
-    The job's token is read from the environment variable MUSTER_TOKEN, so that it shows in no list of processes.
+    The job's token is read from the environment variable MUSTER_TOKEN, and a join bundle may be in MUSTER_JOIN, so that
+    they show in no list of processes. A worker with a bundle or a certificate needs no token.
     """
-    if indices is not None and capacity is not None:
-        raise BadInput("--indices and --capacity: give one of them")
-    token = os.environ.get("MUSTER_TOKEN")
-    if not token:
-        raise BadInput("MUSTER_TOKEN: not set; put the job's token into this environment variable")
-    from muster.worker import WorkerSettings, run_worker
+    settings = settings_of(given, os.environ)
+    from muster.worker import run_worker
 
-    settings = WorkerSettings(
+    raise SystemExit(run_worker(settings))
+
+
+def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings:
+    """What to run. Raises BadInput for combinations that can't work."""
+    if given["indices"] is not None and given["capacity"] is not None:
+        raise BadInput("--indices and --capacity: give one of them")
+    from muster.worker import Join, WorkerSettings
+
+    security = security_of(given, environment)
+    coordinator, pool = given["coordinator"], given["pool"]
+    if isinstance(security, Join):
+        place, named = _read_join(security)
+        coordinator, pool = coordinator or place, pool or named
+    if coordinator is None or pool is None:
+        raise BadInput(f"{'--pool' if coordinator else '--coordinator'}: needed unless a join bundle says it")
+    return WorkerSettings(
         coordinator=coordinator,
         pool=pool,
-        indices=parse_indices(indices) if indices is not None else (),
-        capacity=capacity or 1,
-        data=data,
-        state=state,
-        token=token,
+        indices=parse_indices(given["indices"]) if given["indices"] is not None else (),
+        capacity=given["capacity"] or 1,
+        data=given["data"],
+        state=given["state"],
+        token=_token(environment, is_needed=not given["cert"] and not isinstance(security, Join)),
+        security=security,
     )
-    raise SystemExit(run_worker(settings))
+
+
+def security_of(given: Given, environment: Mapping[str, str]) -> TlsFiles | Join | None:
+    """How this worker and its coordinator prove who they are; None: a plain channel."""
+    from muster.worker import Join, TlsFiles
+
+    ca, cert, key = given["ca"], given["cert"], given["key"]
+    if bool(cert) != bool(key):
+        raise BadInput("--cert and --key: give both or neither")
+    if given["join"] and ca:
+        raise BadInput("--join and --ca: give one of them; a bundle holds its own authority")
+    if ca:
+        return TlsFiles(ca, cert, key, given["server_name"] or "")
+    if cert or given["server_name"]:
+        raise BadInput("--cert, --key and --server-name: also give --ca, to know the coordinator by")
+    if given["join"]:
+        return Join(_read(given["join"]), f"--join {given['join']}")
+    return Join(environment["MUSTER_JOIN"], "MUSTER_JOIN") if environment.get("MUSTER_JOIN") else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"--join {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
+
+
+def _read_join(join: Join) -> tuple[str, str]:
+    """Where to dial and for which pool, as the bundle says."""
+    from muster.credentials import read_join
+    from muster.errors import CredentialError
+    from muster_wire.trust.certificate import read_certificate
+
+    try:
+        bundle = read_join(join.text, join.place)
+    except CredentialError as error:
+        raise BadInput(str(error)) from error
+    return bundle.coordinator, read_certificate(bundle.pair.chain).identity.pool
+
+
+def _token(environment: Mapping[str, str], *, is_needed: bool) -> str:
+    token = environment.get("MUSTER_TOKEN", "")
+    if is_needed and not token:
+        raise BadInput("MUSTER_TOKEN: not set; put the job's token into this environment variable")
+    return token
 
 
 def parse_indices(text: str) -> tuple[int, ...]:

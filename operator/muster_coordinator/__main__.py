@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from muster_coordinator.assembly import MachineClock, Outside
 from muster_coordinator.observer import Unobserved
 from muster_coordinator.process import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], Unobserved()))
+    sys.exit(main(sys.argv[1:], Outside(MachineClock(), Unobserved())))

@@ -1,13 +1,24 @@
-"""Who may talk to this coordinator: the token of the job, held against every call before it reaches the service."""
+"""Who may talk to this coordinator, put together: checks that stand before every service, and the port's credentials.
+
+The token of the job, where there is one, is held against every call; certificates, where there are any, are guard.py's.
+"""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
+
+from muster_coordinator.denylist import DenyList
+from muster_coordinator.enrolment import Enrolment
+from muster_coordinator.guard import Anybody, Guard
+from muster_coordinator.ports import Clock
+from muster_coordinator.security import Security
+from muster_coordinator.tls import ServerCertificates, read_authority
 
 HEADER = "authorization"
 
@@ -39,6 +50,29 @@ async def _refuse(_request: bytes, context: grpc.aio.ServicerContext[Any, Any]) 
     )
 
 
-def server_credentials() -> grpc.ServerCredentials | None:
-    """None: a plain port. Whoever listens beyond this machine puts TLS in front of it."""
-    return None
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The door of one coordinator."""
+
+    token: TokenCheck | None
+    guard: Guard | None
+    enrolment: Enrolment
+    certificates: ServerCertificates | None  # None: a plain port
+
+    @property
+    def interceptors(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
+        """Cheapest first."""
+        return tuple(check for check in (self.token, self.guard) if check is not None)
+
+
+def open_access(security: Security, realm: str, clock: Clock) -> Access:
+    """Read what the settings name. Raises InputError for files that can't be used."""
+    guard = Guard(realm, DenyList(security.deny_list), clock) if security.is_mutual else None
+    files = security.enrolment
+    authority = read_authority(files) if files else None
+    return Access(
+        token=TokenCheck(security.token) if security.token else None,
+        guard=guard,
+        enrolment=Enrolment(guard or Anybody(), clock, authority, files.valid_s if files else 0.0),
+        certificates=ServerCertificates(security.tls, clock) if security.tls else None,
+    )

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+from muster_coordinator.access import Access
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.compression import codecs_of
 from muster_coordinator.config import config_of
@@ -63,9 +64,17 @@ class Coordinator:
     history: History
 
 
-def assemble(settings: Settings, observer: Observer, loop: asyncio.AbstractEventLoop) -> Coordinator:
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a coordinator has of the world: tests bring their own."""
+
+    clock: Clock
+    observer: Observer
+
+
+def assemble(settings: Settings, outside: Outside, access: Access, loop: asyncio.AbstractEventLoop) -> Coordinator:
     """Open the storage, read its history, and wire everything up. InputError for a storage that can't be used."""
-    job, clock = settings.job, MachineClock()
+    job, clock, observer = settings.job, outside.clock, outside.observer
     reporter = LineReporter(sys.stdout.buffer, clock)
     store = FileStore(settings.storage, observer)
     store.open(job)
@@ -84,7 +93,7 @@ def assemble(settings: Settings, observer: Observer, loop: asyncio.AbstractEvent
     book = OrderBook(wake)
     uploads = Uploads(store.staging, codecs.up, lobby, book, inbox, workbench, meter)
     driver = Driver(config_of(job, store.next_epoch()), Ports(store, workbench, book, clock, reporter, meter, observer))
-    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock)
+    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment)
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history)
 
 

@@ -17,6 +17,7 @@ from muster_coordinator.assignments import client_of
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.claims import MAX_NAME, one_line, problem_with_join, problem_with_numbers
 from muster_coordinator.compression import Codecs
+from muster_coordinator.enrolment import Enrolment
 from muster_coordinator.events import EvaluationReported, WorkFailed
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation
@@ -33,6 +34,7 @@ from muster_spec.clients import ClientId, split_client_id
 from muster_spec.types import ResolvedJob
 from muster_spec.work import work_of
 from muster_wire.errors import FrameError, VersionError
+from muster_wire.trust.identity import Identity
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.version import Version, negotiate
 
@@ -57,6 +59,7 @@ class Service:
     uploads: Uploads
     meter: ByteMeter
     clock: Clock
+    enrolment: Enrolment
 
 
 class Federation:
@@ -84,6 +87,9 @@ class Federation:
                 "Submit": both(self.submit, pb.SubmitRequest.FromString, pb.SubmitReply.SerializeToString),
                 "Report": unary(self.report, pb.ReportRequest.FromString, pb.ReportReply.SerializeToString),
                 "Beat": unary(self.beat, pb.BeatRequest.FromString, pb.BeatReply.SerializeToString),
+                "Enrol": unary(
+                    self._service.enrolment.enrol, pb.EnrolRequest.FromString, pb.EnrolReply.SerializeToString
+                ),
             },
         )
 
@@ -92,7 +98,8 @@ class Federation:
     async def join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         """Open a session, or say why not: in `retry` cases RESOURCE_EXHAUSTED, else FAILED_PRECONDITION."""
         version = await self._agree(request, context)
-        wish = JoinWish(request.worker, request.pool, tuple(request.indices), request.capacity)
+        identity = self._identity(context)
+        wish = JoinWish(request.worker, request.pool, tuple(request.indices), request.capacity, identity)
         try:
             session = await self._service.lobby.join(wish, _held(request), request.device)
         except JoinRefusedError as refusal:
@@ -221,7 +228,13 @@ class Federation:
 
     async def _session(self, session_id: str, context: Context) -> Session:
         session = self._service.lobby.find(session_id)
-        return session if session is not None else await self._reject_session(context)
+        if session is None or session.identity != self._identity(context):
+            return await self._reject_session(context)
+        return session
+
+    def _identity(self, context: Context) -> Identity | None:
+        certificate = self._service.enrolment.peers.certificate(context)
+        return certificate.identity if certificate else None
 
     async def _reject_session(self, context: Context) -> NoReturn:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this session is not known or no longer valid: join again")

@@ -14,18 +14,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
-from muster_coordinator.assembly import Coordinator, assemble
+from muster_coordinator.access import Access, open_access
+from muster_coordinator.assembly import Coordinator, Outside, assemble
 from muster_coordinator.errors import CommitLost, CoordinatorError, StorageError
 from muster_coordinator.events import StopRequested
 from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.limits import keep_memory_small
-from muster_coordinator.observer import Observer
 from muster_coordinator.recovery import HistoryError
 from muster_coordinator.report import start_logging
-from muster_coordinator.server import add_federation, bind, build_server
+from muster_coordinator.server import ConnectionAge, add_federation, add_health, bind, build_server
 from muster_coordinator.settings import Settings, read_settings
 from muster_spec.clients import ClientId
 
@@ -37,13 +37,13 @@ GOODBYE_S = 5.0  # for workers to hear that the job is over: their longest pause
 STREAMS_GRACE_S = 0.2
 
 
-def main(arguments: Sequence[str], observer: Observer) -> int:
+def main(arguments: Sequence[str], outside: Outside) -> int:
     """Run a coordinator to its end; its exit code."""
     keep_memory_small()
     debug = "--debug" in arguments
     start_logging(debug=debug)
     try:
-        return asyncio.run(coordinate(read_settings(arguments), observer))
+        return asyncio.run(coordinate(read_settings(arguments), outside))
     except CommitLost as error:
         return _say(error, FENCED, debug=debug)
     except CoordinatorError as error:
@@ -61,17 +61,19 @@ def _say(error: CoordinatorError, code: int, *, debug: bool) -> int:
     return code
 
 
-async def coordinate(settings: Settings, observer: Observer) -> int:
+async def coordinate(settings: Settings, outside: Outside) -> int:
     """Serve and drive until the job is over or somebody stops it."""
-    server = build_server(settings.token)
-    address = bind(server, settings.listen)
+    access = open_access(settings.security, settings.job.uid, outside.clock)
+    server = build_server(access, ConnectionAge())
+    address = bind(server, settings.listen, access)
     loop = asyncio.get_running_loop()
-    coordinator = assemble(settings, observer, loop)
+    coordinator = assemble(settings, outside, access, loop)
     _leave_when_told(coordinator.inbox, loop, settings)
     add_federation(server, coordinator.federation)
+    health = await add_health(server)
     await server.start()
     coordinator.reporter.tell("listening", {"address": address})
-    watch = asyncio.create_task(coordinator.lobby.watch())
+    watches = [asyncio.create_task(watch) for watch in _watches(coordinator, access)]
     try:
         outcome = await _drive_in_thread(coordinator, loop)
         _export(coordinator)
@@ -79,9 +81,16 @@ async def coordinate(settings: Settings, observer: Observer) -> int:
             await coordinator.lobby.say_goodbye(_last_at_work(coordinator), GOODBYE_S)
         return EXIT_CODES[outcome]
     finally:
-        watch.cancel()
+        for watch in watches:
+            watch.cancel()
+        await health.enter_graceful_shutdown()
         coordinator.uploads.close()
         await server.stop(STREAMS_GRACE_S)
+
+
+def _watches(coordinator: Coordinator, access: Access) -> list[Coroutine[None, None, None]]:
+    """What looks around once a second for as long as the server runs."""
+    return [coordinator.lobby.watch(), *([access.guard.watch()] if access.guard else [])]
 
 
 def _leave_when_told(inbox: Inbox, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:

@@ -126,7 +126,7 @@ class RehearsalWorker:
 
     async def run(self) -> str:
         """Why the job is over, in the coordinator's words."""
-        async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+        async with self.open_channel(_OPTIONS) as channel:
             self._stub = FederationStub(channel)  # type: ignore[no-untyped-call]
             try:
                 while True:
@@ -140,6 +140,10 @@ class RehearsalWorker:
                 for task in working:
                     task.cancel()
                 await asyncio.gather(*working, return_exceptions=True)
+
+    def open_channel(self, options: Sequence[tuple[str, int]]) -> grpc.aio.Channel:
+        """A plain one; who rehearses with TLS overrides this."""
+        return grpc.aio.insecure_channel(self._address, options=options)
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import grpc
 import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
 
-from muster_coordinator.access import TokenCheck, server_credentials
+from muster_coordinator.access import Access
 from muster_coordinator.errors import InputError
-from muster_coordinator.federation import Federation
+from muster_coordinator.federation import SERVICE, Federation
 from muster_coordinator.limits import FRAME_BYTES
+from muster_wire import keepalive
 from muster_wire.frames import message_limit
 
 _OPTIONS: Sequence[tuple[str, int]] = (
@@ -20,28 +24,43 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_concurrent_streams", 256),  # of one connection
     # Windows that grow with a fast network hold megabytes for each client; a read of one frame opens what it needs.
     ("grpc.http2.bdp_probe", 0),
-    # NAT gateways forget a silent connection after some minutes, some after one; workers ping as well.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    *keepalive.SERVER_OPTIONS,
 )
 
 
-def build_server(token: str) -> grpc.aio.Server:
+@dataclass(frozen=True, slots=True)
+class ConnectionAge:
+    """How long a connection under TLS may live, so that none goes on for days with what its handshake checked.
+
+    After `age_s` (give or take a tenth) calls begin on a new connection; those that are open have `grace_s` to end.
+    What is cut then goes on where it was: transfers resume, and workers listen again.
+    """
+
+    age_s: float = 1800.0
+    grace_s: float = 600.0
+
+    @property
+    def options(self) -> tuple[tuple[str, int], ...]:
+        """As grpc wants it."""
+        return (
+            ("grpc.max_connection_age_ms", round(1000 * self.age_s)),
+            ("grpc.max_connection_age_grace_ms", round(1000 * self.grace_s)),
+        )
+
+
+def build_server(access: Access, age: ConnectionAge) -> grpc.aio.Server:
     """A server without a port or a service yet."""
-    return grpc.aio.server(interceptors=(TokenCheck(token),), options=_OPTIONS)
+    options = (*_OPTIONS, *age.options) if access.certificates else _OPTIONS
+    return grpc.aio.server(interceptors=access.interceptors, options=options)
 
 
-def bind(server: grpc.aio.Server, address: str) -> str:
+def bind(server: grpc.aio.Server, address: str, access: Access) -> str:
     """Take the port, and say which it is. Raises InputError when it is in use or not this machine's."""
-    credentials = server_credentials()
     try:
-        if credentials is None:
+        if access.certificates is None:
             port = server.add_insecure_port(address)
         else:
-            port = server.add_secure_port(address, credentials)
+            port = server.add_secure_port(address, access.certificates.credentials())
     except RuntimeError as error:
         raise InputError(
             f"--listen {address}: can't be opened; another process may have this port, or the host isn't this machine"
@@ -51,5 +70,14 @@ def bind(server: grpc.aio.Server, address: str) -> str:
 
 
 def add_federation(server: grpc.aio.Server, federation: Federation) -> None:
-    """The one service, with its handlers."""
+    """The service, with its handlers."""
     server.add_generic_rpc_handlers((federation.handlers(),))
+
+
+async def add_health(server: grpc.aio.Server) -> health.HealthServicer:
+    """The standard health service: SERVING as a whole and for our service, until it is told to say goodbye."""
+    servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    for name in ("", SERVICE):
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return servicer

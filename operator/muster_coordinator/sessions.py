@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from muster_spec.clients import ClientId, client_id
+from muster_spec.clients import ClientId, client_id, split_client_id
 from muster_spec.types import ResolvedJob
+from muster_wire.trust.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class JoinWish:
     pool: str
     indices: tuple[int, ...] = ()
     capacity: int = 0
+    identity: Identity | None = None  # what its certificate says; None where the channel knows no certificates
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Session:
     streams: int = 0
     broken_at: float | None = None
     displaced: set[str] = field(default_factory=set)  # workers that this one replaced: they may not take it back
+    identity: Identity | None = None  # only calls with this one may use the session
 
     def lost_because(self, now: float, patience: Patience) -> str | None:
         if self.broken_at is not None and now - self.broken_at >= patience.broken_s:
@@ -88,8 +91,8 @@ class SessionTable:
     def join(self, wish: JoinWish, session_id: str, now: float) -> Joined:
         """Open a session for the clients that this worker may have. Raises JoinRefusedError."""
         clients = self._grant(wish)
-        session = Session(session_id, wish.worker, clients, heard_at=now, broken_at=now)
-        closed = [s for s in self if s.worker == wish.worker or set(s.clients) & set(clients)]
+        session = Session(session_id, wish.worker, clients, heard_at=now, broken_at=now, identity=wish.identity)
+        closed = [s for s in self if _is_same_worker(s, wish) or set(s.clients) & set(clients)]
         freed = {client for other in closed for client in other.clients}
         for other in closed:
             session.displaced |= other.displaced | {other.worker}
@@ -143,6 +146,9 @@ class SessionTable:
         return tuple(granted)
 
     def _check(self, wish: JoinWish) -> None:
+        if (identity := wish.identity) and (identity.pool != wish.pool or not all(map(identity.covers, wish.indices))):
+            asked = f"{wish.pool}/{','.join(map(str, wish.indices[:8]))}" if wish.indices else wish.pool
+            raise JoinRefusedError(f"a certificate for {identity.uri} doesn't speak for {asked}", retry=False)
         size = self._pools.get(wish.pool)
         if size is None:
             raise JoinRefusedError(
@@ -165,6 +171,8 @@ class SessionTable:
         )
 
     def _is_free(self, wish: JoinWish, client: ClientId) -> bool:
+        if wish.identity and not wish.identity.covers(split_client_id(client)[1]):
+            return False
         holder = self._holders.get(client)
         return holder is None or holder.worker == wish.worker
 
@@ -177,6 +185,11 @@ class SessionTable:
             return f"all {self._pools[wish.pool]} clients of pool {wish.pool} have a worker; waiting for one to leave"
         holder = self._holders[client_id(wish.pool, wish.indices[0])]
         return f"a newer worker ({holder.worker}) acts for these clients now; waiting for it to leave"
+
+
+def _is_same_worker(session: Session, wish: JoinWish) -> bool:
+    """Names are the workers' own choice, so one says nothing about a session of another pool."""
+    return session.worker == wish.worker and split_client_id(session.clients[0])[0] == wish.pool
 
 
 def pool_sizes(job: ResolvedJob) -> dict[str, int]:

@@ -10,9 +10,8 @@ from pathlib import Path
 import msgspec
 
 from muster_coordinator.errors import InputError
+from muster_coordinator.security import Security, add_security_flags, read_security
 from muster_spec.types import ResolvedJob
-
-MIN_TOKEN_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Settings:
     job: ResolvedJob
     storage: Path
     listen: str
-    token: str
+    security: Security
     exit_with_stdin: bool
     debug: bool
 
@@ -30,11 +29,12 @@ class Settings:
 def read_settings(arguments: Sequence[str]) -> Settings:
     """Raises InputError, with one line for people, for anything that can't be used."""
     given = _parser().parse_args(arguments)
+    listen = _checked_address(given.listen)
     return Settings(
         job=read_job(given.job),
         storage=given.storage,
-        listen=_checked_address(given.listen),
-        token=_read_token(given.token_file),
+        listen=listen,
+        security=read_security(given),
         exit_with_stdin=given.exit_with_stdin,
         debug=given.debug,
     )
@@ -48,11 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--job", type=Path, required=True, metavar="FILE", help="the resolved job, as JSON")
     parser.add_argument("--storage", type=Path, required=True, metavar="DIR", help="where history and models are kept")
     parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="port 0 takes any one")
-    parser.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="the workers' secret")
     parser.add_argument(
         "--exit-with-stdin", action="store_true", help="leave, as after SIGTERM, when standard input is closed"
     )
     parser.add_argument("--debug", action="store_true", help="tracebacks and more logs")
+    add_security_flags(parser)
     return parser
 
 
@@ -64,16 +64,6 @@ def read_job(path: Path) -> ResolvedJob:
         raise InputError(f"--job {path}: {error.strerror}") from error
     except msgspec.DecodeError as error:
         raise InputError(f"--job {path}: not a resolved job: {error}") from error
-
-
-def _read_token(path: Path) -> str:
-    try:
-        token = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--token-file {path}: {getattr(error, 'strerror', None) or error}") from error
-    if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable():
-        raise InputError(f"--token-file {path}: a token has at least {MIN_TOKEN_LENGTH} printable ASCII characters")
-    return token
 
 
 def _checked_address(address: str) -> str:

@@ -6,7 +6,8 @@
     ├── LayoutError     a description of tensors that is malformed, too large, or not the one expected
     ├── PayloadError    an encoded model or update that doesn't hold what it should
     ├── FrameError      a piece of a transfer that is damaged, misplaced or too long
-    └── VersionError    a peer that speaks another protocol
+    ├── VersionError    a peer that speaks another protocol
+    └── TrustError      a certificate, key, join bundle or identity that can't be believed or used
 
 Everything that this package raises because of what a peer sent is one of these, with a sentence for people. The first
 three also carry the cause that a coordinator answers with.
@@ -59,3 +60,7 @@ class FrameError(WireError):
 
 class VersionError(WireError):
     """A peer that speaks another protocol version."""
+
+
+class TrustError(WireError):
+    """A certificate, key, join bundle or identity that can't be believed, or can't be used."""

@@ -177,11 +177,11 @@ def _receive(offer):
 
 
 @contextmanager
-def serving(federation, address="127.0.0.1:0"):
+def serving(federation, address="127.0.0.1:0", credentials=None):
     """The address that it listens on."""
     server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
     add_FederationServicer_to_server(federation, server)
-    port = server.add_insecure_port(address)
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()
     try:
         yield f"127.0.0.1:{port}"

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+from muster_coordinator.assembly import MachineClock, Outside
 from muster_coordinator.process import main
 
 
@@ -23,4 +24,4 @@ class Mortal:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[3:], Mortal(int(sys.argv[1]), sys.argv[2])))
+    sys.exit(main(sys.argv[3:], Outside(MachineClock(), Mortal(int(sys.argv[1]), sys.argv[2]))))

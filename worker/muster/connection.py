@@ -1,7 +1,7 @@
 """The worker's end of the wire: six calls, all made by the worker, each turned into values or into one of our errors.
 
 A call that fails in a way that waiting may cure raises `ConnectionBrokenError`; one for which it can't, `RefusedError`.
-Transfers go on at the byte where they broke, in both directions. This is the only module that imports grpc.
+Transfers go on at the byte where they broke, in both directions. Only this module and channel.py import grpc.
 """
 
 from __future__ import annotations
@@ -10,29 +10,19 @@ import queue
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import grpc
 
-from muster.errors import ConnectionBrokenError, RefusedError, SessionLostError
+from muster.channel import CALL_S, Calls, Line, explain
+from muster.credentials import Credentials
+from muster.errors import ConnectionBrokenError, RefusedError, StaleCertificateError
 from muster.orders import Orders, parse_orders
 from muster_wire.errors import VersionError, WireError
-from muster_wire.frames import MAX_FRAME_BYTES, Header, Memory, Reassembly, Transfer, message_limit
+from muster_wire.frames import MAX_FRAME_BYTES, Header, Memory, Reassembly, Transfer
 from muster_wire.v1 import federation_pb2 as wire
-from muster_wire.v1.federation_pb2_grpc import FederationStub
 from muster_wire.version import Version, negotiate
 
-_CALL_S = 20.0  # for calls that are small and answered at once
-_LOOPBACK = ("127.", "localhost", "[::1]")
-_FINAL = {
-    grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.UNIMPLEMENTED,
-}
-T = TypeVar("T")
+FAILURES_BEFORE_RENEWAL = 3  # a handshake that fails doesn't say whether a newer certificate would have passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +42,13 @@ class Verdict:
 
 
 class Connection:
-    """A channel to one coordinator, and the session on it. Threads may share it."""
+    """The line to one coordinator, and the session on it. Threads may share it."""
 
-    def __init__(self, address: str, token: str) -> None:
+    def __init__(self, address: str, token: str, credentials: Credentials) -> None:
         self._address = address
-        self._metadata = (("authorization", f"Bearer {token}"),)
-        self._channel = open_channel(address)
-        self._stub = FederationStub(self._channel)  # type: ignore[no-untyped-call]
-        self._submit = self._channel.stream_stream(
-            "/muster.wire.v1.Federation/Submit",
-            request_serializer=_as_is,
-            response_deserializer=wire.SubmitReply.FromString,
-        )
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._line = Line(address, credentials)
+        self._failures = 0  # to join, in a row
         self._session = ""
         self._frame_bytes = MAX_FRAME_BYTES
 
@@ -79,8 +64,15 @@ class Connection:
             RefusedError: this worker is not wanted, and that won't change.
             ConnectionBrokenError: not now.
         """
-        with self._errors(joining=True):
-            reply: wire.JoinReply = self._stub.Join(request, metadata=self._metadata, timeout=_CALL_S)
+        self._failures += 1
+        is_renewed = self._line.refresh(is_forced=self._failures > FAILURES_BEFORE_RENEWAL)
+        try:
+            reply = self._join(request)
+        except StaleCertificateError:
+            if is_renewed or not self._line.refresh(is_forced=True):
+                raise
+            reply = self._join(request)
+        self._failures = 0
         try:
             negotiate(Version(reply.version.major, reply.version.minor))
         except VersionError as error:
@@ -89,14 +81,41 @@ class Connection:
         self._frame_bytes = reply.frame_bytes or self._frame_bytes
         return reply
 
+    def _join(self, request: wire.JoinRequest) -> wire.JoinReply:
+        with self._calls(joining=True) as calls:
+            reply: wire.JoinReply = calls.stub.Join(request, metadata=self._metadata, timeout=CALL_S)
+        return reply
+
+    def renew(self) -> None:
+        """Renew this worker's certificate if that is due. Work under way goes on.
+
+        Raises:
+            RefusedError: it gets none.
+            ConnectionBrokenError: not now.
+        """
+        self._line.refresh()
+
     def listen(self, opened: Callable[[Callable[[], object]], None]) -> Iterator[Orders]:
         """Orders as they change, until the stream breaks. `opened` gets what closes the stream from another thread."""
-        with self._errors():
-            call = self._stub.Listen(wire.ListenRequest(session=self._session), metadata=self._metadata)
-            opened(call.cancel)
+        is_retired = True  # its channel, so that the stream begins again on the next one
+        while is_retired:
+            with self._calls() as calls:
+                yield from self._listen(calls, opened)
+                is_retired = calls.is_retired
+        raise ConnectionBrokenError(f"the coordinator at {self._address} closed the stream of orders")
+
+    def _listen(self, calls: Calls, opened: Callable[[Callable[[], object]], None]) -> Iterator[Orders]:
+        call = calls.stub.Listen(wire.ListenRequest(session=self._session), metadata=self._metadata)
+        opened(call.cancel)
+        calls.hang_up = call.cancel
+        if calls.is_retired:
+            call.cancel()
+        try:
             for message in call:
                 yield parse_orders(message)
-        raise ConnectionBrokenError(f"the coordinator at {self._address} closed the stream of orders")
+        except grpc.RpcError:
+            if not calls.is_retired:
+                raise
 
     def fetch(self, digest: str, partial: Reassembly | None, keep: Callable[[Reassembly, Memory], None]) -> None:
         """Receive a model, from where an earlier try broke; `keep` gets the transfer before its first byte.
@@ -106,8 +125,8 @@ class Connection:
         """
         offset = partial.received if partial else 0
         request = wire.FetchRequest(session=self._session, digest=digest, offset=offset)
-        with self._errors():
-            for frame in self._stub.Fetch(request, metadata=self._metadata):
+        with self._calls() as calls:
+            for frame in calls.stub.Fetch(request, metadata=self._metadata):
                 if frame.HasField("header"):
                     partial = self._begin(frame.header, digest, partial, keep)
                 if partial is None:
@@ -142,8 +161,8 @@ class Connection:
         offer.session = self._session
         offer.header.CopyFrom(transfer.header.to_message())
         start: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        with self._errors():
-            call = self._submit(_requests(offer, transfer, start), metadata=self._metadata)
+        with self._calls() as calls:
+            call = calls.submit(_requests(offer, transfer, start), metadata=self._metadata)
             try:
                 return self._conclude(call, start)
             finally:
@@ -168,24 +187,25 @@ class Connection:
         request = wire.ReportRequest(
             session=self._session, assignment=assignment, examples=examples, metrics=metrics, error=error
         )
-        with self._errors():
-            self._stub.Report(request, metadata=self._metadata, timeout=_CALL_S)
+        with self._calls() as calls:
+            calls.stub.Report(request, metadata=self._metadata, timeout=CALL_S)
 
     def beat(self, progress: list[wire.Progress]) -> int:
         """Prove life; the answer is the revision of the orders."""
         request = wire.BeatRequest(session=self._session, progress=progress)
-        with self._errors():
-            reply: wire.BeatReply = self._stub.Beat(request, metadata=self._metadata, timeout=_CALL_S)
+        with self._calls() as calls:
+            reply: wire.BeatReply = calls.stub.Beat(request, metadata=self._metadata, timeout=CALL_S)
         return reply.revision
 
     def close(self) -> None:
         """Let go of the channel; its streams end, which is how the coordinator hears goodbye."""
-        self._channel.close()
+        self._line.close()
 
     @contextmanager
-    def _errors(self, *, joining: bool = False) -> Iterator[None]:
+    def _calls(self, *, joining: bool = False) -> Iterator[Calls]:
         try:
-            yield
+            with self._line.calls() as calls:
+                yield calls
         except grpc.RpcError as error:
             raise explain(error, self._address, joining=joining) from error
         except ValueError as error:  # grpc's word for a channel that another thread has closed
@@ -194,41 +214,8 @@ class Connection:
             raise ConnectionBrokenError(f"the coordinator at {self._address}: {error}") from error
 
 
-def explain(error: Any, address: str, *, joining: bool) -> ConnectionBrokenError | RefusedError:
-    """One of our errors for one of grpc's (a `grpc.RpcError` that is a call)."""
-    code, details = error.code(), error.details() or "no details"
-    if joining and code is grpc.StatusCode.UNAUTHENTICATED:
-        return RefusedError(f"the coordinator at {address} refuses this worker's token: {details}; check MUSTER_TOKEN")
-    if joining and code in _FINAL:
-        return RefusedError(f"the coordinator at {address} refuses this worker: {details}")
-    if code is grpc.StatusCode.UNAUTHENTICATED:
-        return SessionLostError(f"the coordinator at {address} has closed this session: {details}")
-    return ConnectionBrokenError(f"the coordinator at {address}: {code.name.lower().replace('_', ' ')}: {details}")
-
-
-def open_channel(address: str) -> grpc.Channel:
-    """A channel that notices a dead peer and comes back quickly. Credentials (TLS) belong here and nowhere else."""
-    limit = message_limit(MAX_FRAME_BYTES)
-    options: list[tuple[str, int]] = [
-        ("grpc.max_receive_message_length", limit),
-        ("grpc.max_send_message_length", limit),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
-    ]
-    if address.startswith(_LOOPBACK):
-        options.append(("grpc.enable_http_proxy", 0))
-    return grpc.insecure_channel(address, options=options)
-
-
 def _verdict(message: wire.Verdict) -> Verdict:
     return Verdict(message.accepted, message.reason, message.cause == wire.Verdict.CAUSE_UNKNOWN_ASSIGNMENT)
-
-
-def _as_is(message: bytes) -> bytes:
-    return message
 
 
 def _requests(offer: wire.Offer, transfer: Transfer, start: queue.SimpleQueue[int | None]) -> Iterator[bytes]:

@@ -103,6 +103,7 @@ class Courier:
 
     def _beat(self) -> None:
         while not self._desk.wait_ending(self._beat_s):
+            self._renew()
             known = self._revision
             try:
                 revision = self._connection.beat(self._progress())
@@ -113,6 +114,12 @@ class Courier:
             if revision > known == self._revision:
                 self._hang_up()  # orders went missing on the way: a new stream begins with all of them
         self._connection.close()  # sets the working thread free if it is in a call
+
+    def _renew(self) -> None:
+        try:
+            self._connection.renew()
+        except (RefusedError, ConnectionBrokenError) as error:
+            log.warning("this worker's certificate is not renewed yet: %s", error)
 
     def _remember(self, hang_up: Callable[[], object]) -> None:
         self._hang_up = hang_up

@@ -4,7 +4,9 @@ MusterError
 ├── ConfigError      the task can't be found, or its configuration can't be read: spec.task has to change
 ├── DataError        a data file or directory is missing or isn't what it should be
 ├── TaskError        the task's code raised, or its training went wrong
+├── CredentialError  a certificate, key or join bundle of this worker's can't be used
 ├── RefusedError     the coordinator won't have this worker: a wrong token, pool or version
+│   └── StaleCertificateError    its certificate no longer holds: a newer one may help, if there is any
 └── ConnectionBrokenError    the coordinator can't be reached right now
     └── SessionLostError     it can, and doesn't know this session any more
 """
@@ -28,8 +30,16 @@ class TaskError(MusterError):
     """The task's own code raised, or its training went wrong."""
 
 
+class CredentialError(MusterError):
+    """A certificate, key or join bundle of this worker's can't be used: the message names it and the remedy."""
+
+
 class RefusedError(MusterError):
     """The coordinator won't have this worker, and asking again would change nothing."""
+
+
+class StaleCertificateError(RefusedError):
+    """By the coordinator's clock this worker's certificate no longer holds."""
 
 
 class ConnectionBrokenError(MusterError):

@@ -12,10 +12,12 @@ import signal
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING
 from muster.errors import MusterError
 
 if TYPE_CHECKING:
+    from muster.credentials import Credentials
     from muster.desk import Desk
 
 log = logging.getLogger(__name__)
@@ -31,20 +34,40 @@ EXIT_BAD_INPUT = 2
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """TLS with files that somebody renews. Without a certificate of its own a worker needs the job's token."""
+
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str = ""  # what the coordinator's certificate has to name, if that isn't the host dialled
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A join bundle as text, and where it came from, for errors."""
+
+    text: str = field(repr=False)
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """What a worker is told when it starts; everything else comes from its coordinator.
 
     `indices` are the pool's clients it is for; without them it takes up to `capacity` free ones. `data` is the
     directory that tasks read from, `state` one that outlives this process and keeps client state and updates.
+    Without `security` the channel is plain; `Join` holds the text of a join bundle and where that came from.
     """
 
     coordinator: str
     pool: str
-    token: str = field(repr=False)
+    token: str = field(repr=False, default="")
     indices: tuple[int, ...] = ()
     capacity: int = 1
     data: Path | None = None
     state: Path | None = None
+    security: TlsFiles | Join | None = None
 
 
 def run_worker(settings: WorkerSettings) -> int:
@@ -71,7 +94,7 @@ def _work(settings: WorkerSettings, desk: Desk) -> int:
     from muster.courier import Courier
     from muster.membership import Membership
 
-    connection = Connection(settings.coordinator, settings.token)
+    connection = Connection(settings.coordinator, settings.token, _credentials(settings))
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     membership = Membership(settings, name, connection)
     courier = Courier(connection, desk, membership.join)
@@ -83,6 +106,20 @@ def _work(settings: WorkerSettings, desk: Desk) -> int:
     finally:
         courier.stop()
     return _conclude(desk)
+
+
+def _credentials(settings: WorkerSettings) -> Credentials:
+    from muster.channel import enrol
+    from muster.credentials import EnrolledCredentials, FileCredentials, Fixed, Material, read_join
+
+    match settings.security:
+        case None:
+            return Fixed(Material())
+        case TlsFiles() as files:
+            return FileCredentials(files, time.time)
+        case Join(text, place):
+            bundle = read_join(text, place)
+            return EnrolledCredentials(bundle, partial(enrol, settings.coordinator), settings.state, time.time)
 
 
 def _conclude(desk: Desk) -> int:

@@ -360,6 +360,20 @@ class BeatReply(_message.Message):
     revision: int
     def __init__(self, revision: _Optional[int] = ...) -> None: ...
 
+class EnrolRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: bytes
+    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
+
+class EnrolReply(_message.Message):
+    __slots__ = ("chain", "authorities")
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITIES_FIELD_NUMBER: _ClassVar[int]
+    chain: bytes
+    authorities: bytes
+    def __init__(self, chain: _Optional[bytes] = ..., authorities: _Optional[bytes] = ...) -> None: ...
+
 class Pipeline(_message.Message):
     __slots__ = ("numbers", "flags", "block")
     NUMBERS_FIELD_NUMBER: _ClassVar[int]

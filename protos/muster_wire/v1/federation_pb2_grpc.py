@@ -64,6 +64,11 @@ class FederationStub:
                 request_serializer=muster__wire_dot_v1_dot_federation__pb2.BeatRequest.SerializeToString,
                 response_deserializer=muster__wire_dot_v1_dot_federation__pb2.BeatReply.FromString,
                 _registered_method=True)
+        self.Enrol = channel.unary_unary(
+                '/muster.wire.v1.Federation/Enrol',
+                request_serializer=muster__wire_dot_v1_dot_federation__pb2.EnrolRequest.SerializeToString,
+                response_deserializer=muster__wire_dot_v1_dot_federation__pb2.EnrolReply.FromString,
+                _registered_method=True)
 
 
 class FederationServicer:
@@ -120,6 +125,14 @@ class FederationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Enrol(self, request, context):
+        """A short-lived certificate for a key that the worker made: first with its join credential, which can do nothing else,
+        then with the certificate before. Only over mutual TLS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FederationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -152,6 +165,11 @@ def add_FederationServicer_to_server(servicer, server):
                     servicer.Beat,
                     request_deserializer=muster__wire_dot_v1_dot_federation__pb2.BeatRequest.FromString,
                     response_serializer=muster__wire_dot_v1_dot_federation__pb2.BeatReply.SerializeToString,
+            ),
+            'Enrol': grpc.unary_unary_rpc_method_handler(
+                    servicer.Enrol,
+                    request_deserializer=muster__wire_dot_v1_dot_federation__pb2.EnrolRequest.FromString,
+                    response_serializer=muster__wire_dot_v1_dot_federation__pb2.EnrolReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -316,6 +334,33 @@ class Federation:
             '/muster.wire.v1.Federation/Beat',
             muster__wire_dot_v1_dot_federation__pb2.BeatRequest.SerializeToString,
             muster__wire_dot_v1_dot_federation__pb2.BeatReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Enrol(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/muster.wire.v1.Federation/Enrol',
+            muster__wire_dot_v1_dot_federation__pb2.EnrolRequest.SerializeToString,
+            muster__wire_dot_v1_dot_federation__pb2.EnrolReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,57 @@
+"""Enrol: a worker's own key goes in, a short-lived certificate comes out, for the identity that the caller came with.
+
+What the request says of names is ignored: a caller gets the identity it has proven, never one that it asks for. Each
+certificate remembers the join credential it came from, so that revoking that one revokes all that came of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from muster_coordinator.guard import Peers
+from muster_coordinator.ports import Clock
+from muster_wire.errors import TrustError
+from muster_wire.trust.authority import Authority
+from muster_wire.trust.certificate import Certificate
+from muster_wire.trust.identity import Role
+from muster_wire.trust.keys import read_request
+from muster_wire.v1 import federation_pb2 as pb
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """One method: see the .proto. Without an authority nobody can enrol here."""
+
+    peers: Peers
+    clock: Clock
+    authority: Authority | None
+    valid_s: float
+
+    async def enrol(self, request: pb.EnrolRequest, context: Context) -> pb.EnrolReply:
+        """Certify the caller's key."""
+        caller = self.peers.certificate(context)
+        if self.authority is None or caller is None:
+            return await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "this coordinator certifies no keys: start it with --enrol-ca and --enrol-key, or give workers their "
+                "certificates as files",
+            )
+        try:
+            chain = certify(self.authority, caller, request.request, self.clock.unix(), self.valid_s)
+        except TrustError as error:
+            return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.reason)
+        return pb.EnrolReply(chain=chain, authorities=self.authority.pem)
+
+
+def certify(authority: Authority, caller: Certificate, request: bytes, now: float, valid_s: float) -> bytes:
+    """A chain in PEM. Raises TrustError for a request that isn't one."""
+    key = read_request(request)
+    identity = caller.identity
+    origin = caller.serial if identity.role is Role.JOINER else caller.origin
+    return authority.certify(key, identity.as_worker(), now, valid_s, origin)

@@ -1,0 +1,143 @@
+"""Every call's certificate, checked at every call: whose it is, whether it still holds, and whether it is denied.
+
+TLS looks at a certificate once, at the handshake, and a connection may live much longer than the certificate. So an
+interceptor in front of all services asks again at each call, and once a second for the calls that are still open: a
+worker that is put on the deny list loses its stream of orders and its half-done transfers too, and its next call is
+refused. Nothing that is registered with the server can be reached around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any, Protocol, TypeAlias
+
+import grpc
+import grpc.aio
+
+from muster_coordinator.denylist import DenyList
+from muster_coordinator.ports import Clock
+from muster_wire.errors import TrustError
+from muster_wire.trust.certificate import Certificate, read_certificate
+from muster_wire.trust.identity import Role
+
+log = logging.getLogger("muster.coordinator")
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
+Refusal: TypeAlias = tuple[grpc.StatusCode, str]
+
+OPEN_TO_JOINERS = ("/muster.wire.v1.Federation/Enrol", "/grpc.health.v1.Health/")
+SWEEP_S = 1.0
+
+_read = lru_cache(maxsize=4096)(read_certificate)
+
+
+class Peers(Protocol):
+    """Tells who makes a call."""
+
+    def certificate(self, context: Context) -> Certificate | None:
+        """None where the channel knows no certificates: the token speaks for everybody."""
+
+
+class Anybody:
+    """On a port without mutual TLS."""
+
+    def certificate(self, _context: Context) -> Certificate | None:
+        return None
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Lets calls in, and ends those that should no longer be open."""
+
+    def __init__(self, realm: str, deny_list: DenyList, clock: Clock) -> None:
+        self._realm = realm
+        self._deny_list = deny_list
+        self._clock = clock
+        self._open: dict[asyncio.Timeout, Certificate] = {}
+
+    def certificate(self, context: Context) -> Certificate:
+        """The caller's, which TLS has verified. Raises TrustError for one that isn't a worker's."""
+        given = context.auth_context().get("x509_pem_cert")
+        if not given:
+            raise TrustError("no certificate came with this call")
+        return _read(next(iter(given)))
+
+    def refusal(self, certificate: Certificate, method: str) -> Refusal | None:
+        """Why this certificate may not make, or go on with, a call of this method."""
+        identity = certificate.identity
+        if self._deny_list.refuses(certificate):
+            return grpc.StatusCode.PERMISSION_DENIED, f"the certificate of {identity.uri} has been revoked"
+        if identity.realm != self._realm:
+            return grpc.StatusCode.PERMISSION_DENIED, f"{identity.uri} is not for this job, which is {self._realm}"
+        if identity.role is Role.JOINER and not method.startswith(OPEN_TO_JOINERS):
+            return grpc.StatusCode.PERMISSION_DENIED, f"{identity.uri} may only enrol"
+        expired = certificate.refused_because(self._clock.unix())
+        return (grpc.StatusCode.UNAUTHENTICATED, expired) if expired else None
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        return handler and self._guarded(handler, str(handler_call_details.method))
+
+    def _guarded(self, handler: Handler, method: str) -> Handler:
+        kind, build = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
+        behaviour: Behaviour = getattr(handler, kind)
+
+        async def guarded(request: Any, context: Context) -> Any:
+            certificate = await self._admit(context, method)
+            try:
+                async with asyncio.timeout(None) as scope:
+                    self._open[scope] = certificate
+                    try:
+                        return await behaviour(request, context)
+                    finally:
+                        del self._open[scope]
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+            return await context.abort(*(self.refusal(certificate, method) or _MOVE_ON))
+
+        guarded_handler: Handler = build(guarded, handler.request_deserializer, handler.response_serializer)
+        return guarded_handler
+
+    async def _admit(self, context: Context, method: str) -> Certificate:
+        try:
+            certificate = self.certificate(context)
+        except TrustError as error:
+            log.warning("a call from %s is refused: %s", context.peer(), error.reason)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, error.reason)
+        refusal = self.refusal(certificate, method)
+        if refusal:
+            log.warning("a call from %s is refused: %s", context.peer(), refusal[1])
+            await context.abort(*refusal)
+        return certificate
+
+    # --- calls that are open ------------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """End, for as long as the server runs, the calls whose certificates no longer hold."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """End the open calls whose certificates no longer hold."""
+        for scope, certificate in list(self._open.items()):
+            if self.refusal(certificate, OPEN_TO_JOINERS[0]):
+                scope.reschedule(asyncio.get_running_loop().time())
+
+
+_MOVE_ON: Refusal = (grpc.StatusCode.UNAUTHENTICATED, "this certificate no longer holds: enrol again")
+_KINDS: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
+    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+}

@@ -1,0 +1,82 @@
+"""A client's certificate, read into what the coordinator asks of it. Everything in it is hostile until it is here.
+
+TLS has checked the chain of signatures, and the dates once, at the handshake. The rest (exactly one identity, well
+written; the dates at each call) is checked with what this module reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from muster_wire.errors import TrustError
+from muster_wire.trust.identity import Identity, parse_identity
+
+MAX_PEM_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Who holds it, and from when to when (seconds since 1970). `origin` is the serial of the join credential."""
+
+    identity: Identity
+    serial: int
+    origin: int | None
+    not_before: float
+    not_after: float
+
+    def refused_because(self, now: float) -> str | None:
+        """Why it doesn't hold at this moment."""
+        if now >= self.not_after:
+            return f"the certificate of {self.identity.uri} expired {now - self.not_after:.0f} s ago: enrol again"
+        if now < self.not_before:
+            return (
+                f"the certificate of {self.identity.uri} is valid only in {self.not_before - now:.0f} s: "
+                "set the clocks of both machines"
+            )
+        return None
+
+
+def read_certificate(pem: bytes) -> Certificate:
+    """The first certificate of a PEM chain. Raises TrustError unless it has exactly one identity, well written."""
+    certificate = parse_pem(pem)
+    return Certificate(
+        identity=_identity(certificate),
+        serial=certificate.serial_number,
+        origin=_origin(certificate),
+        not_before=certificate.not_valid_before_utc.timestamp(),
+        not_after=certificate.not_valid_after_utc.timestamp(),
+    )
+
+
+def parse_pem(pem: bytes) -> x509.Certificate:
+    """The first certificate in PEM. Raises TrustError."""
+    if len(pem) > MAX_PEM_BYTES:
+        raise TrustError(f"a certificate of {len(pem)} bytes is longer than anybody needs ({MAX_PEM_BYTES})")
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise TrustError(f"not a certificate in PEM: {error}") from error
+
+
+def _identity(certificate: x509.Certificate) -> Identity:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        names = list(extension.value)
+    except x509.ExtensionNotFound:
+        names = []
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise TrustError(f"the certificate's extensions can't be read: {error}") from error
+    if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
+        raise TrustError(f"a client's certificate has one subject alternative name, a URI; this one has {len(names)}")
+    return parse_identity(names[0].value)
+
+
+def _origin(certificate: x509.Certificate) -> int | None:
+    try:
+        found = certificate.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
+        return int(str(found[0].value), 16) if found else None
+    except ValueError as error:
+        raise TrustError("the certificate's subject has a serial number that is not hexadecimal") from error
