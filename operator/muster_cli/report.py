@@ -6,7 +6,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from muster_cli.errors import ExitCode
+from muster_cli.errors import CommandError, ExitCode
 from muster_cli.folder import RunFolder
 from muster_cli.lines import duration, size
 from muster_cli.screen import result_table
@@ -30,6 +30,11 @@ def done_event(view: View, ending: Ending, now: float, began: float) -> Event:
         "totalSeconds": round(now - began, 3),
         "folder": view.folder,
     }
+
+
+def refused_event(error: CommandError, now: float, began: float) -> Event:
+    """The last event where nothing could be started: machines get the same fields whatever happens."""
+    return done_event(View(), Ending("Failed", str(error), error.exit_code), now, began)
 
 
 def summary(view: View, ending: Ending, folder: RunFolder, now: float) -> list[str]:

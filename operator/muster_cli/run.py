@@ -7,6 +7,7 @@ after that the folder can be gone on from.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -21,12 +22,12 @@ import click
 
 from muster_cli.audience import Display, Record, choose_display, read_events
 from muster_cli.baselines import measure_baselines
-from muster_cli.errors import ExitCode
+from muster_cli.errors import CommandError, ExitCode
 from muster_cli.folder import RunFolder, check_data, choose_folder, lock_folder, make_folder
 from muster_cli.job import fields_without_effect, identify, load_job, storage_of, write_job
 from muster_cli.plan import RunPlan, plan_run
 from muster_cli.processes import CoordinatorCommand
-from muster_cli.report import done_event, how_to_go_on, summary
+from muster_cli.report import done_event, how_to_go_on, refused_event, summary
 from muster_cli.session import Ending, Session, Setup
 from muster_cli.stopping import StopSignals
 from muster_cli.view import Event, View, fold, fold_all
@@ -63,7 +64,14 @@ def run(*, files: tuple[Path, ...], **options: object) -> None:
 
     Pools of every type run as local processes. Exit code: 0 complete, 1 failed, 2 bad input, 130 or 143 stopped.
     """
-    raise SystemExit(run_job(RunRequest(files=files, **options)))  # type: ignore[arg-type]  # click has checked them
+    request = RunRequest(files=files, **options)  # type: ignore[arg-type]  # click has checked them
+    began = time.time()
+    try:
+        raise SystemExit(run_job(request))
+    except CommandError as error:
+        if request.as_json:
+            print(json.dumps(refused_event(error, time.time(), began)), flush=True)
+        raise
 
 
 def run_job(request: RunRequest) -> int:

@@ -15,6 +15,7 @@ from muster_coordinator.records import EvaluationRecord, RoundCommit, Scores
 from muster_coordinator.state import Best, Evaluating, Roster
 from muster_spec.clients import ClientId
 
+AWAY = "away"  # the reason of a client of the cohort that isn't connected when the model is measured
 LOWER_IS_BETTER = ("loss", "error", "perplexity")
 
 
@@ -103,6 +104,22 @@ def scores_of(examples: int, metrics: Mapping[str, float]) -> Scores:
     """One client's result; what is not a number is left out."""
     usable = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
     return Scores(metrics=usable, examples=max(examples, 0), clients=1)
+
+
+def concerns(record: EvaluationRecord, before: EvaluationRecord | None, goal: Goal | None) -> list[str]:
+    """What somebody should know about a measurement; what was so the last time has been said."""
+    known = {AWAY, *(before.missing.values() if before else ())}
+    news = {reason: client for client, reason in record.missing.items() if reason not in known}
+    where = f"evaluation of round {record.round}"
+    return [*(f"{where}: {client}: {reason}" for reason, client in news.items()), *_goal_concerns(record, before, goal)]
+
+
+def _goal_concerns(record: EvaluationRecord, before: EvaluationRecord | None, goal: Goal | None) -> list[str]:
+    metrics = sorted({name for scores in (record.central, record.federated) if scores for name in scores.metrics})
+    if goal is None or before is not None or not metrics or goal.metric in metrics:
+        return []
+    why = f"the task measures no {goal.metric}, so the target can't be reached; it measures {', '.join(metrics)}"
+    return [f"spec.rounds.target.metric: {why}"]
 
 
 # --- what follows -----------------------------------------------------------------------------------------------------

@@ -74,7 +74,12 @@ def committed(commit: RoundCommit, config: EngineConfig) -> Tell:
 
 def evaluated(record: EvaluationRecord) -> Tell:
     """A model is measured."""
-    details = {"round": record.round, "central": _scores(record.central), "federated": _scores(record.federated)}
+    details = {
+        "round": record.round,
+        "central": _scores(record.central),
+        "federated": _scores(record.federated),
+        "missing": record.missing,
+    }
     return Tell("evaluated", f"the model of round {record.round} is measured", details)
 
 

@@ -199,7 +199,7 @@ def measure(state: JobState, commit: RoundCommit, now: float, *, restored: bool)
     phase = evaluation.begin(state.config, commit, central=state.has_test_set, restored=restored, now=now)
     if not restored:
         away = [client for client in phase.waiting if client not in state.roster]
-        phase = evaluation.give_up_local(phase, away, "away")
+        phase = evaluation.give_up_local(phase, away, evaluation.AWAY)
     state = replace(state, phase=phase)
     return state, orders_for(state, sorted(phase.waiting), now)
 
@@ -233,9 +233,10 @@ def evaluation_stored(state: JobState, record: EvaluationRecord, now: float) -> 
     """The model's scores are durable: they may be the end of the job."""
     if not isinstance(state.phase, StoringEvaluation) or state.phase.record.round != record.round:
         return moved(state)
+    concerns = evaluation.concerns(record, state.progress.evaluated, state.config.goal)
     state = replace(state, progress=after_evaluation(state.progress, record, state.config))
     state, out = go_on(state, now, patient=False)
-    return state, [tells.evaluated(record), *out]
+    return state, [tells.evaluated(record), *map(tells.warning, concerns), *out]
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------

@@ -162,7 +162,8 @@ def _unreadable(file: Path, error: Exception) -> Problem:
 
 def _syntax_problem(error: Exception, file: str, index: int) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    what = getattr(error, "problem", None) or str(error).splitlines()[0]
+    fallback = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+    what = getattr(error, "problem", None) or fallback
     return Problem(
         Category.SYNTAX,
         f"not valid YAML: {what}",

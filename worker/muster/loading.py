@@ -45,7 +45,7 @@ def _module(name: str, source: Source | None) -> ModuleType:
             raise ConfigError(f"spec.task.entrypoint: {name} needs {error.name}, which isn't installed here") from error
         hint = "" if source else "; is it installed, or should spec.task.source name its folder?"
         raise ConfigError(f"spec.task.entrypoint: there is no module {error.name or name}{hint}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that was made a task may call sys.exit
         raise ConfigError(f"spec.task.entrypoint: importing {name} raised {type(error).__name__}: {error}") from error
 
 

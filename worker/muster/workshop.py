@@ -156,7 +156,7 @@ def _blame(where: str) -> Iterator[None]:
         yield
     except MusterError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that was made a task may call sys.exit
         log.exception("the task raised in %s", where)
         text = next(iter(str(error).splitlines()), "")
         raise TaskError(f"{where} raised {type(error).__name__}: {text}".rstrip(": ")) from error

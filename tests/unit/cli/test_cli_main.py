@@ -1,5 +1,6 @@
 """The `muster` command itself: quick, and plain about what goes wrong."""
 
+import json
 import subprocess
 import sys
 import time
@@ -69,3 +70,13 @@ def test_indices_of_clients(text, indices):
 def test_indices_that_are_none(text):
     with pytest.raises(BadInput, match="write numbers between commas"):
         parse_indices(text)
+
+
+def test_a_refused_run_still_closes_its_json(tmp_path):
+    command = [sys.executable, "-m", "muster_cli.main", "run", str(tmp_path / "missing.yaml"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    closing = json.loads(done.stdout)
+    assert (closing["event"], closing["state"]) == ("done", "Failed")
+    assert "missing.yaml" in closing["message"]
+    assert "missing.yaml" in done.stderr

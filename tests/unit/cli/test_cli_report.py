@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from muster_cli.errors import BadInput
 from muster_cli.folder import RunFolder
 from muster_cli.processes import last_words
-from muster_cli.report import done_event, how_to_go_on, summary
+from muster_cli.report import done_event, how_to_go_on, refused_event, summary
 from muster_cli.session import Ending
 from muster_cli.view import View
 
@@ -42,6 +43,13 @@ def test_the_closing_event_is_json_with_every_field():
         "totalSeconds": 40.0,
         "folder": "muster-runs/digits/x",
     }
+
+
+def test_a_run_that_could_not_start_closes_with_the_same_fields():
+    refused = refused_event(BadInput("job.yaml: no such file"), now=130.0, began=129.5)
+    assert refused.keys() == done_event(VIEW, COMPLETE, now=130.0, began=90.0).keys()
+    assert (refused["state"], refused["message"], refused["rounds"]) == ("Failed", "job.yaml: no such file", 0)
+    assert refused["baselines"] == {"pooled": None, "localOnly": None}
 
 
 def test_what_was_not_measured_is_null():

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from fake_world import config_for
 from muster_coordinator import evaluation
@@ -161,3 +162,26 @@ def test_evaluators_are_tried_in_turn() -> None:
     phase = evaluation.give_up_central(replace(phase, evaluator=A0), "boom")
     assert phase.missing == {A0: "boom"}
     assert evaluation.next_evaluator(phase, config, roster) == A2
+
+
+# --- what somebody should know ---
+
+
+def test_a_client_that_could_not_measure_is_named_once_with_its_reason() -> None:
+    first = structs.replace(
+        record(1), missing={A0: "load_test_data raised ValueError: no such scanner", A1: evaluation.AWAY}
+    )
+    said = ["evaluation of round 1: a/0: load_test_data raised ValueError: no such scanner"]
+    assert evaluation.concerns(first, None, None) == said
+    assert evaluation.concerns(structs.replace(first, round=2), first, None) == []
+    other = structs.replace(first, round=2, missing={A1: "evaluate raised KeyError: 'x'"})
+    assert evaluation.concerns(other, first, None) == ["evaluation of round 2: a/1: evaluate raised KeyError: 'x'"]
+
+
+def test_a_target_that_nobody_measures_is_said_once() -> None:
+    measured = record(1, central=scores(accuracy=0.5, loss=1.0))
+    (said,) = evaluation.concerns(measured, None, Goal("f1", 0.9))
+    assert said.startswith("spec.rounds.target.metric: the task measures no f1")
+    assert said.endswith("it measures accuracy, loss")
+    assert evaluation.concerns(record(2, central=measured.central), measured, Goal("f1", 0.9)) == []
+    assert evaluation.concerns(measured, None, Goal("loss", 0.9)) == []

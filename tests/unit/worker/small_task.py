@@ -29,6 +29,8 @@ class Points(Task):
     def load_data(self, client: Client) -> Data:
         if self.options.trouble == "data":
             raise FileNotFoundError("no such scanner\nand a second line")
+        if self.options.trouble == "exit":
+            raise SystemExit(3)
         if self.options.trouble == "answer":
             return points(client.ordinal, 48)
         return Data(points(client.ordinal, 48), points(client.ordinal + 500, 16))

@@ -96,3 +96,9 @@ def test_a_task_without_options_ignores_none():
     Task({})
     with pytest.raises(ConfigError, match="takes no configuration"):
         Task({"width": 3})
+
+
+def test_a_script_that_exits_when_imported_is_no_end_of_the_worker(tmp_path):
+    (tmp_path / "exiting_script.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(ConfigError, match="importing exiting_script raised SystemExit: 3"):
+        load_task(spec("exiting_script:Anything", folder=tmp_path))

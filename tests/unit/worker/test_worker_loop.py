@@ -175,6 +175,7 @@ def test_no_test_set_is_a_report_of_no_examples():
     ("broken", "said"),
     [
         (work({"trouble": "data"}), "load_data raised FileNotFoundError: no such scanner"),
+        (work({"trouble": "exit"}), "load_data raised SystemExit: 3"),
         (work({"trubble": "x"}), "spec.task.config.trubble: unknown; did you mean trouble?"),
         (work(entrypoint="small_task:Nothing"), "spec.task.entrypoint: small_task has no class Nothing"),
         (work({"trouble": "answer"}), "load_data has to return a muster.task.Data, not a TensorDataset"),
