@@ -102,4 +102,5 @@ def manifest(
 
 
 def annotated(value: Object, annotations: dict[str, str]) -> Object:
+    """The same object with these annotations and no others."""
     return value | {"metadata": value["metadata"] | {"annotations": annotations}}
