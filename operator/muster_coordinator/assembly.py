@@ -91,7 +91,7 @@ def assemble(settings: Settings, outside: Outside, access: Access, loop: asyncio
             loop.call_soon_threadsafe(lobby.wake, changed, answers)
 
     book = OrderBook(wake)
-    uploads = Uploads(store.staging, codecs.up, lobby, book, inbox, workbench, meter)
+    uploads = Uploads(store.staging, codecs.up.pipeline, lobby, book, inbox, workbench, meter)
     driver = Driver(config_of(job, store.next_epoch()), Ports(store, workbench, book, clock, reporter, meter, observer))
     service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment)
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history)

@@ -21,7 +21,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from muster_coordinator.limits import FRAME_BYTES
-from muster_wire.codecs import CODECS, CodecId
+from muster_wire.codecs import Pipeline
 from muster_wire.errors import PayloadError
 from muster_wire.frames import Transfer, prepare
 from muster_wire.payload import PayloadKind, Shape, decode, encode_snapshot
@@ -33,9 +33,9 @@ log = logging.getLogger("muster.coordinator")
 class Broadcasts:
     """The newest few versions, ready to be sent. The driver publishes, the server's loop reads."""
 
-    def __init__(self, folder: Path, codec: CodecId, keep: int) -> None:
+    def __init__(self, folder: Path, pipeline: Pipeline, keep: int) -> None:
         self._folder = folder
-        self._codec = codec
+        self._pipeline = pipeline
         self._keep = keep
         self._lock = threading.Lock()
         self._references: dict[str, str] = {}
@@ -45,11 +45,11 @@ class Broadcasts:
         """Encode a model, once."""
         if model in self._references:
             return
-        codec, encoded = self._encode(values)
+        pipeline, encoded = self._encode(values)
         payload = _mapped(self._folder, encoded)
         del encoded  # one model's worth of memory
-        reference = model if CODECS[codec].exact else _decoded_digest(values, codec, payload)
-        transfer = prepare(payload, values.layout, codec, reference, FRAME_BYTES)
+        reference = model if pipeline.codec.exact else _decoded_digest(values, pipeline, payload)
+        transfer = prepare(payload, values.layout, pipeline, reference, FRAME_BYTES)
         with self._lock:
             self._references[model] = reference
             self._transfers[reference] = transfer
@@ -64,16 +64,16 @@ class Broadcasts:
         with self._lock:
             return self._transfers.get(reference)
 
-    def _encode(self, values: Values) -> tuple[CodecId, memoryview]:
+    def _encode(self, values: Values) -> tuple[Pipeline, memoryview]:
         try:
-            return self._codec, encode_snapshot(values, self._codec)
+            return self._pipeline, encode_snapshot(values, self._pipeline)
         except PayloadError as error:
             log.warning("this model goes out as float32: %s", error)
-            return CodecId.FLOAT32, encode_snapshot(values, CodecId.FLOAT32)
+            return Pipeline(), encode_snapshot(values, Pipeline())
 
 
-def _decoded_digest(values: Values, codec: CodecId, payload: memoryview) -> str:
-    return decode(Shape(values.layout, PayloadKind.SNAPSHOT, codec), payload).digest()
+def _decoded_digest(values: Values, pipeline: Pipeline, payload: memoryview) -> str:
+    return decode(Shape(values.layout, PayloadKind.SNAPSHOT, pipeline), payload).digest()
 
 
 def _mapped(folder: Path, data: memoryview) -> memoryview:

@@ -127,8 +127,8 @@ class Federation:
             return await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
     def _missing_codec(self, request: pb.JoinRequest) -> str | None:
-        codecs, known = self._service.codecs, {int(codec) for codec in request.codecs}
-        missing = [codec.name.lower() for codec in (codecs.down, codecs.up) if codec not in known]
+        known = {int(codec) for codec in request.codecs}
+        missing = [stage.name.lower() for stage in sorted(self._service.codecs.stages) if stage not in known]
         return (
             f"this job's models travel as {missing[0]}, which this worker doesn't know; upgrade it" if missing else None
         )

@@ -18,9 +18,13 @@ import grpc
 import grpc.aio
 import numpy as np
 
+from muster_coordinator.assignments import client_of
+from muster_coordinator.records import AssignmentId
+from muster_wire import feedback
 from muster_wire.codecs import CODECS, CodecId
 from muster_wire.frames import Header, Memory, Reassembly, Transfer, message_limit, prepare
 from muster_wire.layout import Kind, Layout, TensorSpec
+from muster_wire.messages import recipe_from
 from muster_wire.payload import PayloadKind, decode, encode_snapshot, encode_update
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.v1.federation_pb2_grpc import FederationStub
@@ -90,10 +94,11 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An encoded update, until it is settled."""
+    """An encoded update, until it is settled; and what its client has left to send after it."""
 
     transfer: Transfer
     trained: Trained
+    left: feedback.Memory | None = None
 
 
 class RehearsalWorker:
@@ -107,6 +112,7 @@ class RehearsalWorker:
         self.indices = tuple(indices)
         self.learner = learner
         self.held: dict[str, Held] = {}
+        self.left: dict[str, feedback.Memory] = {}  # by client
         self.trainings: Counter[str] = Counter()
         self.submissions: Counter[str] = Counter()
         self.verdicts: dict[str, pb.Verdict] = {}
@@ -190,13 +196,20 @@ class RehearsalWorker:
 
     def _make_it_so(self, orders: pb.Orders) -> None:
         for settlement in orders.settlements:
-            if self.held.pop(settlement.assignment, None) is not None:
-                self.settled[settlement.assignment] = settlement.fate == pb.Settlement.FATE_USED
+            held = self.held.pop(settlement.assignment, None)
+            if held is not None:
+                self._settle(settlement, held)
         wanted = {assignment.id: assignment for assignment in orders.assignments}
         for name in self._work.keys() - wanted.keys() - self.submissions.keys():
             self._work.pop(name).cancel()  # what is being handed in gets its verdict
         for name in wanted.keys() - self._work.keys() - self._done:
             self._work[name] = asyncio.create_task(self._until_done(wanted[name]))
+
+    def _settle(self, settlement: pb.Settlement, held: Held) -> None:
+        used = settlement.fate == pb.Settlement.FATE_USED
+        self.settled[settlement.assignment] = used
+        if used and held.left is not None:
+            self.left[client_of(AssignmentId(settlement.assignment))] = held.left
 
     async def _until_done(self, assignment: pb.Assignment) -> None:
         """Work at one assignment, through as many broken connections as it takes."""
@@ -229,7 +242,18 @@ class RehearsalWorker:
             return self.encode(Trained(self.learner.first(assignment.initialise.seed), examples=0), CodecId.FLOAT32)
         base = await self._model(assignment.train.base)
         trained = await asyncio.to_thread(self.learner.train, base, assignment.train.seed)
-        return self.encode(trained, CodecId(assignment.train.codec))
+        if not assignment.train.HasField("recipe"):
+            return self.encode(trained, CodecId(assignment.train.codec))
+        return self._encode_by(assignment, trained)
+
+    def _encode_by(self, assignment: pb.Assignment, trained: Trained) -> Held:
+        """An update made as the whole recipe says."""
+        recipe, rng = recipe_from(assignment.train.recipe), feedback.random_of(assignment.train.seed)
+        left = self.left.get(client_of(AssignmentId(assignment.id)), feedback.Memory.empty())
+        encoded = feedback.encode(trained.update, recipe, left, rng)
+        decoded = encoded.decoded.digest()
+        transfer = prepare(encoded.payload, trained.update.layout, recipe.pipeline, decoded, self.frame_bytes)
+        return Held(transfer, trained, encoded.memory)
 
     def encode(self, trained: Trained, codec: CodecId) -> Held:
         """An update, or with frozen tensors a first model, as it will be handed in."""

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining, Scope
 from muster_coordinator.orders import Fate, Notice, Order
 from muster_spec.clients import split_client_id
-from muster_wire.codecs import CodecId
+from muster_wire.codecs import Pipeline
+from muster_wire.feedback import Recipe
+from muster_wire.messages import recipe_message
 from muster_wire.v1 import federation_pb2 as pb
 
 _SCOPES = {Scope.CENTRAL: pb.Evaluate.SCOPE_CENTRAL, Scope.LOCAL: pb.Evaluate.SCOPE_LOCAL}
@@ -15,11 +17,11 @@ _SCOPES = {Scope.CENTRAL: pb.Evaluate.SCOPE_CENTRAL, Scope.LOCAL: pb.Evaluate.SC
 Reference = Callable[[str], str]  # digest of a stored model → digest of what clients decode it to
 
 
-def orders_of(notice: Notice, reference: Reference, codec: CodecId, now: float) -> pb.Orders:
+def orders_of(notice: Notice, reference: Reference, recipe: Recipe, now: float) -> pb.Orders:
     """The whole of what is wanted from one worker."""
     return pb.Orders(
         revision=notice.revision,
-        assignments=[_assignment(order, reference, codec, now) for order in notice.orders],
+        assignments=[_assignment(order, reference, recipe, now) for order in notice.orders],
         settlements=[_settlement(fate) for fate in notice.fates],
         finished=notice.finished,
         reason=notice.reason,
@@ -27,13 +29,13 @@ def orders_of(notice: Notice, reference: Reference, codec: CodecId, now: float) 
     )
 
 
-def _assignment(order: Order, reference: Reference, codec: CodecId, now: float) -> pb.Assignment:
+def _assignment(order: Order, reference: Reference, recipe: Recipe, now: float) -> pb.Assignment:
     pool, index = split_client_id(order.client)
     assignment = pb.Assignment(id=order.assignment, pool=pool, index=index)
     match order:
         case OrderTraining():
             assignment.round = order.round
-            assignment.train.CopyFrom(_train(order, reference, codec, now))
+            assignment.train.CopyFrom(_train(order, reference, recipe, now))
         case OrderInitialisation():
             assignment.initialise.CopyFrom(pb.Initialise(seed=order.seed))
         case OrderEvaluation():
@@ -42,13 +44,15 @@ def _assignment(order: Order, reference: Reference, codec: CodecId, now: float) 
     return assignment
 
 
-def _train(order: OrderTraining, reference: Reference, codec: CodecId, now: float) -> pb.Train:
+def _train(order: OrderTraining, reference: Reference, recipe: Recipe, now: float) -> pb.Train:
     left_ms = max(round((order.deadline - now) * 1000), 1)  # 0 would mean that there is no deadline
+    numbers = recipe.pipeline.numbers
     return pb.Train(
         base=reference(order.base),
         seed=order.seed,
         time_left_ms=min(left_ms, 2**32 - 1),
-        codec=pb.CodecId.Name(codec.value),
+        codec=pb.CodecId.Name(numbers.value),
+        recipe=None if recipe == Recipe(Pipeline(numbers)) else recipe_message(recipe),
     )
 
 

@@ -32,7 +32,7 @@ from muster_coordinator.sessions import Session
 from muster_coordinator.staging import StagingError, Upload
 from muster_coordinator.workbench import Workbench
 from muster_spec.clients import ClientId
-from muster_wire.codecs import CodecId
+from muster_wire.codecs import Pipeline, pipeline_of
 from muster_wire.errors import Cause, FrameError, PayloadError, WireError
 from muster_wire.frames import Header
 from muster_wire.payload import PayloadKind
@@ -76,7 +76,7 @@ class Uploads:
     def __init__(
         self,
         folder: Path,
-        codec: CodecId,
+        pipeline: Pipeline,
         lobby: Lobby,
         book: OrderBook,
         inbox: Inbox,
@@ -84,7 +84,7 @@ class Uploads:
         meter: ByteMeter,
     ) -> None:
         self._folder = folder
-        self._codec = codec
+        self._pipeline = pipeline
         self._lobby = lobby
         self._book = book
         self._inbox = inbox
@@ -159,9 +159,10 @@ class Uploads:
             await asyncio.wait([partial.busy])
 
     def _check_header(self, header: Header, kind: PayloadKind) -> None:
-        wanted = CodecId.FLOAT32 if kind is PayloadKind.SNAPSHOT else self._codec
-        if header.codec is not wanted:
-            raise PayloadError(Cause.MALFORMED, f"encoded as {header.codec.name}, and {wanted.name} was asked for")
+        wanted = Pipeline() if kind is PayloadKind.SNAPSHOT else self._pipeline
+        found = pipeline_of(header.codec)
+        if found != wanted:
+            raise PayloadError(Cause.MALFORMED, f"encoded as {_named(found)}, and {_named(wanted)} was asked for")
         layout = self._workbench.layout
         if kind is PayloadKind.UPDATE and layout is not None and header.layout != layout:
             raise PayloadError(Cause.WRONG_LAYOUT, difference_of_layouts(header.layout, layout))
@@ -270,6 +271,10 @@ def difference_of_layouts(theirs: Any, ours: Any) -> str:
     return (
         f"{len(theirs.tensors)} tensors, and the job's model has {len(ours.tensors)}: every client must build the same"
     )
+
+
+def _named(pipeline: Pipeline) -> str:
+    return f"{pipeline.name} in blocks of {pipeline.block}" if pipeline.block else pipeline.name
 
 
 def accepted() -> pb.SubmitReply:

@@ -36,6 +36,7 @@ from muster_wire.selection import EVERYTHING, Choice, choose
 from muster_wire.values import Floats, Values
 
 MAX_PARTICIPATIONS: Final = 2**53
+_ENCODING: Final = 0x6D7573746572  # sets this stream apart from whatever else a seed feeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class Recipe:
             raise ValueError("momentum correction works on what error feedback remembers: switch that on")
         if not 0 <= self.momentum < 1 or self.warm_up < 0:
             raise ValueError("momentum is from 0 to below 1, and a warm-up has no negative length")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether an update depends on what the client did before."""
+        return self.error_feedback or self.warm_up > 0
 
     def share(self, participations: int) -> float:
         """Of the values, what is sent by a client that took part this often before.
@@ -78,6 +84,19 @@ class Memory:
     def empty(cls) -> Memory:
         """Of a client that never took part, or lost what it knew."""
         return cls(np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.participations
+
+    def after_another(self, before: Memory, after: Memory) -> Memory:
+        """What this one becomes if another update of the same client, made meanwhile, was used as well.
+
+        That one took the client from `before` to `after`, so that the same leftovers may have been sent twice. Only
+        differences are added here: what was sent and what is left still make up all that was trained.
+        """
+        residual = _difference(_sum(self.residual, after.residual), before.residual)
+        return Memory(residual, self.momentum, self.participations + after.participations - before.participations)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Flat arrays for a safetensors file."""
@@ -106,13 +125,19 @@ class Encoded:
     memory: Memory
 
 
+def random_of(seed: int) -> Random:
+    """The random stream that encodes one assignment's update: the same whenever, and by whomever, it is done again."""
+    return np.random.default_rng((seed, _ENCODING))
+
+
 def encode(update: Values, recipe: Recipe, memory: Memory, rng: Random) -> Encoded:
     """PayloadError if the update can't be said, or isn't finite; LayoutError for the memory of another model."""
     momentum, wanted = _correct(update.trainable, recipe, memory)
     choice = replace(recipe.choice, share=recipe.share(memory.participations))
     sent = replace(update, trainable=choose(wanted, update.layout, choice, rng))
     encoded = payload.encode_update(sent, recipe.pipeline, rng)
-    decoded = payload.decode(Shape(update.layout, PayloadKind.UPDATE, recipe.pipeline), encoded)
+    is_exact = recipe.pipeline.codec.exact and not recipe.remembers
+    decoded = sent if is_exact else _decoded(sent, recipe.pipeline, encoded)
     if not recipe.error_feedback:
         return Encoded(encoded, decoded, Memory(memory.residual, memory.momentum, memory.participations + 1))
     residual = wanted - decoded.trainable  # before the masking: momentum may be the same array as what waited
@@ -132,6 +157,19 @@ def _correct(update: Floats, recipe: Recipe, memory: Memory) -> tuple[Floats, Fl
         momentum = np.float32(recipe.momentum) * memory.momentum + update if memory.momentum.size else update.copy()
         update = momentum
     return momentum, update + memory.residual if memory.residual.size else update
+
+
+def _decoded(sent: Values, pipeline: Pipeline, encoded: memoryview) -> Values:
+    return payload.decode(Shape(sent.layout, PayloadKind.UPDATE, pipeline), encoded)
+
+
+def _sum(one: Floats, other: Floats) -> Floats:
+    """Where an empty array stands for zeros."""
+    return one + other if one.size and other.size else one if one.size else other
+
+
+def _difference(one: Floats, other: Floats) -> Floats:
+    return _sum(one, -other)
 
 
 def _check(name: str, array: NDArray[Any], size: int) -> None:

@@ -6,12 +6,13 @@ nothing is trained twice. In memory this lasts as long as the worker; in a folde
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -22,10 +23,16 @@ from torch import Tensor
 
 from muster.errors import DataError
 from muster_spec.clients import ClientId, split_client_id
+from muster_wire.errors import LayoutError
+from muster_wire.feedback import Memory
+
+log = logging.getLogger(__name__)
 
 State = Mapping[str, Tensor]
 _PAYLOAD = "payload"
 _STATE = "state."
+_MEMORY = "memory."
+_TORN = (SafetensorError, OSError, msgspec.MsgspecError, LayoutError)
 
 
 class Offered(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +40,7 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
 
     assignment: str
     client: str
-    codec: int
+    pipeline: tuple[int, int, int]  # codec, flags and block, as in a section's header
     layout: str
     digest: str
     examples: int = 0
@@ -44,11 +51,15 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class HeldUpdate:
-    """An encoded update that waits for its settlement, and the client's private state after it."""
+    """An encoded update that waits for its settlement, with what the client keeps if it was used.
+
+    `memory_after` is what encoding left out; None where nothing is left out, and for a first model.
+    """
 
     offered: Offered
     payload: memoryview
     state_after: State = field(default_factory=dict)
+    memory_after: Memory | None = None
 
 
 class Book(Protocol):
@@ -69,6 +80,9 @@ class Book(Protocol):
     def state(self, client: ClientId) -> State:
         """A client's state, as of the last of its updates that was used."""
 
+    def memory(self, client: ClientId, size: int) -> Memory:
+        """What is left to send of `size` trainable values, as of that update too; empty if it is lost."""
+
     def settle(self, assignment: str, *, used: bool) -> None:
         """Promote the state that an update led to, or stay at the one before; either way forget the update."""
 
@@ -79,6 +93,7 @@ class MemoryBook:
     def __init__(self) -> None:
         self._held: dict[str, HeldUpdate] = {}
         self._states: dict[str, State] = {}
+        self._memories: dict[str, Memory] = {}
 
     def adopt(self, client: ClientId) -> None:
         self._states.setdefault(client, {})
@@ -95,17 +110,26 @@ class MemoryBook:
     def state(self, client: ClientId) -> State:
         return self._states.get(client, {})
 
+    def memory(self, client: ClientId, size: int) -> Memory:
+        return _fitting(self._memories.get(client, Memory.empty()), client, size)
+
     def settle(self, assignment: str, *, used: bool) -> None:
         update = self._held.pop(assignment)
         if used:
+            before = self._memories.get(update.offered.client, Memory.empty())
+            for follower in followers(update, self._held.values(), before):
+                self.keep(follower)
             self._states[update.offered.client] = update.state_after
+            if update.memory_after is not None:
+                self._memories[update.offered.client] = update.memory_after
 
 
 class FolderBook:
     """Keeps everything in files, one folder a client: ``FOLDER/<job>/<pool>-<index>/``.
 
-    ``state.safetensors`` is the client's state; each ``held-<assignment>.safetensors`` is one update with the state
-    after it, written aside and renamed, so that a killed worker leaves either all of it or nothing.
+    ``state.safetensors`` is the client's state and ``memory.safetensors`` what is left of its updates to send; each
+    ``held-<assignment>.safetensors`` is one update with both as they are after it. All are written aside and renamed,
+    and a held update goes last: a worker that is killed while it settles one does it again, to the same end.
     """
 
     def __init__(self, folder: Path, job_uid: str) -> None:
@@ -121,7 +145,7 @@ class FolderBook:
                 f"{folder}: can't be made ({error.strerror}); --state needs a folder to write in"
             ) from error
         for path in folder.glob("held-*.safetensors"):
-            with suppress(SafetensorError, OSError, msgspec.MsgspecError):  # torn by a failing disk: train it again
+            with suppress(*_TORN):  # by a failing disk: train it again
                 self._held[_read_held(path).offered.assignment] = path
 
     def held(self) -> frozenset[str]:
@@ -131,6 +155,8 @@ class FolderBook:
         path = self._path(update)
         payload = torch.frombuffer(bytearray(update.payload), dtype=torch.uint8)
         state = {_STATE + name: tensor for name, tensor in update.state_after.items()}
+        if update.memory_after is not None:
+            state |= {_MEMORY + name: tensor for name, tensor in _tensors(update.memory_after).items()}
         about = {"muster.update": msgspec.json.encode(update.offered).decode()}
         try:
             _write(path, save({_PAYLOAD: payload, **state}, about))
@@ -150,14 +176,40 @@ class FolderBook:
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path}: can't be read ({error}); remove it to start this client's state anew") from error
 
+    def memory(self, client: ClientId, size: int) -> Memory:
+        return _fitting(self._memory(client), client, size)
+
     def settle(self, assignment: str, *, used: bool) -> None:
         path = self._held[assignment]
         if used:
-            update = _read_held(path)
-            if update.state_after:
-                _write(path.with_name("state.safetensors"), save(dict(update.state_after)))
+            self._promote(_read_held(path))
         path.unlink(missing_ok=True)
         del self._held[assignment]
+
+    def _promote(self, update: HeldUpdate) -> None:
+        client = ClientId(update.offered.client)
+        others = [_read_held(path) for name, path in self._held.items() if self._is_other(update, name, path)]
+        for follower in followers(update, others, self._memory(client)):
+            self.keep(follower)
+        if update.state_after:
+            _write(self._home(client) / "state.safetensors", save(dict(update.state_after)))
+        if update.memory_after is not None:
+            _write(self._home(client) / "memory.safetensors", save(_tensors(update.memory_after)))
+
+    def _is_other(self, update: HeldUpdate, assignment: str, path: Path) -> bool:
+        return path.parent == self._path(update).parent and assignment != update.offered.assignment
+
+    def _memory(self, client: ClientId) -> Memory:
+        path = self._home(client) / "memory.safetensors"
+        if not path.exists():
+            return Memory.empty()
+        try:
+            return _memory_of(load_file(path))
+        except (SafetensorError, OSError, LayoutError) as error:
+            log.warning(
+                "%s: can't be read (%s): what %s has left to send is lost and starts at zero", path, error, client
+            )
+            return Memory.empty()
 
     def _home(self, client: ClientId) -> Path:
         pool, index = split_client_id(client)
@@ -172,12 +224,45 @@ def _read_held(path: Path) -> HeldUpdate:
     with safe_open(path, framework="pt") as file:
         offered = msgspec.json.decode((file.metadata() or {}).get("muster.update", ""), type=Offered)
         payload = file.get_tensor(_PAYLOAD).numpy().data
-        state = {name.removeprefix(_STATE): file.get_tensor(name) for name in _state_names(file.keys())}
-    return HeldUpdate(offered, payload, state)
+        state, memory = (_with_prefix(prefix, file) for prefix in (_STATE, _MEMORY))
+    return HeldUpdate(offered, payload, state, _memory_of(memory) if memory else None)
 
 
-def _state_names(names: list[str]) -> Iterator[str]:
-    return (name for name in names if name.startswith(_STATE))
+def _with_prefix(prefix: str, file: Any) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+
+
+def followers(used: HeldUpdate, held: Iterable[HeldUpdate], before: Memory) -> Iterator[HeldUpdate]:
+    """Held updates of the same client that were made without knowing that this one would be used.
+
+    A client whose late update waits for a round may be asked for another one meanwhile. What that one leaves behind is
+    then put right. Participations tell which have been: settling twice, after a crash, changes them once.
+    """
+    if used.memory_after is None:
+        return
+    for update in list(held):
+        after = update.memory_after if update.offered.client == used.offered.client else None
+        if after is not None and before.participations < after.participations <= used.memory_after.participations:
+            yield replace(update, memory_after=after.after_another(before, used.memory_after))
+
+
+def _tensors(memory: Memory) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in memory.arrays().items()}
+
+
+def _memory_of(tensors: State) -> Memory:
+    """LayoutError if that isn't what they are, whatever the size of the model."""
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    size = max((arrays[name].size for name in ("residual", "momentum") if name in arrays), default=0)
+    return Memory.from_arrays(arrays, size)
+
+
+def _fitting(memory: Memory, client: ClientId, size: int) -> Memory:
+    try:
+        return Memory.from_arrays(memory.arrays(), size)
+    except LayoutError as error:
+        log.warning("%s: what it has left to send is lost and starts at zero (%s)", client, error)
+        return Memory.empty()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -23,11 +23,12 @@ from muster.reconcile import Leave, Offer, Settle, Standing, Wait, Work, next_ac
 from muster.task import Client
 from muster.workshop import Workshop
 from muster_spec.clients import ClientId
-from muster_wire.codecs import CodecId
+from muster_wire.codecs import Pipeline
 from muster_wire.errors import WireError
+from muster_wire.feedback import Memory, Recipe, encode, random_of
 from muster_wire.frames import Transfer, prepare
 from muster_wire.layout import Layout
-from muster_wire.payload import PayloadKind, Shape, decode, encode_snapshot, encode_update
+from muster_wire.payload import encode_snapshot
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.values import Values
 
@@ -133,7 +134,8 @@ class Loop:
         if self._transfer is None or self._transfer[0] != assignment.id:
             layout = Layout.from_json(offered.layout)
             frame_bytes = self._connection.frame_bytes
-            transfer = prepare(update.payload, layout, CodecId(offered.codec), offered.digest, frame_bytes)
+            pipeline = Pipeline.from_fields(*offered.pipeline)
+            transfer = prepare(update.payload, layout, pipeline, offered.digest, frame_bytes)
             self._transfer = (assignment.id, transfer)
         return offered, self._transfer[1]
 
@@ -194,36 +196,45 @@ class Loop:
         if trainee is None:
             log.info("stopped %s: it is no longer wanted", assignment.id)
             return
-        payload = encode_update(trainee.update, order.codec)
+        memory = self._memory(assignment, order.recipe, base.layout.trainable_size)
+        encoded = encode(trainee.update, order.recipe, memory, random_of(order.seed))
         offered = Offered(
             assignment=assignment.id,
             client=assignment.client,
-            codec=order.codec,
+            pipeline=order.recipe.pipeline.fields,
             layout=base.layout.to_json(),
-            digest=_decoded_digest(trainee.update, order.codec, payload),
+            digest=encoded.decoded.digest(),
             examples=trainee.trained.examples,
             steps=trainee.trained.steps,
             metrics=trainee.trained.metrics,
             train_ms=trainee.train_ms,
         )
-        self._book.keep(HeldUpdate(offered, payload, trainee.state_after))
+        memory_after = encoded.memory if order.recipe.remembers else None
+        self._book.keep(HeldUpdate(offered, encoded.payload, trainee.state_after, memory_after))
+
+    def _memory(self, assignment: Assignment, recipe: Recipe, size: int) -> Memory:
+        """What this client has left to send, if its updates are made in a way that leaves something."""
+        if not recipe.remembers:
+            return Memory.empty()
+        memory = self._book.memory(assignment.client, size)
+        if memory.is_empty and assignment.round > 1:
+            log.warning(
+                "%s starts round %d with nothing left to send of earlier updates: right if none of them was used, and "
+                "else lost with a worker that had no --state",
+                assignment.client,
+                assignment.round,
+            )
+        return memory
 
     def _keep_model(self, assignment: Assignment, values: Values) -> None:
         offered = Offered(
             assignment=assignment.id,
             client=assignment.client,
-            codec=CodecId.FLOAT32,
+            pipeline=Pipeline().fields,
             layout=values.layout.to_json(),
             digest=values.digest(),
         )
-        self._book.keep(HeldUpdate(offered, encode_snapshot(values, CodecId.FLOAT32)))
-
-
-def _decoded_digest(update: Values, codec: CodecId, payload: memoryview) -> str:
-    """The digest of what the coordinator will decode, which a codec that rounds makes different from what we have."""
-    if codec is CodecId.FLOAT32:
-        return update.digest()
-    return decode(Shape(update.layout, PayloadKind.UPDATE, codec), payload).digest()
+        self._book.keep(HeldUpdate(offered, encode_snapshot(values, Pipeline())))
 
 
 def _offer_message(offered: Offered) -> wire.Offer:

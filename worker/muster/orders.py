@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from muster_spec.clients import ClientId, client_id
-from muster_wire.codecs import CodecId, codec_id
+from muster_wire.codecs import codec_id, pipeline_of
+from muster_wire.feedback import Recipe
+from muster_wire.messages import recipe_from
 from muster_wire.v1 import federation_pb2 as wire
 
 
@@ -26,11 +28,11 @@ class Initialise:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train from the model of this digest and encode the update with this codec."""
+    """Train from the model of this digest and make the update's bytes by this recipe."""
 
     base: str
     seed: int
-    codec: CodecId
+    recipe: Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,14 @@ def _work(message: wire.Assignment) -> Initialise | Train | Evaluate:
         case "initialise":
             return Initialise(message.initialise.seed)
         case "train":
-            return Train(message.train.base, message.train.seed, codec_id(message.train.codec))
+            return Train(message.train.base, message.train.seed, _recipe(message.train))
         case _:
             central = message.evaluate.scope == wire.Evaluate.SCOPE_CENTRAL
             return Evaluate(message.evaluate.model, Scope.CENTRAL if central else Scope.LOCAL)
+
+
+def _recipe(message: wire.Train) -> Recipe:
+    return recipe_from(message.recipe) if message.HasField("recipe") else Recipe(pipeline_of(codec_id(message.codec)))
 
 
 def _settlement(message: wire.Settlement) -> Settlement:

@@ -1,20 +1,31 @@
+import numpy as np
 import pytest
 import torch
 
 from muster.client_state import FolderBook, HeldUpdate, MemoryBook, Offered
 from muster.errors import DataError
 from muster_spec.clients import ClientId
+from muster_wire.feedback import Memory
 
 CLIENT, OTHER = ClientId("p/0"), ClientId("p/1")
 
 
-def update(assignment="3.0.p/0", client=CLIENT, value=1.0):
+def update(assignment="3.0.p/0", client=CLIENT, value=1.0, memory=None):
     offered = Offered(
-        assignment=assignment, client=client, codec=1, layout="{}", digest="d", examples=5, metrics={"loss": 0.5}
+        assignment=assignment,
+        client=client,
+        pipeline=(4, 1, 256),
+        layout="{}",
+        digest="d",
+        examples=5,
+        metrics={"loss": 0.5},
     )
-    return HeldUpdate(
-        offered, memoryview(b"\x00payload\xff"), {"head.weight": torch.full((2, 3), value, dtype=torch.bfloat16)}
-    )
+    state = {"head.weight": torch.full((2, 3), value, dtype=torch.bfloat16)}
+    return HeldUpdate(offered, memoryview(b"\x00payload\xff"), state, memory)
+
+
+def memory(*residual, momentum=(), participations=1):
+    return Memory(np.array(residual, np.float32), np.array(momentum, np.float32), participations)
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -57,6 +68,85 @@ def test_a_retried_round_keeps_the_state_before_it(book):
     book.settle("3.0.p/0", used=False)
     book.settle("3.1.p/0", used=True)
     assert value_of(book) == 2.0
+
+
+def left(book, client=CLIENT, size=2):
+    found = book.memory(client, size)
+    return found.residual.tolist(), found.momentum.tolist(), found.participations
+
+
+def test_what_is_left_to_send_moves_with_the_commit_and_only_then(book):
+    assert left(book) == ([], [], 0)
+    book.keep(update(memory=memory(0.5, -1.0, momentum=(2.0, 3.0))))
+    assert left(book) == ([], [], 0)
+    book.settle("3.0.p/0", used=True)
+    assert left(book) == ([0.5, -1.0], [2.0, 3.0], 1)
+    book.keep(update("4.0.p/0", memory=memory(9.0, 9.0, participations=2)))
+    book.settle("4.0.p/0", used=False)
+    assert left(book) == ([0.5, -1.0], [2.0, 3.0], 1)
+
+
+def test_an_update_that_leaves_nothing_out_touches_no_memory(book):
+    book.keep(update(memory=memory(0.5, -1.0)))
+    book.settle("3.0.p/0", used=True)
+    book.keep(update("4.0.p/0"))
+    book.settle("4.0.p/0", used=True)
+    assert left(book) == ([0.5, -1.0], [], 1)
+
+
+def test_an_update_made_beside_another_one_that_was_used_is_put_right(book):
+    """Both sent what was left of round 2: half of it twice, so the next one has to send that much less."""
+    book.keep(update("2.0.p/0", memory=memory(4.0, 0.0)))
+    book.settle("2.0.p/0", used=True)
+    book.keep(update("3.0.p/0", memory=memory(1.0, 10.0, participations=2)))  # 4 was left, 1 is: it sent 3 of that
+    book.keep(update("4.0.p/0", memory=memory(2.0, 20.0, participations=2)))
+    book.settle("3.0.p/0", used=True)
+    assert left(book) == ([1.0, 10.0], [], 2)
+    book.settle("4.0.p/0", used=True)
+    assert left(book) == ([-1.0, 30.0], [], 3)  # 1 + 2 - 4, and 10 + 20
+
+
+def test_settling_goes_on_where_a_killed_worker_stopped(tmp_path):
+    first = FolderBook(tmp_path, "job-1")
+    first.adopt(CLIENT)
+    for assignment, residual in (("3.0.p/0", 1.0), ("4.0.p/0", 2.0)):
+        first.keep(update(assignment, memory=memory(residual, residual)))
+    home = tmp_path / "job-1" / "p-0"
+    before = {path: path.read_bytes() for path in home.glob("held-3*")}
+    first.settle("3.0.p/0", used=True)
+    for path, data in before.items():
+        path.write_bytes(data)  # as if it had been killed before the last step
+    second = FolderBook(tmp_path, "job-1")
+    second.adopt(CLIENT)
+    assert second.held() == {"3.0.p/0", "4.0.p/0"}
+    second.settle("3.0.p/0", used=True)
+    second.settle("4.0.p/0", used=True)
+    assert left(second) == ([3.0, 3.0], [], 2)
+
+
+def test_what_is_left_to_send_outlives_a_killed_worker(tmp_path):
+    first = FolderBook(tmp_path, "job-1")
+    first.adopt(CLIENT)
+    first.keep(update("3.0.p/0", memory=memory(1.0, 2.0, momentum=(3.0, 4.0), participations=7)))
+    first.settle("3.0.p/0", used=True)
+    first.keep(update("4.0.p/0", memory=memory(5.0, 6.0, participations=8)))
+    second = FolderBook(tmp_path, "job-1")
+    second.adopt(CLIENT)
+    assert left(second) == ([1.0, 2.0], [3.0, 4.0], 7)
+    second.settle("4.0.p/0", used=True)
+    assert left(second) == ([5.0, 6.0], [], 8)
+
+
+@pytest.mark.parametrize("damage", ["bytes", "another model"])
+def test_a_lost_memory_is_zero_and_said(tmp_path, caplog, damage):
+    book = FolderBook(tmp_path, "job-1")
+    book.adopt(CLIENT)
+    book.keep(update(memory=memory(1.0, 2.0)))
+    book.settle("3.0.p/0", used=True)
+    if damage == "bytes":
+        (tmp_path / "job-1" / "p-0" / "memory.safetensors").write_bytes(b"nonsense")
+    assert left(book, size=2 if damage == "bytes" else 3) == ([], [], 0)
+    assert "left to send is lost and starts at zero" in caplog.text
 
 
 def test_clients_have_states_of_their_own(book):

@@ -3,14 +3,15 @@ import pytest
 from muster.orders import Assignment, Evaluate, Initialise, Orders, Scope, Settlement, Train, parse_orders
 from muster.reconcile import Leave, Offer, Settle, Standing, Wait, Work, next_action
 from muster_spec.clients import ClientId
-from muster_wire.codecs import CodecId
+from muster_wire.codecs import CodecId, Pipeline
+from muster_wire.feedback import Recipe
 from muster_wire.v1 import federation_pb2 as wire
 
 NOW = 100.0
 
 
 def assignment(id_, client="p/0"):
-    return Assignment(id_, ClientId(client), 1, Train("base", 1, CodecId.FLOAT32))
+    return Assignment(id_, ClientId(client), 1, Train("base", 1, Recipe(Pipeline())))
 
 
 A, B, C = assignment("1.0.a"), assignment("1.0.b", "p/1"), assignment("1.0.c", "p/2")
@@ -90,7 +91,7 @@ def test_orders_are_parsed_once():
     orders = parse_orders(message)
     assert orders.assignments == (
         Assignment("0", ClientId("p/1"), 0, Initialise(5)),
-        Assignment("1", ClientId("p/1"), 2, Train("b", 6, CodecId.FLOAT16)),
+        Assignment("1", ClientId("p/1"), 2, Train("b", 6, Recipe(Pipeline(CodecId.FLOAT16)))),
         Assignment("2", ClientId("q/0"), 2, Evaluate("m", Scope.CENTRAL)),
         Assignment("3", ClientId("q/0"), 2, Evaluate("m", Scope.LOCAL)),
     )

@@ -18,9 +18,12 @@ from muster.courier import backoff_s
 from muster.task import Client
 from muster.worker import WorkerSettings, run_worker
 from muster.workshop import Workshop
-from muster_wire.codecs import CodecId
+from muster_wire.codecs import CodecId, Pipeline
+from muster_wire.feedback import Memory, Recipe, encode, random_of
 from muster_wire.frames import Header
+from muster_wire.messages import recipe_message
 from muster_wire.payload import PayloadKind, Shape, check, decode
+from muster_wire.selection import Choice
 from muster_wire.v1 import federation_pb2 as wire
 
 FLOAT32 = wire.CodecId.CODEC_FLOAT32
@@ -47,9 +50,13 @@ def first_model(seed=7):
     return Workshop(work()).initialise(seed)
 
 
-def train(assignment, base, index=0, seed=11, codec=FLOAT32):
+def train(assignment, base, index=0, seed=11, codec=FLOAT32, recipe=None):
     return wire.Assignment(
-        id=assignment, pool="p", index=index, round=1, train=wire.Train(base=base, seed=seed, codec=codec)
+        id=assignment,
+        pool="p",
+        index=index,
+        round=int(assignment.split(".")[0]),
+        train=wire.Train(base=base, seed=seed, codec=codec, recipe=recipe and recipe_message(recipe)),
     )
 
 
@@ -95,6 +102,42 @@ def test_it_trains_and_hands_in_the_update(codec):
     assert offer.header.digest == update.digest()
     if codec is CodecId.FLOAT32:
         assert update.digest() == expected_update(base).digest()
+
+
+TOP = Recipe(Pipeline(CodecId.INT8, sparse=True, lossless=True), Choice(0.2), momentum=0.5, error_feedback=True)
+
+
+def settled(assignment, *, used):
+    fate = wire.Settlement.FATE_USED if used else wire.Settlement.FATE_UNUSED
+    return [wire.Settlement(assignment=assignment, fate=fate)]
+
+
+def test_what_is_left_out_moves_with_the_commit(tmp_path, caplog):
+    """Round 1 is used, round 2 is not, and the worker is another one in round 3: as if only 1 and 3 had been."""
+    federation, base = FakeFederation(work()), first_model()
+    with at_work(federation, state=tmp_path):
+        digest = federation.publish(base)
+        for assignment, used in (("1.0.p/0", True), ("2.0.p/0", False)):
+            federation.order(train(assignment, digest, seed=int(assignment[0]), recipe=TOP))
+            received(federation, assignment, base, TOP.pipeline)
+            federation.order(settlements=settled(assignment, used=used))
+            federation.until(lambda: not list(tmp_path.rglob("held-*")))
+    successor = FakeFederation(work())
+    with at_work(successor, state=tmp_path):
+        successor.order(train("3.0.p/0", successor.publish(base), seed=3, recipe=TOP))
+        third = received(successor, "3.0.p/0", base, TOP.pipeline)
+    memory = encode(expected_update(base, seed=1), TOP, Memory.empty(), random_of(1)).memory
+    replayed = encode(expected_update(base, seed=3), TOP, memory, random_of(3))
+    assert third.digest() == replayed.decoded.digest() == successor.offers[0].header.digest
+    assert "nothing left to send" not in caplog.text
+
+
+def test_a_worker_that_has_lost_its_memory_says_so(caplog):
+    federation, base = FakeFederation(work()), first_model()
+    with at_work(federation):
+        federation.order(train("9.0.p/0", federation.publish(base), recipe=TOP))
+        received(federation, "9.0.p/0", base, TOP.pipeline)
+    assert "p/0 starts round 9 with nothing left to send of earlier updates" in caplog.text
 
 
 def test_it_acts_for_several_clients_and_fetches_once():

@@ -1,0 +1,52 @@
+"""Who may do what: the coordinator's identity in the cluster, the workers' token, and who may reach whom."""
+
+from __future__ import annotations
+
+from muster_operator.build.common import COORDINATOR, PORT, WORKER, Context, child_name, labels, manifest
+from muster_operator.objects import Object
+
+def build_token(context: Context) -> Object:
+    """The Secret that coordinator and workers know each other by, still empty. A new one means new processes."""
+    return manifest(context.job, "Secret", context.token_name, type="Opaque", immutable=True)
+
+
+def build_identity(context: Context) -> list[Object]:
+    """The coordinator's ServiceAccount, which may write the status of its own job, by name, and nothing else."""
+    name = context.coordinator_name
+    rules = [
+        {
+            "apiGroups": ["muster.dev"],
+            "resources": ["federatedjobs/status"],
+            "resourceNames": [context.job.name],
+            "verbs": ["get", "patch"],
+        }
+    ]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": context.job.namespace}
+    return [
+        manifest(context.job, "ServiceAccount", name, COORDINATOR, automountServiceAccountToken=False),
+        manifest(context.job, "Role", name, COORDINATOR, rules=rules),
+        manifest(context.job, "RoleBinding", name, COORDINATOR, roleRef=role, subjects=[subject]),
+    ]
+
+
+def build_network_policies(context: Context) -> list[Object]:
+    """Nobody dials a worker. The coordinator's port is for this job's workers, or for all where a Service says so."""
+    coordinator = context.job.spec.coordinator
+    is_open = bool(coordinator and coordinator.service and coordinator.service.type != "ClusterIP")
+    port = [{"port": PORT, "protocol": "TCP"}]
+    workers = [{"podSelector": {"matchLabels": labels(context.job, WORKER)}}]
+    rule = {"ports": port} if is_open else {"ports": port, "from": workers}
+    return [
+        _policy(context, COORDINATOR, [rule]),
+        _policy(context, WORKER, []),
+    ]
+
+
+def _policy(context: Context, component: str, ingress: list[Object]) -> Object:
+    spec = {
+        "podSelector": {"matchLabels": labels(context.job, component)},
+        "policyTypes": ["Ingress"],
+        "ingress": ingress,
+    }
+    return manifest(context.job, "NetworkPolicy", child_name(context.job.name, component), component, spec=spec)

@@ -1,0 +1,105 @@
+"""What every child has in common: its name, its labels and whom it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from muster_operator.objects import COMPONENT, JOB, MANAGED_BY, MANAGER, POOL, RESOURCES, Object, digest
+from muster_spec.types import ResolvedJob
+
+COORDINATOR = "coordinator"
+WORKER = "worker"
+PORT = 8443
+SERVICE_PORT = 443
+INPUTS = "muster.dev/inputs"
+"""Annotation of a Job: the digest of what its pod template was made from. Another digest, another Job."""
+
+_NAME_LENGTH = 52  # an indexed Job's pods are called after it, with the index, within 63 letters
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The job that children are made for, as it is pinned, and what else their manifests depend on.
+
+    `token_id` names the token's Secret as it is now, "" where there is none yet. `workers` says how many there should
+    be of each pool now: the pinned spec says how many there were to be at first.
+    """
+
+    job: ResolvedJob
+    spec_digest: str
+    token_id: str = ""
+    workers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def config_name(self) -> str:
+        return child_name(self.job.name, f"spec-{self.spec_digest}")
+
+    @property
+    def token_name(self) -> str:
+        return child_name(self.job.name, "token")
+
+    @property
+    def coordinator_name(self) -> str:
+        return child_name(self.job.name, COORDINATOR)
+
+    @property
+    def service_port(self) -> int:
+        coordinator = self.job.spec.coordinator
+        return coordinator.service.port if coordinator and coordinator.service else SERVICE_PORT
+
+    @property
+    def service_host(self) -> str:
+        return f"{self.coordinator_name}.{self.job.namespace}.svc"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """What the coordinator may be called by those who dial it, so what its certificate has to name."""
+        name, inside = self.coordinator_name, f"{self.coordinator_name}.{self.job.namespace}"
+        coordinator = self.job.spec.coordinator
+        given = coordinator.service.address if coordinator and coordinator.service else None
+        outside = (given.rpartition(":")[0] if ":" in given else given,) if given else ()
+        return (name, inside, f"{inside}.svc", f"{inside}.svc.cluster.local", *outside)
+
+
+def child_name(job: str, part: str) -> str:
+    """The same name for the same part of a job, whoever asks and whenever. Long ones are cut and told apart."""
+    name = f"{job}-{part}"
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 9].rstrip('-')}-{digest(name)[:8]}"
+
+
+def labels(job: ResolvedJob, component: str = "", pool: str = "") -> dict[str, str]:
+    """Labels of a child. Job and pool names fit into label values: the schema bounds them."""
+    ours = {
+        "app.kubernetes.io/name": "muster",
+        "app.kubernetes.io/instance": job.name,
+        MANAGED_BY: MANAGER,
+        JOB: job.name,
+    }
+    return ours | ({COMPONENT: component} if component else {}) | ({POOL: pool} if pool else {})
+
+
+def owner_reference(job: ResolvedJob) -> Object:
+    """The garbage collector removes whatever carries this, once the job is gone."""
+    return {
+        "apiVersion": RESOURCES["FederatedJob"].api_version,
+        "kind": "FederatedJob",
+        "name": job.name,
+        "uid": job.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def manifest(
+    job: ResolvedJob, kind: str, name: str, component: str = "", pool: str = "", *, is_owned: bool = True, **body: Any
+) -> Object:
+    """A child. Only what may outlive the job isn't owned by it."""
+    metadata: Object = {"name": name, "namespace": job.namespace, "labels": labels(job, component, pool)}
+    if is_owned:
+        metadata["ownerReferences"] = [owner_reference(job)]
+    return {"apiVersion": RESOURCES[kind].api_version, "kind": kind, "metadata": metadata} | body
+
+
+def annotated(value: Object, annotations: dict[str, str]) -> Object:
+    return value | {"metadata": value["metadata"] | {"annotations": annotations}}

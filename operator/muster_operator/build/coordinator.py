@@ -1,0 +1,150 @@
+"""The coordinator of a job: a Job of one pod, the Service in front of it, and the claim that its history is on."""
+
+from __future__ import annotations
+
+from muster_operator.build.common import COORDINATOR, INPUTS, PORT, Context, annotated, child_name, labels, manifest
+from muster_operator.build.pods import (
+    CERTIFICATE_KEY,
+    NOBODY,
+    PRIVATE_KEY,
+    TOKEN_FOLDER,
+    TOKEN_KEY,
+    container,
+    resources,
+    security,
+    temporary_volumes,
+    without_nothing,
+)
+from muster_operator.objects import Object, digest
+from muster_spec.pool_types import RunAs
+from muster_spec.types import Coordinator, Service, StorageVolume
+
+JOB_FOLDER = "/etc/muster/job"
+JOB_KEY = "job.json"
+SPEC_DIGEST = "muster.dev/spec-digest"
+CHECKPOINT_FOLDER = "/var/lib/muster/checkpoint"
+
+# Which exits count is more than a Job's own policy can say together with podReplacementPolicy TerminatingOrFailed, so
+# the operator counts them (see verdict.py) and the Job itself never gives up.
+_NEVER = 1_000_000
+_UNREACHABLE_S = 30
+_MODEST = {"requests": {"cpu": "250m", "memory": "512Mi"}}
+
+
+def build_coordinator(context: Context) -> Object:
+    """The coordinator's Job.
+
+    A replacement starts as soon as the old pod is told to go, even if its node has gone silent: of two coordinators one
+    loses at the next commit and leaves.
+    """
+    spec = {
+        "completions": 1,
+        "parallelism": 1,
+        "backoffLimit": _NEVER,
+        "podReplacementPolicy": "TerminatingOrFailed",
+        "template": {"metadata": {"labels": labels(context.job, COORDINATOR)}, "spec": _pod(context)},
+    }
+    whole = manifest(context.job, "Job", context.coordinator_name, COORDINATOR, spec=spec)
+    return annotated(whole, {INPUTS: digest([context.config_name, context.token_id])})
+
+
+def _pod(context: Context) -> Object:
+    wanted = context.job.spec.coordinator or Coordinator()
+    image = wanted.image or ""
+    volumes = [
+        *temporary_volumes(),
+        {"name": "job", "configMap": {"name": context.config_name}},
+        {"name": "token", "secret": {"secretName": context.token_name, "defaultMode": 0o440}},
+        {"name": "checkpoint", "persistentVolumeClaim": {"claimName": claim_name(context)}},
+    ]
+    pod = {
+        "restartPolicy": "Never",
+        "serviceAccountName": context.coordinator_name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": security(RunAs(user=NOBODY.user, group=NOBODY.group, volume_group=NOBODY.group)),
+        "terminationGracePeriodSeconds": 30,
+        "nodeSelector": wanted.node_selector,
+        "priorityClassName": wanted.priority_class_name,
+        "tolerations": [
+            {"key": f"node.kubernetes.io/{taint}", "operator": "Exists", "effect": "NoExecute"}
+            | {"tolerationSeconds": _UNREACHABLE_S}
+            for taint in ("unreachable", "not-ready")
+        ],
+        "containers": [_container(context, image, wanted)],
+        "volumes": volumes,
+    }
+    return without_nothing(pod)
+
+
+def _container(context: Context, image: str, wanted: Coordinator) -> Object:
+    command = ["python", "-m", "muster_coordinator", "--job", f"{JOB_FOLDER}/{JOB_KEY}"]
+    command += ["--storage", f"{CHECKPOINT_FOLDER}/{context.job.uid}", "--listen", f"0.0.0.0:{PORT}"]
+    command += ["--token-file", f"{TOKEN_FOLDER}/{TOKEN_KEY}"]
+    command += ["--tls-cert", f"{TOKEN_FOLDER}/{CERTIFICATE_KEY}", "--tls-key", f"{TOKEN_FOLDER}/{PRIVATE_KEY}"]
+    return container(
+        COORDINATOR,
+        image,
+        command,
+        resources=resources(wanted.resources) or _MODEST,
+        ports=[{"name": "federation", "containerPort": PORT, "protocol": "TCP"}],
+        readinessProbe={"tcpSocket": {"port": PORT}, "periodSeconds": 5},
+        volumeMounts=[
+            {"name": "job", "mountPath": JOB_FOLDER, "readOnly": True},
+            {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
+            {"name": "checkpoint", "mountPath": CHECKPOINT_FOLDER},
+        ],
+    )
+
+
+def build_config(context: Context, text: str, ledger: dict[str, str]) -> Object:
+    """The pinned job, for the coordinator to read. What has to be remembered of it stands beside it."""
+    whole = manifest(context.job, "ConfigMap", context.config_name, COORDINATOR, immutable=True, data={JOB_KEY: text})
+    return annotated(whole, {SPEC_DIGEST: context.spec_digest} | ledger)
+
+
+def build_service(context: Context) -> Object:
+    """Where workers dial in. Pods that aren't ready are in it: workers try again by themselves."""
+    coordinator = context.job.spec.coordinator
+    wanted = coordinator.service if coordinator else None
+    service = wanted or Service(type="ClusterIP", port=context.service_port)
+    port = {"name": "federation", "port": service.port, "targetPort": PORT, "protocol": "TCP"}
+    if service.node_port:
+        port["nodePort"] = service.node_port
+    spec = {
+        "type": service.type,
+        "ports": [port],
+        "selector": labels(context.job, COORDINATOR),
+        "publishNotReadyAddresses": True,
+    }
+    whole = manifest(context.job, "Service", context.coordinator_name, COORDINATOR, spec=spec)
+    return annotated(whole, dict(service.annotations)) if service.annotations else whole
+
+
+def claim_name(context: Context) -> str:
+    """The claim that the checkpoint is on. One of ours carries the job's uid: it may outlive the job."""
+    volume = _volume(context)
+    return volume.claim_name or child_name(context.job.name, f"checkpoint-{context.job.uid[:8]}")
+
+
+def build_claim(context: Context) -> Object | None:
+    """The claim for the checkpoint; None where the user has one. With whenDeleted Retain nobody owns it."""
+    volume = _volume(context)
+    if volume.claim_name:
+        return None
+    spec = without_nothing(
+        {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": volume.size}},
+            "storageClassName": volume.storage_class_name,
+        }
+    )
+    is_owned = context.job.spec.checkpoint.when_deleted == "Delete"
+    return manifest(
+        context.job, "PersistentVolumeClaim", claim_name(context), COORDINATOR, is_owned=is_owned, spec=spec
+    )
+
+
+def _volume(context: Context) -> StorageVolume:
+    storage = context.job.spec.checkpoint.storage
+    return (storage.volume if storage else None) or StorageVolume(size="10Gi")

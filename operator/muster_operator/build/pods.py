@@ -1,0 +1,64 @@
+"""What coordinator and worker pods have in common: Pod Security "restricted", and small parts of a pod."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muster_operator.objects import Object
+from muster_spec.pool_types import RunAs
+from muster_spec.values import Resources
+
+NOBODY = RunAs(user=65532, group=65532)
+TOKEN_FOLDER = "/etc/muster/token"  # noqa: S105 - where it is, not what
+TOKEN_KEY = "token"  # noqa: S105 - what it is called
+AUTHORITY_KEY, CERTIFICATE_KEY, PRIVATE_KEY = "ca.crt", "tls.crt", "tls.key"
+
+
+def security(run_as: RunAs = NOBODY) -> Object:
+    """A pod's security context that "restricted" admits."""
+    context: Object = {
+        "runAsNonRoot": True,
+        "runAsUser": run_as.user,
+        "runAsGroup": run_as.group,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    return context | ({"fsGroup": run_as.volume_group} if run_as.volume_group else {})
+
+
+def container(name: str, image: str, command: list[str], **body: Any) -> Object:
+    """A container that can write to /tmp and to its volumes, and nowhere else."""
+    body["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}, *body.get("volumeMounts", ())]  # noqa: S108
+    body["env"] = [{"name": "HOME", "value": "/tmp"}, *body.get("env", ())]  # noqa: S108
+    return {
+        "name": name,
+        "image": image,
+        "command": command,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # The end of the log comes with the pod's status, so that what went wrong outlives the log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    } | body
+
+
+def resources(given: Resources | None) -> Object:
+    """The requests and limits that are set. Kubernetes takes missing requests from the limits."""
+    if given is None:
+        return {}
+    amounts = {"requests": given.requests, "limits": given.limits}
+    return {name: {key: str(each) for key, each in value.items()} for name, value in amounts.items() if value}
+
+
+def temporary_volumes(shared_memory: str | None = None) -> list[Object]:
+    """/tmp and, if a size is given, a larger /dev/shm."""
+    volumes: list[Object] = [{"name": "tmp", "emptyDir": {}}]
+    if shared_memory:
+        volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}})
+    return volumes
+
+
+def without_nothing(value: Object) -> Object:
+    """The fields that are set. Most of a template is optional."""
+    return {name: each for name, each in value.items() if each not in (None, {}, [], "")}
