@@ -5,6 +5,7 @@ from __future__ import annotations
 from muster_operator.build.common import COORDINATOR, PORT, WORKER, Context, child_name, labels, manifest
 from muster_operator.objects import Object
 
+
 def build_token(context: Context) -> Object:
     """The Secret that coordinator and workers know each other by, still empty. A new one means new processes."""
     return manifest(context.job, "Secret", context.token_name, type="Opaque", immutable=True)

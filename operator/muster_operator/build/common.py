@@ -102,4 +102,5 @@ def manifest(
 
 
 def annotated(value: Object, annotations: dict[str, str]) -> Object:
+    """The same manifest with these annotations."""
     return value | {"metadata": value["metadata"] | {"annotations": annotations}}

@@ -45,6 +45,7 @@ FAILURE_POLICY = {
 
 
 def workers_name(context: Context, pool: str) -> str:
+    """The name of a pool's worker Job."""
     return child_name(context.job.name, f"workers-{pool}")
 
 
@@ -139,10 +140,7 @@ def _proxy(context: Context, template: Template) -> list[Object]:
     direct = ",".join(part for part in (template.proxy.exceptions, context.service_host) if part)
     values = {"http_proxy": template.proxy.http, "https_proxy": template.proxy.https, "no_proxy": direct}
     return [
-        {"name": name, "value": value}
-        for plain, value in values.items()
-        if value
-        for name in (plain, plain.upper())
+        {"name": name, "value": value} for plain, value in values.items() if value for name in (plain, plain.upper())
     ]
 
 
@@ -169,9 +167,7 @@ def _volumes(pool: ResolvedPool, template: Template) -> tuple[list[Object], list
         volumes.append({"name": "data"} | _data_source(pool.spec.data.volume))
         mounts.append({"name": "data", "mountPath": data_folder(pool.spec.data)} | _data_mount(pool.spec.data.volume))
     if pool.spec.state and pool.spec.state.volume:
-        volumes.append(
-            {"name": "state", "persistentVolumeClaim": {"claimName": pool.spec.state.volume.claim_name}}
-        )
+        volumes.append({"name": "state", "persistentVolumeClaim": {"claimName": pool.spec.state.volume.claim_name}})
         mounts.append({"name": "state", "mountPath": STATE_FOLDER})
     return volumes, mounts
 
