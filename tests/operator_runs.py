@@ -104,8 +104,10 @@ class Lab:
     @contextmanager
     def operator(self) -> Iterator[subprocess.Popen[bytes]]:
         """A running operator; stopped as a kubelet stops it, which has to take it no more than a few seconds."""
+        before = self._leads()
         process = self.start()
         try:
+            wait_until(lambda: self._leads() > before, "the operator is up")
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
@@ -114,6 +116,11 @@ class Lab:
             finally:
                 process.kill()
             assert code == 0, (self.folder / "operator.log").read_text()
+
+    def _leads(self) -> int:
+        """How often an operator of this lab has come to hold the lease."""
+        log = self.folder / "operator.log"
+        return log.read_text().count("holds the lease") if log.exists() else 0
 
     def settle(self, quiet_s: float = 1.5) -> None:
         """Until no mutating request has been made for a while."""

@@ -99,9 +99,7 @@ class Api:
         """One request, tried again while the server is busy or restarts. Every request here may be sent twice."""
         for left in reversed(range(_TRIES)):
             try:
-                self._observer("before", method, path)
-                answer = await self._send(method, path, body, query or {}, content)
-                self._observer("after", method, path)
+                answer = await self._observed(method, path, body, query or {}, content)
             except TryLater as error:
                 if not left:
                     raise
@@ -110,6 +108,15 @@ class Api:
             else:
                 return answer
         raise AssertionError("the last try returns or raises")
+
+    async def _observed(
+        self, method: str, path: str, body: Object | None, query: dict[str, str], content: str
+    ) -> Object:
+        self._observer("before", method, path)
+        try:
+            return await self._send(method, path, body, query, content)
+        finally:
+            self._observer("after", method, path)  # whatever the answer was
 
     async def _send(self, method: str, path: str, body: Object | None, query: dict[str, str], content: str) -> Object:
         token = self._connection.current_token()

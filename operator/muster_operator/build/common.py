@@ -102,5 +102,5 @@ def manifest(
 
 
 def annotated(value: Object, annotations: dict[str, str]) -> Object:
-    """The same object with these annotations and no others."""
+    """The same manifest with these annotations."""
     return value | {"metadata": value["metadata"] | {"annotations": annotations}}

@@ -52,7 +52,7 @@ def resources(given: Resources | None) -> Object:
 
 
 def temporary_volumes(shared_memory: str | None = None) -> list[Object]:
-    """Scratch space and, if a size is given, larger shared memory for data loaders."""
+    """What a container may write to, and, if a size is given, a larger shared memory."""
     volumes: list[Object] = [{"name": "tmp", "emptyDir": {}}]
     if shared_memory:
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}})

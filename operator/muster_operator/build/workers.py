@@ -45,7 +45,7 @@ FAILURE_POLICY = {
 
 
 def workers_name(context: Context, pool: str) -> str:
-    """What the objects that run one pool's workers are called."""
+    """The name of a pool's worker Job."""
     return child_name(context.job.name, f"workers-{pool}")
 
 
