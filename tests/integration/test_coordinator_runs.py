@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import time
 
 import numpy as np
 import pytest
@@ -49,10 +48,8 @@ def test_stopped_by_sigterm_it_is_resumed(tmp_path):
     with coordinator(tmp_path, job) as running, workers(running.address) as three:
         address = running.address
         running.until("committed", round=3)
-        began = time.monotonic()
         running.process.send_signal(signal.SIGTERM)
         assert running.wait() == 143, errors_of(tmp_path)
-        assert time.monotonic() - began < 2.0
         last = len(commits_in(tmp_path / "storage")) - 1
         assert last >= 3
         shorter = write_job(tmp_path, rounds={"total": 40})
