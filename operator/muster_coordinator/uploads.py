@@ -36,6 +36,7 @@ from muster_wire.codecs import Pipeline, pipeline_of
 from muster_wire.errors import Cause, FrameError, PayloadError, WireError
 from muster_wire.frames import Header
 from muster_wire.payload import PayloadKind
+from muster_wire.received import ReceivedFrame, parse_request
 from muster_wire.v1 import federation_pb2 as pb
 
 log = logging.getLogger("muster.coordinator")
@@ -179,11 +180,12 @@ class Uploads:
         if request is grpc.aio.EOF or partial.owner is not context:
             broke = f"the transfer broke at {partial.upload.received}: offer again"
             await context.abort(grpc.StatusCode.ABORTED, broke)
-        self._meter.add_up(request.ByteSize())
-        await self._add(partial, request.frame, context)
+        self._meter.add_up(len(request))
+        await self._add(partial, request, context)
 
-    async def _add(self, partial: Partial, frame: pb.Frame, context: Context) -> None:
+    async def _add(self, partial: Partial, request: bytes, context: Context) -> None:
         try:
+            frame = _frame(request)
             if len(frame.data) <= INLINE_BYTES:
                 partial.upload.add(frame)
             else:
@@ -245,6 +247,13 @@ class Uploads:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _frame(request: bytes) -> ReceivedFrame:
+    frame = parse_request(request)
+    if isinstance(frame, pb.Offer):
+        raise FrameError("a submission is one offer and then frames")
+    return frame
 
 
 def _staged(offered: Offered, size: int) -> UpdateStaged:

@@ -124,6 +124,19 @@ def prepare(
     return Transfer(header, data, frame_bytes, tuple(checksum64(data[at : at + frame_bytes]) for at in starts))
 
 
+class ArrivedFrame(Protocol):
+    """A `Frame`, of protobuf's making or of `received`'s."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def checksum(self) -> int: ...
+
+    @property
+    def data(self) -> bytes | memoryview: ...
+
+
 class Sink(Protocol):
     """Where received bytes go, in order."""
 
@@ -165,7 +178,7 @@ class Reassembly:
     def is_complete(self) -> bool:
         return self._received == self.header.size
 
-    def add(self, frame: pb.Frame) -> None:
+    def add(self, frame: ArrivedFrame) -> None:
         """Takes the next frame; FrameError if it isn't that. Nothing of a bad frame is kept."""
         data = frame.data
         if frame.offset != self._received:

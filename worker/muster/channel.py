@@ -52,6 +52,11 @@ class Calls:
             request_serializer=_as_is,
             response_deserializer=wire.SubmitReply.FromString,
         )
+        self.fetch = self._channel.unary_stream(
+            "/muster.wire.v1.Federation/Fetch",
+            request_serializer=wire.FetchRequest.SerializeToString,
+            response_deserializer=_as_is,
+        )
         self.is_retired = False
         self.users = 0
         self.hang_up: Callable[[], object] | None = None  # of the stream of orders

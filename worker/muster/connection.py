@@ -19,6 +19,7 @@ from muster.errors import ConnectionBrokenError, RefusedError, StaleCertificateE
 from muster.orders import Orders, parse_orders
 from muster_wire.errors import VersionError, WireError
 from muster_wire.frames import MAX_FRAME_BYTES, Header, Memory, Reassembly, Transfer
+from muster_wire.received import parse_frame
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.version import Version, negotiate
 
@@ -126,8 +127,9 @@ class Connection:
         offset = partial.received if partial else 0
         request = wire.FetchRequest(session=self._session, digest=digest, offset=offset)
         with self._calls() as calls:
-            for frame in calls.stub.Fetch(request, metadata=self._metadata):
-                if frame.HasField("header"):
+            for message in calls.fetch(request, metadata=self._metadata):
+                frame = parse_frame(message)
+                if frame.header is not None:
                     partial = self._begin(frame.header, digest, partial, keep)
                 if partial is None:
                     raise ConnectionBrokenError("the coordinator sent a model without a header")
