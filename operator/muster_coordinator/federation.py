@@ -21,7 +21,7 @@ from muster_coordinator.enrolment import Enrolment
 from muster_coordinator.events import EvaluationReported, WorkFailed
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation
-from muster_coordinator.limits import FRAME_BYTES
+from muster_coordinator.limits import frame_bytes
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Notice, OrderBook
@@ -114,7 +114,7 @@ class Federation:
             work=self._work,
             beat_interval_ms=round(1000 * max(BEAT_S, self._service.job.clients_total / BEATS_A_SECOND)),
             lease_seconds=LEASE_S,
-            frame_bytes=FRAME_BYTES,
+            frame_bytes=frame_bytes(self._service.job.clients_total),
         )
 
     async def _agree(self, request: pb.JoinRequest, context: Context) -> Version:

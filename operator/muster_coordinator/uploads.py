@@ -23,7 +23,6 @@ from muster_coordinator.claims import MAX_NAME, one_line, problem_with_numbers
 from muster_coordinator.events import UpdateRejected, UpdateStaged
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation
-from muster_coordinator.limits import FRAME_BYTES
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Answer, OrderBook
@@ -71,21 +70,28 @@ class Offered:
     kind: PayloadKind
 
 
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Where uploads are staged, how they have to be encoded, and in frames of at most which size."""
+
+    folder: Path
+    pipeline: Pipeline
+    frame_bytes: int
+
+
 class Uploads:
     """Everything that comes up. Lives on the server's loop; heavy work goes to a few threads."""
 
     def __init__(
         self,
-        folder: Path,
-        pipeline: Pipeline,
+        intake: Intake,
         lobby: Lobby,
         book: OrderBook,
         inbox: Inbox,
         workbench: Workbench,
         meter: ByteMeter,
     ) -> None:
-        self._folder = folder
-        self._pipeline = pipeline
+        self._intake = intake
         self._lobby = lobby
         self._book = book
         self._inbox = inbox
@@ -143,15 +149,22 @@ class Uploads:
         problem = problem_with_numbers(offered.message.examples, dict(offered.message.metrics))
         if problem:
             raise PayloadError(Cause.NOT_FINITE if "diverged" in problem else Cause.MALFORMED, problem)
-        header = await self._in_thread(None, lambda: Header.from_message(offered.message.header))
+        header = await self._header(offered.message.header)
         self._check_header(header, offered.kind)
         await self._settle_down(offered.assignment)
         partial = self._partials.get(offered.assignment)
         if partial is None or (partial.conclusion is None and partial.upload.header != header):
             self._drop(offered.assignment)
-            partial = Partial(Upload(header, offered.kind, self._folder, FRAME_BYTES))
+            partial = Partial(Upload(header, offered.kind, self._intake.folder, self._intake.frame_bytes))
             self._partials[offered.assignment] = partial
         return partial
+
+    async def _header(self, message: pb.TransferHeader) -> Header:
+        """Only a layout that we don't know yet is worth a thread."""
+        known = self._workbench.layout
+        if known is not None and message.layout == known.to_json():
+            return Header.from_message(message, known)
+        return await self._in_thread(None, lambda: Header.from_message(message))
 
     async def _settle_down(self, assignment: AssignmentId) -> None:
         """A stream that broke may have left a frame on its way to the disk."""
@@ -160,7 +173,7 @@ class Uploads:
             await asyncio.wait([partial.busy])
 
     def _check_header(self, header: Header, kind: PayloadKind) -> None:
-        wanted = Pipeline() if kind is PayloadKind.SNAPSHOT else self._pipeline
+        wanted = Pipeline() if kind is PayloadKind.SNAPSHOT else self._intake.pipeline
         found = pipeline_of(header.codec)
         if found != wanted:
             raise PayloadError(Cause.MALFORMED, f"encoded as {_named(found)}, and {_named(wanted)} was asked for")

@@ -1,7 +1,7 @@
 """Frames as they arrive: read in place, because protobuf would copy each megabyte of a model two or three times.
 
-Muster's senders write a frame's fields in order, once each, and those bytes are taken apart here with a view of the data.
-Other bytes that mean the same (another order, a field that a newer version added) are protobuf's to read.
+Muster's senders write a frame's fields in order, once each, and those bytes are taken apart here with a view of the
+data. Other bytes that mean the same (another order, a field that a newer version added) are protobuf's to read.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.v1.federation_pb2_grpc import FederationStub
 
 CALL_S = 20.0  # for calls that are small and answered at once
+_LOOKAHEAD_BYTES = 2**22  # of a model that may be under way at once
 _LOOPBACK = ("127.", "localhost", "[::1]")
 _FINAL = {
     grpc.StatusCode.UNAUTHENTICATED,
@@ -150,6 +151,7 @@ def open_channel(address: str, material: Material) -> grpc.Channel:
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
+        ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
         *keepalive.CLIENT_OPTIONS,
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
