@@ -1,12 +1,12 @@
 """How fast models go round: Muster beside Flower's gRPC path, bare grpcio streaming, and raw TCP over loopback.
 
-No-op training rounds in one topology: a server, one process a client, loopback. Sides take turns, so that a busy machine
-slows all alike, and each figure is a ratio of medians over all their rounds after two that warm up. Muster's round ends
-when the model and its record are durable; no other side stores anything. Flower runs in a virtual environment of its
-own, made by pip at the first run; so do bare grpcio and TCP, in the one of this checkout.
+No-op training rounds in one topology: a server, one process a client, loopback. Sides take turns, so that a busy
+machine slows all alike, and each figure is a ratio of medians over all their rounds after two that warm up. Muster's
+round ends when the model and its record are durable; no other side stores anything. Flower runs in a virtual
+environment of its own, made by pip at the first run; bare grpcio and TCP in the one of this checkout.
 
-`vs_flower_…` says how many times faster than Flower a round is, `vs_grpc` and `vs_tcp` which share of their speed Muster
-reaches with 8 clients and 25 MB. There is no `vs_flower_8x25mb_mtls` before there is TLS.
+`vs_flower_…` says how many times faster than Flower a round is, `vs_grpc` and `vs_tcp` which share of their speed
+Muster reaches with 8 clients and 25 MB. There is no `vs_flower_8x25mb_mtls` before there is TLS.
 """
 
 from __future__ import annotations

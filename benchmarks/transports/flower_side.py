@@ -1,4 +1,4 @@
-"""Flower's own gRPC path: its server and strategy in this process, one client process each, a `fit` that does nothing."""
+"""Flower's own gRPC path: its server and strategy in this process, a process a client, a `fit` that does nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Timed(FedAvg):
 class Idle(NumPyClient):
     """Sends back what it got."""
 
-    def fit(self, parameters, config):
+    def fit(self, parameters, config):  # noqa: ARG002 -- Flower calls it
         return parameters, 10, {}
 
 

@@ -39,7 +39,7 @@ class Idle(Workshop):
         values.trainable[...] = np.random.default_rng(seed).standard_normal(values.trainable.size, np.float32)
         return values
 
-    def train(self, client, base, state, seed, hooks) -> Trainee:
+    def train(self, client, base, state, seed, hooks) -> Trainee:  # noqa: ARG002 -- the workshop's signature
         return Trainee(difference(base, base), Trained(10, 1), 1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import socket
 import subprocess
@@ -58,7 +59,7 @@ def say(seconds: Sequence[float]) -> None:
 
 def laps(times: Sequence[float]) -> list[float]:
     """How long each round took, from when each began and the last one ended."""
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(times)]
 
 
 def free_port() -> int:

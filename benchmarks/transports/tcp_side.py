@@ -1,4 +1,4 @@
-"""Raw TCP over loopback: the server sends the model to every client, each of which sends it back. One buffer a process."""
+"""Raw TCP over loopback: the server sends the model to every client, and each sends it back."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def serve(setting: Setting) -> None:
     times: list[float] = []
     gate = threading.Barrier(setting.clients, action=lambda: times.append(time.perf_counter()))
     model = bytes(setting.model_bytes)
-    with socket.create_server(("127.0.0.1", 0), backlog=setting.clients) as server:
-        with clients_of(__file__, setting, f"127.0.0.1:{server.getsockname()[1]}"):
-            peers = [server.accept()[0] for _ in range(setting.clients)]
-            threads = [threading.Thread(target=_exchange, args=(peer, model, gate, setting)) for peer in peers]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+    server = socket.create_server(("127.0.0.1", 0), backlog=setting.clients)
+    with server, clients_of(__file__, setting, f"127.0.0.1:{server.getsockname()[1]}"):
+        peers = [server.accept()[0] for _ in range(setting.clients)]
+        threads = [threading.Thread(target=_exchange, args=(peer, model, gate, setting)) for peer in peers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     say(laps(times))
 
 
