@@ -57,7 +57,7 @@ class IdleMembership(Membership):
 def work(address: str, index: int, setting: Setting) -> None:
     """One worker, until the job is over."""
     logging.disable(logging.WARNING)
-    desk, connection = Desk(), Connection(address, TOKEN)
+    desk, connection = Desk(), Connection(address, TOKEN, Fixed(Material()))
     settings = WorkerSettings(address, POOL, TOKEN, indices=(index,))
     membership = IdleMembership(settings, f"worker-{index}", connection, Idle(setting.tensor_size))
     courier = Courier(connection, desk, membership.join)

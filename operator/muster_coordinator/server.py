@@ -52,6 +52,7 @@ def build_server(access: Access, age: ConnectionAge, frame_bytes: int) -> grpc.a
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
         ("grpc.http2.lookahead_bytes", frame_bytes),
+        ("grpc.http2.max_frame_size", frame_bytes),  # else 16 KiB, each with its price
     )
     ages = age.options if access.certificates else ()
     return grpc.aio.server(interceptors=access.interceptors, options=(*_OPTIONS, *sizes, *ages))

@@ -17,7 +17,7 @@ import grpc
 from muster.credentials import Credentials, Enrolled, Material
 from muster.errors import ConnectionBrokenError, RefusedError, SessionLostError, StaleCertificateError
 from muster_wire import keepalive
-from muster_wire.frames import MAX_FRAME_BYTES, message_limit
+from muster_wire.frames import FRAME_BYTES, MAX_FRAME_BYTES, message_limit
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.v1.federation_pb2_grpc import FederationStub
 
@@ -152,6 +152,7 @@ def open_channel(address: str, material: Material) -> grpc.Channel:
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
         ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
+        ("grpc.http2.max_frame_size", FRAME_BYTES),
         *keepalive.CLIENT_OPTIONS,
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
