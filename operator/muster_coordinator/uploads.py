@@ -43,7 +43,7 @@ log = logging.getLogger("muster.coordinator")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 T = TypeVar("T")
 
-INLINE_BYTES = 64 * 1024  # shorter frames are not worth a thread
+INLINE_BYTES = 64 * 1024  # shorter frames and updates are not worth a thread
 NO_ROOM_WAIT_MS = 5_000
 THREADS = 4
 
@@ -217,7 +217,10 @@ class Uploads:
     async def _hand_in(self, offered: Offered, partial: Partial) -> pb.SubmitReply:
         """Check the whole, give it to the workbench, and ask the engine."""
         try:
-            await self._in_thread(partial, partial.upload.check)
+            if partial.upload.header.size <= INLINE_BYTES:
+                partial.upload.check()
+            else:
+                await self._in_thread(partial, partial.upload.check)
         except WireError as error:
             partial.upload.close()
             return self._reject(offered, error)
