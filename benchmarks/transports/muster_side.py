@@ -17,6 +17,7 @@ from setting import TENSORS, Setting, laps, read_setting, say
 
 from muster.connection import Connection
 from muster.courier import Courier
+from muster.credentials import Fixed, Material
 from muster.desk import Desk
 from muster.loop import Loop
 from muster.membership import Membership
