@@ -16,6 +16,7 @@ from muster_coordinator.driver import Driver
 from muster_coordinator.errors import StorageError
 from muster_coordinator.federation import Federation, Service
 from muster_coordinator.inbox import Inbox
+from muster_coordinator.limits import frame_bytes
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.models import ModelFileError
@@ -29,7 +30,7 @@ from muster_coordinator.sessions import Patience, SessionTable, pool_sizes
 from muster_coordinator.settings import Settings
 from muster_coordinator.store import FileStore
 from muster_coordinator.strategies import strategy_of
-from muster_coordinator.uploads import Uploads
+from muster_coordinator.uploads import Intake, Uploads
 from muster_coordinator.workbench import Retention, Workbench
 from muster_spec.clients import ClientId
 from muster_spec.types import ResolvedJob
@@ -79,7 +80,8 @@ def assemble(settings: Settings, outside: Outside, access: Access, loop: asyncio
     store = FileStore(settings.storage, observer)
     store.open(job)
     codecs = codecs_of(job.spec.compression)
-    broadcasts = Broadcasts(store.staging, codecs.down, VERSIONS_GIVEN_OUT + _staleness(job))
+    size = frame_bytes(job.clients_total)
+    broadcasts = Broadcasts(store.staging, codecs.down, VERSIONS_GIVEN_OUT + _staleness(job), size)
     retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
     workbench = Workbench(store, strategy_of(job.spec.strategy), broadcasts, retention)
     history = recover(store, workbench, reporter)
@@ -91,7 +93,7 @@ def assemble(settings: Settings, outside: Outside, access: Access, loop: asyncio
             loop.call_soon_threadsafe(lobby.wake, changed, answers)
 
     book = OrderBook(wake)
-    uploads = Uploads(store.staging, codecs.up.pipeline, lobby, book, inbox, workbench, meter)
+    uploads = Uploads(Intake(store.staging, codecs.up.pipeline, size), lobby, book, inbox, workbench, meter)
     driver = Driver(config_of(job, store.next_epoch()), Ports(store, workbench, book, clock, reporter, meter, observer))
     service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment)
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history)

@@ -18,28 +18,51 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
-from muster_coordinator.limits import FRAME_BYTES
 from muster_wire.codecs import Pipeline
 from muster_wire.errors import PayloadError
-from muster_wire.frames import Transfer, prepare
+from muster_wire.frames import FRAME_BYTES, Transfer, prepare
 from muster_wire.payload import PayloadKind, Shape, decode, encode_snapshot
 from muster_wire.values import Values
 
 log = logging.getLogger("muster.coordinator")
 
+RECENT_FRAMES = 4
+
+
+class Version:
+    """A model as it is sent. Clients that fetch it side by side share a few frames. For the server's loop alone."""
+
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer = transfer
+        self._recent: OrderedDict[int, bytes] = OrderedDict()
+
+    def frames(self, offset: int) -> Iterator[bytes]:
+        """Serialized frames from this offset on. FrameError if it isn't in the payload."""
+        return self._transfer.frames(offset, self._frame_at)
+
+    def _frame_at(self, offset: int) -> bytes:
+        frame = self._recent.get(offset)
+        if frame is None:
+            frame = self._recent[offset] = self._transfer.frame_at(offset)
+            if len(self._recent) > RECENT_FRAMES:
+                self._recent.popitem(last=False)
+        return frame
+
 
 class Broadcasts:
     """The newest few versions, ready to be sent. The driver publishes, the server's loop reads."""
 
-    def __init__(self, folder: Path, pipeline: Pipeline, keep: int) -> None:
+    def __init__(self, folder: Path, pipeline: Pipeline, keep: int, frame_bytes: int = FRAME_BYTES) -> None:
         self._folder = folder
+        self._frame_bytes = frame_bytes
         self._pipeline = pipeline
         self._keep = keep
         self._lock = threading.Lock()
         self._references: dict[str, str] = {}
-        self._transfers: OrderedDict[str, Transfer] = OrderedDict()  # by reference
+        self._versions: OrderedDict[str, Version] = OrderedDict()  # by reference
 
     def publish(self, model: str, values: Values) -> None:
         """Encode a model, once."""
@@ -49,20 +72,20 @@ class Broadcasts:
         payload = _mapped(self._folder, encoded)
         del encoded  # one model's worth of memory
         reference = model if pipeline.codec.exact else _decoded_digest(values, pipeline, payload)
-        transfer = prepare(payload, values.layout, pipeline, reference, FRAME_BYTES)
+        version = Version(prepare(payload, values.layout, pipeline, reference, self._frame_bytes))
         with self._lock:
             self._references[model] = reference
-            self._transfers[reference] = transfer
-            while len(self._transfers) > self._keep:
-                self._transfers.popitem(last=False)
+            self._versions[reference] = version
+            while len(self._versions) > self._keep:
+                self._versions.popitem(last=False)
 
     def reference(self, model: str) -> str:
         """What clients call this model."""
         return self._references.get(model, model)
 
-    def get(self, reference: str) -> Transfer | None:
+    def get(self, reference: str) -> Version | None:
         with self._lock:
-            return self._transfers.get(reference)
+            return self._versions.get(reference)
 
     def _encode(self, values: Values) -> tuple[Pipeline, memoryview]:
         try:

@@ -21,7 +21,7 @@ from muster_coordinator.enrolment import Enrolment
 from muster_coordinator.events import EvaluationReported, WorkFailed
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation
-from muster_coordinator.limits import FRAME_BYTES
+from muster_coordinator.limits import frame_bytes
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Notice, OrderBook
@@ -34,6 +34,7 @@ from muster_spec.clients import ClientId, split_client_id
 from muster_spec.types import ResolvedJob
 from muster_spec.work import work_of
 from muster_wire.errors import FrameError, VersionError
+from muster_wire.received import parse_request
 from muster_wire.trust.identity import Identity
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.version import Version, negotiate
@@ -72,7 +73,7 @@ class Federation:
         self._work = msgspec.json.encode(work_of(service.job)).decode()
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """The service as grpc wants it; frames of Fetch are serialized already and pass through."""
+        """The service as grpc wants it; frames pass through as bytes, both ways."""
         unary, down, both = (
             grpc.unary_unary_rpc_method_handler,
             grpc.unary_stream_rpc_method_handler,
@@ -84,7 +85,7 @@ class Federation:
                 "Join": unary(self.join, pb.JoinRequest.FromString, pb.JoinReply.SerializeToString),
                 "Listen": down(self.listen, pb.ListenRequest.FromString, pb.Orders.SerializeToString),
                 "Fetch": down(self.fetch, pb.FetchRequest.FromString, None),
-                "Submit": both(self.submit, pb.SubmitRequest.FromString, pb.SubmitReply.SerializeToString),
+                "Submit": both(self.submit, None, pb.SubmitReply.SerializeToString),
                 "Report": unary(self.report, pb.ReportRequest.FromString, pb.ReportReply.SerializeToString),
                 "Beat": unary(self.beat, pb.BeatRequest.FromString, pb.BeatReply.SerializeToString),
                 "Enrol": unary(
@@ -113,7 +114,7 @@ class Federation:
             work=self._work,
             beat_interval_ms=round(1000 * max(BEAT_S, self._service.job.clients_total / BEATS_A_SECOND)),
             lease_seconds=LEASE_S,
-            frame_bytes=FRAME_BYTES,
+            frame_bytes=frame_bytes(self._service.job.clients_total),
         )
 
     async def _agree(self, request: pb.JoinRequest, context: Context) -> Version:
@@ -199,11 +200,11 @@ class Federation:
 
     async def submit(self, _requests: object, context: Context) -> None:
         """An offer, then frames: see uploads.py."""
-        request = await context.read()
-        if request is grpc.aio.EOF or request.WhichOneof("kind") != "offer":
+        offer = _offer(await context.read())
+        if offer is None:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a submission begins with an offer")
-        session = await self._session(request.offer.session, context)
-        await self._service.uploads.receive(request.offer, session, context)
+        session = await self._session(offer.session, context)
+        await self._service.uploads.receive(offer, session, context)
 
     # --- reports ------------------------------------------------------------------------------------------------------
 
@@ -238,6 +239,15 @@ class Federation:
 
     async def _reject_session(self, context: Context) -> NoReturn:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this session is not known or no longer valid: join again")
+
+
+def _offer(request: Any) -> pb.Offer | None:
+    """The offer in a stream's first message, if that is what it is."""
+    try:
+        parsed = None if request is grpc.aio.EOF else parse_request(request)
+    except FrameError:
+        return None
+    return parsed if isinstance(parsed, pb.Offer) else None
 
 
 def _held(request: pb.JoinRequest) -> tuple[AssignmentId, ...]:

@@ -6,12 +6,22 @@ import contextlib
 import ctypes
 from typing import Final
 
-# One frame on its way is held some three times over, by grpc, protobuf and the socket, for each client that is sending.
-# At this size 16 clients cost a few MB together, and each frame still takes longer to move than to handle.
-FRAME_BYTES: Final = 2**18
+# A frame on its way is held twice over, by grpc and the socket, for each client that is sending. So the more clients,
+# the smaller a frame, and together they hold the same; but the smaller a frame, the more a byte costs to handle.
+_FRAMES_TOGETHER: Final = 2**23
+_SMALLEST, _LARGEST = 2**16, 2**20
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>
-_LARGE: Final = 2**17
+# Frames come from a heap that is used again and again, since fresh pages cost more than what is copied into them.
+# Models don't: their memory goes back as soon as they are gone.
+_LARGE: Final = 2**22
+
+
+def frame_bytes(clients: int) -> int:
+    """Of a frame's data at most, in a job of so many clients; a power of two."""
+    share = _FRAMES_TOGETHER // max(clients, 1)
+    power_of_two: int = 1 << max(share.bit_length() - 1, 0)
+    return min(max(power_of_two, _SMALLEST), _LARGEST)
 
 
 def keep_memory_small() -> None:

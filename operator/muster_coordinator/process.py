@@ -22,7 +22,7 @@ from muster_coordinator.errors import CommitLost, CoordinatorError, StorageError
 from muster_coordinator.events import StopRequested
 from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
-from muster_coordinator.limits import keep_memory_small
+from muster_coordinator.limits import frame_bytes, keep_memory_small
 from muster_coordinator.recovery import HistoryError
 from muster_coordinator.report import start_logging
 from muster_coordinator.server import ConnectionAge, add_federation, add_health, bind, build_server
@@ -64,7 +64,7 @@ def _say(error: CoordinatorError, code: int, *, debug: bool) -> int:
 async def coordinate(settings: Settings, outside: Outside) -> int:
     """Serve and drive until the job is over or somebody stops it."""
     access = open_access(settings.security, settings.job.uid, outside.clock)
-    server = build_server(access, ConnectionAge())
+    server = build_server(access, ConnectionAge(), frame_bytes(settings.job.clients_total))
     address = bind(server, settings.listen, access)
     loop = asyncio.get_running_loop()
     coordinator = assemble(settings, outside, access, loop)

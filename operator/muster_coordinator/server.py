@@ -13,16 +13,13 @@ from grpc_health.v1.health import aio as health
 from muster_coordinator.access import Access
 from muster_coordinator.errors import InputError
 from muster_coordinator.federation import SERVICE, Federation
-from muster_coordinator.limits import FRAME_BYTES
 from muster_wire import keepalive
 from muster_wire.frames import message_limit
 
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a second coordinator
-    ("grpc.max_receive_message_length", message_limit(FRAME_BYTES)),
-    ("grpc.max_send_message_length", message_limit(FRAME_BYTES)),
     ("grpc.max_concurrent_streams", 256),  # of one connection
-    # Windows that grow with a fast network hold megabytes for each client; a read of one frame opens what it needs.
+    # Windows that grow with a fast network hold megabytes for each client: here they have room for one frame.
     ("grpc.http2.bdp_probe", 0),
     *keepalive.SERVER_OPTIONS,
 )
@@ -48,10 +45,17 @@ class ConnectionAge:
         )
 
 
-def build_server(access: Access, age: ConnectionAge) -> grpc.aio.Server:
+def build_server(access: Access, age: ConnectionAge, frame_bytes: int) -> grpc.aio.Server:
     """A server without a port or a service yet."""
-    options = (*_OPTIONS, *age.options) if access.certificates else _OPTIONS
-    return grpc.aio.server(interceptors=access.interceptors, options=options)
+    limit = message_limit(frame_bytes)
+    sizes = (
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", limit),
+        ("grpc.http2.lookahead_bytes", frame_bytes),
+        ("grpc.http2.max_frame_size", frame_bytes),  # else 16 KiB, each with its price
+    )
+    ages = age.options if access.certificates else ()
+    return grpc.aio.server(interceptors=access.interceptors, options=(*_OPTIONS, *sizes, *ages))
 
 
 def bind(server: grpc.aio.Server, address: str, access: Access) -> str:

@@ -17,9 +17,8 @@ from typing import IO, Final, Self
 from muster_coordinator.errors import CoordinatorError
 from muster_wire import payload
 from muster_wire.checksum import BytesLike
-from muster_wire.frames import MAX_FRAME_BYTES, Header, Reassembly
+from muster_wire.frames import MAX_FRAME_BYTES, ArrivedFrame, Header, Reassembly
 from muster_wire.payload import MAX_NORM, Checked, PayloadKind, Shape
-from muster_wire.v1 import federation_pb2 as pb
 
 MEMORY_BYTES: Final = 64 * 1024
 
@@ -52,7 +51,7 @@ class Upload:
     def is_complete(self) -> bool:
         return self._transfer.is_complete
 
-    def add(self, frame: pb.Frame) -> None:
+    def add(self, frame: ArrivedFrame) -> None:
         """Takes the next frame; FrameError if it isn't that, StagingError if there is no room for it."""
         self._transfer.add(frame)
 

@@ -23,7 +23,6 @@ from muster_coordinator.claims import MAX_NAME, one_line, problem_with_numbers
 from muster_coordinator.events import UpdateRejected, UpdateStaged
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation
-from muster_coordinator.limits import FRAME_BYTES
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Answer, OrderBook
@@ -36,6 +35,7 @@ from muster_wire.codecs import Pipeline, pipeline_of
 from muster_wire.errors import Cause, FrameError, PayloadError, WireError
 from muster_wire.frames import Header
 from muster_wire.payload import PayloadKind
+from muster_wire.received import ReceivedFrame, parse_request
 from muster_wire.v1 import federation_pb2 as pb
 
 log = logging.getLogger("muster.coordinator")
@@ -43,7 +43,7 @@ log = logging.getLogger("muster.coordinator")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 T = TypeVar("T")
 
-INLINE_BYTES = 64 * 1024  # shorter frames are not worth a thread
+INLINE_BYTES = 64 * 1024  # shorter frames and updates are not worth a thread
 NO_ROOM_WAIT_MS = 5_000
 THREADS = 4
 
@@ -70,21 +70,28 @@ class Offered:
     kind: PayloadKind
 
 
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Where uploads are staged, how they have to be encoded, and in frames of at most which size."""
+
+    folder: Path
+    pipeline: Pipeline
+    frame_bytes: int
+
+
 class Uploads:
     """Everything that comes up. Lives on the server's loop; heavy work goes to a few threads."""
 
     def __init__(
         self,
-        folder: Path,
-        pipeline: Pipeline,
+        intake: Intake,
         lobby: Lobby,
         book: OrderBook,
         inbox: Inbox,
         workbench: Workbench,
         meter: ByteMeter,
     ) -> None:
-        self._folder = folder
-        self._pipeline = pipeline
+        self._intake = intake
         self._lobby = lobby
         self._book = book
         self._inbox = inbox
@@ -142,15 +149,22 @@ class Uploads:
         problem = problem_with_numbers(offered.message.examples, dict(offered.message.metrics))
         if problem:
             raise PayloadError(Cause.NOT_FINITE if "diverged" in problem else Cause.MALFORMED, problem)
-        header = await self._in_thread(None, lambda: Header.from_message(offered.message.header))
+        header = await self._header(offered.message.header)
         self._check_header(header, offered.kind)
         await self._settle_down(offered.assignment)
         partial = self._partials.get(offered.assignment)
         if partial is None or (partial.conclusion is None and partial.upload.header != header):
             self._drop(offered.assignment)
-            partial = Partial(Upload(header, offered.kind, self._folder, FRAME_BYTES))
+            partial = Partial(Upload(header, offered.kind, self._intake.folder, self._intake.frame_bytes))
             self._partials[offered.assignment] = partial
         return partial
+
+    async def _header(self, message: pb.TransferHeader) -> Header:
+        """Only a layout that we don't know yet is worth a thread."""
+        known = self._workbench.layout
+        if known is not None and message.layout == known.to_json():
+            return Header.from_message(message, known)
+        return await self._in_thread(None, lambda: Header.from_message(message))
 
     async def _settle_down(self, assignment: AssignmentId) -> None:
         """A stream that broke may have left a frame on its way to the disk."""
@@ -159,7 +173,7 @@ class Uploads:
             await asyncio.wait([partial.busy])
 
     def _check_header(self, header: Header, kind: PayloadKind) -> None:
-        wanted = Pipeline() if kind is PayloadKind.SNAPSHOT else self._pipeline
+        wanted = Pipeline() if kind is PayloadKind.SNAPSHOT else self._intake.pipeline
         found = pipeline_of(header.codec)
         if found != wanted:
             raise PayloadError(Cause.MALFORMED, f"encoded as {_named(found)}, and {_named(wanted)} was asked for")
@@ -179,11 +193,12 @@ class Uploads:
         if request is grpc.aio.EOF or partial.owner is not context:
             broke = f"the transfer broke at {partial.upload.received}: offer again"
             await context.abort(grpc.StatusCode.ABORTED, broke)
-        self._meter.add_up(request.ByteSize())
-        await self._add(partial, request.frame, context)
+        self._meter.add_up(len(request))
+        await self._add(partial, request, context)
 
-    async def _add(self, partial: Partial, frame: pb.Frame, context: Context) -> None:
+    async def _add(self, partial: Partial, request: bytes, context: Context) -> None:
         try:
+            frame = _frame(request)
             if len(frame.data) <= INLINE_BYTES:
                 partial.upload.add(frame)
             else:
@@ -202,7 +217,10 @@ class Uploads:
     async def _hand_in(self, offered: Offered, partial: Partial) -> pb.SubmitReply:
         """Check the whole, give it to the workbench, and ask the engine."""
         try:
-            await self._in_thread(partial, partial.upload.check)
+            if partial.upload.header.size <= INLINE_BYTES:
+                partial.upload.check()
+            else:
+                await self._in_thread(partial, partial.upload.check)
         except WireError as error:
             partial.upload.close()
             return self._reject(offered, error)
@@ -245,6 +263,13 @@ class Uploads:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _frame(request: bytes) -> ReceivedFrame:
+    frame = parse_request(request)
+    if isinstance(frame, pb.Offer):
+        raise FrameError("a submission is one offer and then frames")
+    return frame
 
 
 def _staged(offered: Offered, size: int) -> UpdateStaged:

@@ -7,7 +7,7 @@ thousand clients that fetch one model share one encoded copy, and a sender whose
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -45,12 +45,13 @@ class Header:
     digest: str  # of the decoded values
 
     @classmethod
-    def from_message(cls, message: pb.TransferHeader) -> Header:
-        """Checks a peer's header; LayoutError, PayloadError or FrameError."""
+    def from_message(cls, message: pb.TransferHeader, known: Layout | None = None) -> Header:
+        """Checks a peer's header; LayoutError, PayloadError or FrameError. A `known` layout is not read again."""
         for name, digest in (("checksum", message.checksum), ("digest", message.digest)):
             if not _is_digest(digest):
                 raise FrameError(f"the transfer's {name} is not 32 hexadecimal digits: {digest[:40]!r}")
-        layout = Layout.from_json(message.layout)
+        is_known = known is not None and known.to_json() == message.layout
+        layout = known if known is not None and is_known else Layout.from_json(message.layout)
         return cls(_codec(message), message.size, message.checksum, layout, message.digest)
 
     def shape(self, kind: PayloadKind) -> Shape:
@@ -86,32 +87,43 @@ class Transfer:
     frame_bytes: int
     checksums: tuple[int, ...]  # of each whole frame
 
-    def frames(self, offset: int = 0) -> Iterator[bytes]:
+    def frames(self, offset: int = 0, frame_at: Callable[[int], bytes] | None = None) -> Iterator[bytes]:
         """Serialized `Frame` messages, what `Fetch` answers with; the first one also carries the header.
 
         An empty rest still gives one frame, so that the header arrives. FrameError if the offset is not in the payload.
+        `frame_at` stands in for this transfer's own: whoever sends to many may have a frame in memory already.
         """
-        lead = pb.Frame(header=self.header.to_message()).SerializeToString()
-        for prefix, data in self._pieces(offset):
-            yield b"".join((lead, prefix, data))
-            lead = b""
+        make = frame_at or self.frame_at
+        for position in self._positions(offset):
+            frame = make(position)
+            yield self._lead() + frame if position == offset else frame
+
+    def frame_at(self, offset: int) -> bytes:
+        """The serialized frame that begins here, without the header."""
+        return b"".join(self._piece(offset))
 
     def requests(self, offset: int = 0) -> Iterator[bytes]:
         """Serialized `SubmitRequest` messages with one frame each; the offer before them carries the header."""
-        for prefix, data in self._pieces(offset):
+        for position in self._positions(offset):
+            prefix, data = self._piece(position)
             yield b"".join((_FRAME_TAG, _varint(len(prefix) + len(data)), prefix, data))
 
-    def _pieces(self, offset: int) -> Iterator[tuple[bytes, memoryview]]:
+    def _positions(self, offset: int) -> Iterator[int]:
+        """Where frames begin: here, and at each multiple of their size that is left."""
         if not 0 <= offset <= self.header.size:
             raise FrameError(f"offset {offset} is not in a transfer of {self.header.size} bytes")
-        while True:
-            index, into = divmod(offset, self.frame_bytes)
-            data = self.payload[offset : (index + 1) * self.frame_bytes]
-            checksum = self.checksums[index] if data and not into else checksum64(data)
-            yield _prefix(offset, checksum, len(data)), data
-            offset += len(data)
-            if offset >= self.header.size:
-                return
+        yield offset
+        yield from range((offset // self.frame_bytes + 1) * self.frame_bytes, self.header.size, self.frame_bytes)
+
+    def _lead(self) -> bytes:
+        lead: bytes = pb.Frame(header=self.header.to_message()).SerializeToString()
+        return lead
+
+    def _piece(self, offset: int) -> tuple[bytes, memoryview]:
+        index, into = divmod(offset, self.frame_bytes)
+        data = self.payload[offset : (index + 1) * self.frame_bytes]
+        checksum = self.checksums[index] if data and not into else checksum64(data)
+        return _prefix(offset, checksum, len(data)), data
 
 
 def prepare(
@@ -122,6 +134,19 @@ def prepare(
     header = Header(_plain(codec), len(data), checksum128(data), layout, digest)
     starts = range(0, len(data), frame_bytes)
     return Transfer(header, data, frame_bytes, tuple(checksum64(data[at : at + frame_bytes]) for at in starts))
+
+
+class ArrivedFrame(Protocol):
+    """A `Frame`, of protobuf's making or of `received`'s."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def checksum(self) -> int: ...
+
+    @property
+    def data(self) -> bytes | memoryview: ...
 
 
 class Sink(Protocol):
@@ -165,7 +190,7 @@ class Reassembly:
     def is_complete(self) -> bool:
         return self._received == self.header.size
 
-    def add(self, frame: pb.Frame) -> None:
+    def add(self, frame: ArrivedFrame) -> None:
         """Takes the next frame; FrameError if it isn't that. Nothing of a bad frame is kept."""
         data = frame.data
         if frame.offset != self._received:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -176,6 +177,24 @@ def decode(shape: Shape, payload: BytesLike) -> Values:
     if shape.kind is PayloadKind.SNAPSHOT:
         _EXACT.codec.decode_into(contents[SectionId.FROZEN], values.frozen)
     return values
+
+
+def decode_in_place(shape: Shape, payload: BytesLike) -> Values:
+    """Like `decode`, but read-only, and without a copy where the numbers lie in the payload as they are in memory.
+
+    The values keep the payload's memory for as long as they live.
+    """
+    if shape.pipeline != _EXACT or sys.byteorder != "little":
+        return decode(shape, payload).sealed()
+    contents = _parse(shape, payload)
+    floats = {name: np.frombuffer(data, np.float32) for name, data in contents.items() if name != SectionId.INTEGERS}
+    return Values(
+        shape.layout,
+        floats[SectionId.TRAINABLE],
+        floats[SectionId.FLOAT_BUFFERS],
+        np.frombuffer(contents[SectionId.INTEGERS], np.int64),
+        floats.get(SectionId.FROZEN, np.zeros(0, np.float32)),
+    )
 
 
 def accumulate(shape: Shape, payload: BytesLike, total: Values, weight: float) -> None:

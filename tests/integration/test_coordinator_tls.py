@@ -360,7 +360,7 @@ def test_no_connection_lives_for_ever(tmp_path, trust):
 
     async def run():
         access = open_access(security, "job-1", MachineClock())
-        server = build_server(access, ConnectionAge(age_s=0.2, grace_s=0.2))
+        server = build_server(access, ConnectionAge(age_s=0.2, grace_s=0.2), frame_bytes=2**18)
         address = bind(server, "127.0.0.1:0", access)
         await add_health(server)
         await server.start()

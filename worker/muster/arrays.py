@@ -46,7 +46,7 @@ def load_values(model: nn.Module, values: Values) -> None:
     state = dict(_tensors(model))
     with torch.no_grad():
         for spec, view in values.tensors():
-            state[spec.name].copy_(_tensor(view))
+            _put(state[spec.name], view)
 
 
 def read_private(model: nn.Module, private: IsPrivate) -> dict[str, Tensor]:
@@ -129,6 +129,9 @@ def _array(tensor: Tensor) -> NDArray[Any]:
     return array
 
 
-def _tensor(view: NDArray[Any]) -> Tensor:
-    """Shares memory where torch lets it: torch has no read-only tensors and warns of read-only arrays."""
-    return torch.from_numpy(view if view.flags.writeable else np.array(view))
+def _put(tensor: Tensor, view: NDArray[Any]) -> None:
+    """Overwrite a tensor; by numpy where that can: torch warns of arrays that are read-only, as fetched models are."""
+    if tensor.device.type == "cpu" and tensor.dtype is not torch.bfloat16:
+        np.copyto(tensor.detach().numpy(), view, casting="unsafe")
+    else:
+        tensor.copy_(torch.from_numpy(np.array(view)))

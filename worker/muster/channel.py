@@ -17,11 +17,12 @@ import grpc
 from muster.credentials import Credentials, Enrolled, Material
 from muster.errors import ConnectionBrokenError, RefusedError, SessionLostError, StaleCertificateError
 from muster_wire import keepalive
-from muster_wire.frames import MAX_FRAME_BYTES, message_limit
+from muster_wire.frames import FRAME_BYTES, MAX_FRAME_BYTES, message_limit
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.v1.federation_pb2_grpc import FederationStub
 
 CALL_S = 20.0  # for calls that are small and answered at once
+_LOOKAHEAD_BYTES = 2**22  # of a model that may be under way at once
 _LOOPBACK = ("127.", "localhost", "[::1]")
 _FINAL = {
     grpc.StatusCode.UNAUTHENTICATED,
@@ -51,6 +52,11 @@ class Calls:
             "/muster.wire.v1.Federation/Submit",
             request_serializer=_as_is,
             response_deserializer=wire.SubmitReply.FromString,
+        )
+        self.fetch = self._channel.unary_stream(
+            "/muster.wire.v1.Federation/Fetch",
+            request_serializer=wire.FetchRequest.SerializeToString,
+            response_deserializer=_as_is,
         )
         self.is_retired = False
         self.users = 0
@@ -145,6 +151,8 @@ def open_channel(address: str, material: Material) -> grpc.Channel:
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
+        ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
+        ("grpc.http2.max_frame_size", FRAME_BYTES),
         *keepalive.CLIENT_OPTIONS,
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),

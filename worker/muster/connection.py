@@ -19,6 +19,8 @@ from muster.errors import ConnectionBrokenError, RefusedError, StaleCertificateE
 from muster.orders import Orders, parse_orders
 from muster_wire.errors import VersionError, WireError
 from muster_wire.frames import MAX_FRAME_BYTES, Header, Memory, Reassembly, Transfer
+from muster_wire.layout import Layout
+from muster_wire.received import parse_frame
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.version import Version, negotiate
 
@@ -49,6 +51,7 @@ class Connection:
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._line = Line(address, credentials)
         self._failures = 0  # to join, in a row
+        self._layout: Layout | None = None  # of the last model: the next one most likely has the same
         self._session = ""
         self._frame_bytes = MAX_FRAME_BYTES
 
@@ -126,8 +129,9 @@ class Connection:
         offset = partial.received if partial else 0
         request = wire.FetchRequest(session=self._session, digest=digest, offset=offset)
         with self._calls() as calls:
-            for frame in calls.stub.Fetch(request, metadata=self._metadata):
-                if frame.HasField("header"):
+            for message in calls.fetch(request, metadata=self._metadata):
+                frame = parse_frame(message)
+                if frame.header is not None:
                     partial = self._begin(frame.header, digest, partial, keep)
                 if partial is None:
                     raise ConnectionBrokenError("the coordinator sent a model without a header")
@@ -142,7 +146,8 @@ class Connection:
         partial: Reassembly | None,
         keep: Callable[[Reassembly, Memory], None],
     ) -> Reassembly:
-        header = Header.from_message(message)
+        header = Header.from_message(message, self._layout)
+        self._layout = header.layout
         if header.digest != digest:
             raise ConnectionBrokenError(f"the coordinator sent model {header.digest} instead of {digest}")
         if partial is not None and partial.header == header:

@@ -9,7 +9,7 @@ from muster.connection import Connection
 from muster.errors import ConnectionBrokenError
 from muster_wire.errors import WireError
 from muster_wire.frames import Memory, Reassembly
-from muster_wire.payload import PayloadKind, Shape, decode
+from muster_wire.payload import PayloadKind, Shape, decode_in_place
 from muster_wire.values import Values
 
 _KEPT = 2  # the one that is trained from, and the next one while somebody still measures the last
@@ -61,7 +61,7 @@ def _decode(whole: _Partial) -> Values:
     header = whole.transfer.header
     try:
         whole.transfer.finish()
-        values = decode(Shape(header.layout, PayloadKind.SNAPSHOT, header.codec), whole.memory.view())
+        values = decode_in_place(Shape(header.layout, PayloadKind.SNAPSHOT, header.codec), whole.memory.view())
     except WireError as error:
         raise ConnectionBrokenError(f"model {whole.digest} arrived damaged: {error}") from error
     if values.digest() != whole.digest:

@@ -22,6 +22,7 @@ from muster_wire.payload import (
     advance,
     check,
     decode,
+    decode_in_place,
     encode_snapshot,
     encode_update,
 )
@@ -294,3 +295,25 @@ def test_a_model_advances_only_by_an_update_of_its_own_layout() -> None:
         advance(SNAPSHOT32, encode_snapshot(MODEL, CodecId.FLOAT32), Values.zeros(LAYOUT))
     with pytest.raises(PayloadError, match="of its own layout"):
         advance(UPDATE32, encode_update(UPDATE, CodecId.FLOAT32), Values.zeros(Layout(())))
+
+
+@codecs
+@pytest.mark.parametrize("kind", PayloadKind)
+def test_decoding_in_place_gives_the_same_numbers(codec: CodecId, kind: PayloadKind) -> None:
+    values, encode = (MODEL, encode_snapshot) if kind is PayloadKind.SNAPSHOT else (UPDATE, encode_update)
+    shape, payload = Shape(LAYOUT, kind, codec), encode(values, codec)
+    found = decode_in_place(shape, payload)
+    assert found.digest() == decode(shape, payload).digest()
+    assert not any(buffer.flags.writeable for buffer in found.buffers if buffer.size)
+
+
+def test_decoding_float32_in_place_copies_nothing() -> None:
+    payload = encode_snapshot(MODEL, CodecId.FLOAT32)
+    found = decode_in_place(SNAPSHOT32, payload)
+    whole = np.frombuffer(payload, np.uint8)
+    assert all(np.shares_memory(buffer, whole) for buffer in found.buffers)
+
+
+def test_bytes_that_are_no_payload_are_refused_in_place_too() -> None:
+    with pytest.raises(PayloadError):
+        decode_in_place(SNAPSHOT32, b"x" * SNAPSHOT32.sizes.most)

@@ -1,0 +1,90 @@
+"""Muster: a real coordinator process, and the real worker in one process each, with a workshop that trains nothing.
+
+Everything but the task is what production runs: joining, listening, the worker's loop and its book, fetching and its
+checks, encoding, offering; staging, validation, the sum, durable models and records. Workers are forked from this
+process, which has imported torch for all of them, as `muster run` does it.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import sys
+
+import numpy as np
+from coordinator import POOL, TOKEN, coordinator
+from setting import TENSORS, Setting, laps, read_setting, say
+
+from muster.connection import Connection
+from muster.courier import Courier
+from muster.credentials import Fixed, Material
+from muster.desk import Desk
+from muster.loop import Loop
+from muster.membership import Membership
+from muster.training import Trained
+from muster.worker import WorkerSettings
+from muster.workshop import Trainee, Workshop
+from muster_wire.layout import Kind, Layout, TensorSpec
+from muster_wire.values import Values, difference
+
+
+class Idle(Workshop):
+    """Trains nothing: the update is the difference between the model and itself, really computed."""
+
+    def __init__(self, tensor_size: int) -> None:
+        names = [f"layer{number}" for number in range(TENSORS)]
+        self._layout = Layout(tuple(TensorSpec(name, (tensor_size,), "float32", Kind.TRAINABLE) for name in names))
+
+    def initialise(self, seed: int) -> Values:
+        values = Values.zeros(self._layout)
+        values.trainable[...] = np.random.default_rng(seed).standard_normal(values.trainable.size, np.float32)
+        return values
+
+    def train(self, client, base, state, seed, hooks) -> Trainee:  # noqa: ARG002 -- the workshop's signature
+        return Trainee(difference(base, base), Trained(10, 1), 1)
+
+
+class IdleMembership(Membership):
+    """Joins like any worker, and works idly."""
+
+    def __init__(self, settings: WorkerSettings, name: str, connection: Connection, workshop: Idle) -> None:
+        super().__init__(settings, name, connection)
+        self._idle = workshop
+
+    def build_loop(self, desk: Desk) -> Loop:
+        return Loop(desk, self._connection, self._idle, self._book, self._clients)
+
+
+def work(address: str, index: int, setting: Setting) -> None:
+    """One worker, until the job is over."""
+    logging.disable(logging.WARNING)
+    desk, connection = Desk(), Connection(address, TOKEN, Fixed(Material()))
+    settings = WorkerSettings(address, POOL, TOKEN, indices=(index,))
+    membership = IdleMembership(settings, f"worker-{index}", connection, Idle(setting.tensor_size))
+    courier = Courier(connection, desk, membership.join)
+    if courier.connect():
+        loop = membership.build_loop(desk)
+        courier.start()
+        loop.run()
+    courier.stop()
+
+
+def main() -> None:
+    """The coordinator, its workers, all rounds."""
+    setting, _ = read_setting(sys.argv[1:])
+    fork = multiprocessing.get_context("fork")
+    times: list[float] = []
+    with coordinator(setting.clients, setting.all_rounds) as running:
+        address = running.address
+        workers = [fork.Process(target=work, args=(address, index, setting)) for index in range(setting.clients)]
+        for worker in workers:
+            worker.start()
+        times = [event["time"] for event in running.events() if event["event"] == "committed"]
+        for worker in workers:
+            worker.join(5)
+            worker.kill()
+    say(laps(times))
+
+
+if __name__ == "__main__":
+    main()
