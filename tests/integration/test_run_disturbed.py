@@ -41,7 +41,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(tmp_path):
         asked = time.monotonic()
         run.process.send_signal(signal.SIGINT)
         assert run.process.wait(5) == 130
-        assert time.monotonic() - asked < CONTRACT_S
+        assert time.monotonic() - asked < 0.5
         assert gone(processes, timeout=1)
 
 
