@@ -7,7 +7,6 @@ nothing is trained twice. In memory this lasts as long as the worker; in a folde
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from muster.errors import DataError
 from muster_spec.clients import ClientId, split_client_id
+from muster_wire.durable import write_whole
 from muster_wire.errors import LayoutError
 from muster_wire.feedback import Memory
 
@@ -159,7 +159,7 @@ class FolderBook:
             state |= {_MEMORY + name: tensor for name, tensor in _tensors(update.memory_after).items()}
         about = {"muster.update": msgspec.json.encode(update.offered).decode()}
         try:
-            _write(path, save({_PAYLOAD: payload, **state}, about))
+            write_whole(path, save({_PAYLOAD: payload, **state}, about))
         except OSError as error:
             raise DataError(f"{path}: the update can't be kept there ({error.strerror}); --state needs room") from error
         self._held[update.offered.assignment] = path
@@ -192,9 +192,9 @@ class FolderBook:
         for follower in followers(update, others, self._memory(client)):
             self.keep(follower)
         if update.state_after:
-            _write(self._home(client) / "state.safetensors", save(dict(update.state_after)))
+            write_whole(self._home(client) / "state.safetensors", save(dict(update.state_after)))
         if update.memory_after is not None:
-            _write(self._home(client) / "memory.safetensors", save(_tensors(update.memory_after)))
+            write_whole(self._home(client) / "memory.safetensors", save(_tensors(update.memory_after)))
 
     def _is_other(self, update: HeldUpdate, assignment: str, path: Path) -> bool:
         return path.parent == self._path(update).parent and assignment != update.offered.assignment
@@ -263,18 +263,3 @@ def _fitting(memory: Memory, client: ClientId, size: int) -> Memory:
     except LayoutError as error:
         log.warning("%s: what it has left to send is lost and starts at zero (%s)", client, error)
         return Memory.empty()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write aside, make durable, rename, make the name durable."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

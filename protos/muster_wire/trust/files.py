@@ -5,7 +5,6 @@ Files change while processes run: an operator renews a Secret, and the kubelet s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from muster_wire.durable import write_whole
 from muster_wire.errors import TrustError
 from muster_wire.trust.certificate import parse_pem
 from muster_wire.trust.keys import Pair
@@ -85,19 +85,7 @@ def _public_half(file: NamedFile, pem: bytes) -> bytes:
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only this user can read, whole or not at all, over whatever was there."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as target:
-        target.write(content)
-        target.flush()
-        os.fsync(target.fileno())
-    aside.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, content, 0o600)
 
 
 class Watched:
