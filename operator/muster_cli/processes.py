@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from muster_cli.plan import WorkerPlan
+from muster_telemetry.logs import message_of
 
 NURSERY_PATIENCE_S = 0.5
 LOG_PREFIX = re.compile(r"^([\d-]+ )?[\d:,]+ [A-Z]+ ")  # when and how grave
@@ -165,4 +166,4 @@ def last_words(log: Path) -> str:
     except OSError:
         return ""
     words = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return LOG_PREFIX.sub("", words)
+    return LOG_PREFIX.sub("", message_of(words))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 from muster_cli.errors import BadInput
+from muster_telemetry.logs import LOG_FORMATS, LogFormat, log_format_of
 
 if TYPE_CHECKING:
     from muster.worker import Join, TlsFiles, WorkerSettings
@@ -32,6 +33,7 @@ class Given(TypedDict):
     cert: Path | None
     key: Path | None
     server_name: str | None
+    log_format: LogFormat | None
 
 
 @click.command()
@@ -46,6 +48,7 @@ class Given(TypedDict):
 @click.option("--cert", type=PATH, help="Mutual TLS: this worker's certificate chain, in PEM. May change meanwhile.")
 @click.option("--key", type=PATH, help="Its private key.")
 @click.option("--server-name", help="What the coordinator's certificate names, if that isn't the host dialled.")
+@click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Of the logs. [default: MUSTER_LOG_FORMAT or text]")
 def worker(**given: Unpack[Given]) -> None:
     """Work for a coordinator that runs elsewhere.
 
@@ -80,6 +83,7 @@ def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings:
         state=given["state"],
         token=_token(environment, is_needed=not given["cert"] and not isinstance(security, Join)),
         security=security,
+        log_format=given["log_format"] or _log_format(environment),
     )
 
 
@@ -119,6 +123,13 @@ def _read_join(join: Join) -> tuple[str, str]:
     except CredentialError as error:
         raise BadInput(str(error)) from error
     return bundle.coordinator, read_certificate(bundle.pair.chain).identity.pool
+
+
+def _log_format(environment: Mapping[str, str]) -> LogFormat:
+    try:
+        return log_format_of(environment)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
 
 
 def _token(environment: Mapping[str, str], *, is_needed: bool) -> str:

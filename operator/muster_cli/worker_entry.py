@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from muster_telemetry.logs import log_format_of
+
 
 def run(*, coordinator: str, pool: str, indices: Sequence[int], data: str | None, state: str, threads: int) -> int:
     """Work for these clients until the job is over. The answer is the process's exit code."""
@@ -22,5 +24,6 @@ def run(*, coordinator: str, pool: str, indices: Sequence[int], data: str | None
             data=Path(data) if data else None,
             state=Path(state),
             token=os.environ["MUSTER_TOKEN"],
+            log_format=log_format_of(os.environ),
         )
     )

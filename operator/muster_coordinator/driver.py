@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from muster_coordinator import engine
+from muster_coordinator import engine, tells
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import (
     EvaluationReported,
@@ -207,7 +207,7 @@ class Driver:
         self.wake_at = instruction.when
 
     def _tell(self, instruction: Tell) -> None:
-        log.info("%s", instruction.message)
+        log.info("%s", instruction.message, extra=tells.place_of(instruction))
         self.ports.reporter.tell(instruction.kind, instruction.details)
 
     def _finish(self, instruction: Finish) -> None:

@@ -24,7 +24,7 @@ from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.limits import frame_bytes, keep_memory_small
 from muster_coordinator.recovery import HistoryError
-from muster_coordinator.report import start_logging
+from muster_coordinator.report import log_to_stderr
 from muster_coordinator.server import ConnectionAge, add_federation, add_health, bind, build_server
 from muster_coordinator.settings import Settings, read_settings
 from muster_spec.clients import ClientId
@@ -40,24 +40,27 @@ STREAMS_GRACE_S = 0.2
 def main(arguments: Sequence[str], outside: Outside) -> int:
     """Run a coordinator to its end; its exit code."""
     keep_memory_small()
-    debug = "--debug" in arguments
-    start_logging(debug=debug)
+    settings: Settings | None = None
     try:
-        return asyncio.run(coordinate(read_settings(arguments), outside))
+        settings = read_settings(arguments)
+        log_to_stderr(settings.job, settings.log_format, debug=settings.debug)
+        return asyncio.run(coordinate(settings, outside))
     except CommitLost as error:
-        return _say(error, FENCED, debug=debug)
+        return _say(error, FENCED, settings)
     except CoordinatorError as error:
-        return _say(error, BAD_INPUT, debug=debug)
+        return _say(error, BAD_INPUT, settings)
     except Exception:  # the last place that can say anything about a fault of our own
         log.critical("a fault of the coordinator itself; its storage is as it was, start it again", exc_info=True)
         return INTERNAL_ERROR
 
 
-def _say(error: CoordinatorError, code: int, *, debug: bool) -> int:
-    """One line for people."""
-    print(f"coordinator: {error}", file=sys.stderr, flush=True)
-    if debug:
-        log.debug("raised here", exc_info=error)
+def _say(error: CoordinatorError, code: int, settings: Settings | None) -> int:
+    """One line for people, or one for machines."""
+    if settings is not None and settings.log_format == "json":
+        log.error("%s", error)
+    else:
+        print(f"coordinator: {error}", file=sys.stderr, flush=True)
+    log.debug("raised here", exc_info=error)
     return code
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
 from collections.abc import Mapping
 from typing import BinaryIO
@@ -16,6 +15,8 @@ from typing import BinaryIO
 import msgspec
 
 from muster_coordinator.ports import Clock
+from muster_spec.types import ResolvedJob
+from muster_telemetry.logs import LogFormat, start_logging
 
 log = logging.getLogger("muster.coordinator")
 
@@ -45,17 +46,12 @@ class LineReporter:
             log.warning("nobody reads this coordinator's standard output any more")
 
 
-def start_logging(*, debug: bool) -> None:
-    """Plain lines on standard error."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
+def log_to_stderr(job: ResolvedJob, log_format: LogFormat, *, debug: bool) -> None:
+    """Lines on standard error, each saying whose job it is about where machines read them."""
+    fields = {"namespace": job.namespace, "job": job.name}
+    handler = start_logging(log_format, level=logging.DEBUG if debug else logging.INFO, fields=fields)
+    handler.addFilter(_is_no_cancellation)
     logging.getLogger("grpc").setLevel(logging.ERROR)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_no_cancellation)
 
 
 def _is_no_cancellation(record: logging.LogRecord) -> bool:

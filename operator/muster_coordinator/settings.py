@@ -12,6 +12,8 @@ import msgspec
 from muster_coordinator.errors import InputError
 from muster_coordinator.security import Security, add_security_flags, read_security
 from muster_spec.types import ResolvedJob
+from muster_telemetry.address import AddressError, parse_address
+from muster_telemetry.logs import LOG_FORMATS, LogFormat, log_format_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,14 @@ class Settings:
     security: Security
     exit_with_stdin: bool
     debug: bool
+    log_format: LogFormat
+    metrics: str | None  # where to serve them
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:
     """Raises InputError, with one line for people, for anything that can't be used."""
     given = _parser().parse_args(arguments)
-    listen = _checked_address(given.listen)
+    listen = _checked_address("--listen", given.listen)
     return Settings(
         job=read_job(given.job),
         storage=given.storage,
@@ -37,6 +41,8 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         security=read_security(given),
         exit_with_stdin=given.exit_with_stdin,
         debug=given.debug,
+        log_format=given.log_format or _log_format(),
+        metrics=_checked_address("--metrics", given.metrics) if given.metrics else None,
     )
 
 
@@ -52,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         "--exit-with-stdin", action="store_true", help="leave, as after SIGTERM, when standard input is closed"
     )
     parser.add_argument("--debug", action="store_true", help="tracebacks and more logs")
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="serve metrics for Prometheus here, at /metrics")
+    parser.add_argument("--log-format", choices=LOG_FORMATS, help="default: MUSTER_LOG_FORMAT, else text")
     add_security_flags(parser)
     return parser
 
@@ -66,8 +74,16 @@ def read_job(path: Path) -> ResolvedJob:
         raise InputError(f"--job {path}: not a resolved job: {error}") from error
 
 
-def _checked_address(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise InputError(f"--listen {address}: write HOST:PORT, for example 127.0.0.1:0 or 0.0.0.0:8443")
+def _checked_address(option: str, address: str) -> str:
+    try:
+        parse_address(address)
+    except AddressError as error:
+        raise InputError(f"{option} {error}") from error
     return address
+
+
+def _log_format() -> LogFormat:
+    try:
+        return log_format_of()
+    except ValueError as error:
+        raise InputError(str(error)) from error

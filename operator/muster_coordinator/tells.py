@@ -14,6 +14,12 @@ from muster_coordinator.state import Progress
 from muster_spec.clients import ClientId
 
 
+def place_of(told: Tell) -> dict[str, object]:
+    """Where in the job it happened, for whoever sorts log lines: the round, the client, its pool."""
+    place = {name: told.details[name] for name in ("round", "client") if name in told.details}
+    return place | ({"pool": str(place["client"]).rpartition("/")[0]} if "client" in place else {})
+
+
 def joined(event: ClientsJoined, clients: tuple[ClientId, ...]) -> Tell:
     """A worker has joined."""
     details = {"worker": event.worker, "clients": clients, "device": event.device}

@@ -12,12 +12,13 @@ import time
 from muster_operator.api import Api
 from muster_operator.connection import Connection, find_connection
 from muster_operator.errors import OperatorError
-from muster_operator.handlers import KopfWorld, build_registry, run_kopf
+from muster_operator.handlers import KopfWorld, build_registry, place_kopf_line, run_kopf
 from muster_operator.lease import Lease
 from muster_operator.queue import WorkQueue
 from muster_operator.reconcile import Reconciler
 from muster_operator.service import Service, serve_probes
 from muster_operator.settings import Settings, read_settings
+from muster_telemetry.logs import LogFormat, start_logging
 
 log = logging.getLogger("muster.operator")
 
@@ -26,13 +27,19 @@ STOPPED, BAD_INPUT, LEASE_LOST = 0, 2, 1
 
 def main() -> int:
     """Run until told to stop. 0 stopped, 1 the lease was lost (start again), 2 bad settings."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each watch
     try:
-        return asyncio.run(operate(read_settings(os.environ), find_connection(os.environ)))
+        settings = read_settings(os.environ)
+        log_to_stderr(settings.log_format)
+        return asyncio.run(operate(settings, find_connection(os.environ)))
     except OperatorError as error:
         print(f"operator: {error}", file=sys.stderr)
         return BAD_INPUT
+
+
+def log_to_stderr(log_format: LogFormat) -> None:
+    """Our lines and kopf's alike."""
+    start_logging(log_format).addFilter(place_kopf_line)
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each watch
 
 
 async def operate(settings: Settings, connection: Connection, api: Api | None = None) -> int:

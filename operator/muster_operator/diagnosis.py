@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muster_operator.objects import Object, condition_of, dig
+from muster_telemetry.logs import message_of
 
 _WAITING = {
     "ImagePullBackOff": "ImagePullFailed",
@@ -77,7 +78,7 @@ def _trouble_of_ending(pod: Object, ending: Ending) -> Trouble | None:
         return Trouble("OutOfMemory", f"pod {name} used more memory than its limit of {limit or 'the node'}")
     if ending.code == STOPPED:
         return None
-    last = ending.message.splitlines()[-1] if ending.message else ending.reason
+    last = message_of(ending.message.splitlines()[-1]) if ending.message else ending.reason
     return Trouble("PodFailed", f"pod {name} ended with exit code {ending.code}: {last}"[:1000])
 
 

@@ -12,6 +12,7 @@ from muster_operator.errors import ApiError
 from muster_operator.lease import Lease
 from muster_operator.queue import JobKey, WorkQueue
 from muster_operator.reconcile import Reconciler
+from muster_telemetry.logs import bound
 
 log = logging.getLogger("muster.operator")
 
@@ -47,15 +48,19 @@ class Service:
     async def _work(self) -> None:
         while True:
             key = await self._queue.take()
-            try:
-                again_s = await self._reconciler.reconcile(*key)
-            except ApiError as error:
-                log.warning("%s/%s: %s; again in %.1f s", *key, error, self._queue.failed(key))
-            except Exception:
-                # A fault of ours with one job must not stop all others; it is tried again, ever more seldom.
-                log.exception("%s/%s: a fault of the operator itself; again in %.1f s", *key, self._queue.failed(key))
-            else:
-                self._queue.done(key, again_s)
+            with bound(namespace=key[0], job=key[1]):
+                await self._look(key)
+
+    async def _look(self, key: JobKey) -> None:
+        try:
+            again_s = await self._reconciler.reconcile(*key)
+        except ApiError as error:
+            log.warning("%s/%s: %s; again in %.1f s", *key, error, self._queue.failed(key))
+        except Exception:
+            # A fault of ours with one job must not stop all others; it is tried again, ever more seldom.
+            log.exception("%s/%s: a fault of the operator itself; again in %.1f s", *key, self._queue.failed(key))
+        else:
+            self._queue.done(key, again_s)
 
     async def _resync(self, every_s: float) -> None:
         """Look at everything now and then, spread out: should an event ever be lost, it is made up for."""

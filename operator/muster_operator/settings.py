@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muster_operator.errors import SettingsError
+from muster_telemetry.logs import LogFormat, log_format_of
 
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -32,6 +33,7 @@ class Settings:
     probe_port: int = 8080
     reconcilers: int = 4
     resync_s: float = 300.0
+    log_format: LogFormat = "text"
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -47,6 +49,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         probe_port=_number(environment, "MUSTER_PROBE_PORT", 8080),
         reconcilers=_number(environment, "MUSTER_RECONCILERS", 4),
         resync_s=float(_number(environment, "MUSTER_RESYNC_SECONDS", 300)),
+        log_format=_log_format(environment),
     )
 
 
@@ -61,6 +64,13 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise SettingsError(f"{name}: {text} is not a whole number above 0")
     return int(text)
+
+
+def _log_format(environment: Mapping[str, str]) -> LogFormat:
+    try:
+        return log_format_of(environment)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _own_namespace() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from muster.client_state import Book, HeldUpdate, Offered
@@ -23,6 +24,7 @@ from muster.reconcile import Leave, Offer, Settle, Standing, Wait, Work, next_ac
 from muster.task import Client
 from muster.workshop import Workshop
 from muster_spec.clients import ClientId
+from muster_telemetry.logs import bound
 from muster_wire.codecs import Pipeline
 from muster_wire.errors import WireError
 from muster_wire.feedback import Memory, Recipe, encode, random_of
@@ -97,9 +99,11 @@ class Loop:
             case Settle(settlement):
                 self._settle(settlement)
             case Offer(assignment):
-                self._offer(assignment)
+                with _place(assignment):
+                    self._offer(assignment)
             case Work(assignment):
-                self._work(assignment)
+                with _place(assignment):
+                    self._work(assignment)
             case Wait(until):
                 self._desk.wait_news(orders, None if until is None else max(until - time.monotonic(), 0.0))
             case Leave(reason):
@@ -235,6 +239,11 @@ class Loop:
             digest=values.digest(),
         )
         self._book.keep(HeldUpdate(offered, encode_snapshot(values, Pipeline())))
+
+
+def _place(assignment: Assignment) -> AbstractContextManager[None]:
+    """Where log lines belong while it is worked on."""
+    return bound(round=assignment.round, client=assignment.client)
 
 
 def _offer_message(offered: Offered) -> wire.Offer:

@@ -42,6 +42,11 @@ class Membership:
         self._learn(reply)
         return self._say(self._held()) if self._held() != held else reply
 
+    @property
+    def job(self) -> str:
+        """The name of the job that has been joined."""
+        return self._work.job if self._work else ""
+
     def build_loop(self, desk: Desk) -> Loop:
         """The working half, for the job that has been joined."""
         if self._book is None or self._work is None:

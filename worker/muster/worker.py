@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -23,6 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from muster.errors import MusterError
+from muster_telemetry.logs import LogFormat, bound, start_logging
 
 if TYPE_CHECKING:
     from muster.credentials import Credentials
@@ -68,6 +68,7 @@ class WorkerSettings:
     data: Path | None = None
     state: Path | None = None
     security: TlsFiles | Join | None = None
+    log_format: LogFormat = "text"
 
 
 def run_worker(settings: WorkerSettings) -> int:
@@ -77,7 +78,7 @@ def run_worker(settings: WorkerSettings) -> int:
         The exit code: 0 the job is over, 1 the coordinator was lost for good or something unforeseen, 2 the coordinator
         refuses this worker or a folder can't be used, 130 and 143 stopped by SIGINT and SIGTERM.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    start_logging(settings.log_format, fields={"pool": settings.pool})
     from muster.desk import Desk
 
     desk = Desk()
@@ -102,7 +103,8 @@ def _work(settings: WorkerSettings, desk: Desk) -> int:
         if courier.connect():
             loop = membership.build_loop(desk)
             courier.start()
-            loop.run()
+            with bound(job=membership.job):
+                loop.run()
     finally:
         courier.stop()
     return _conclude(desk)
