@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from muster_coordinator.access import Access
 from muster_coordinator.broadcast import Broadcasts
+from muster_coordinator.combining import combining_of
 from muster_coordinator.compression import codecs_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
@@ -83,7 +84,8 @@ def assemble(settings: Settings, outside: Outside, access: Access, loop: asyncio
     size = frame_bytes(job.clients_total)
     broadcasts = Broadcasts(store.staging, codecs.down, VERSIONS_GIVEN_OUT + _staleness(job), size)
     retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
-    workbench = Workbench(store, strategy_of(job.spec.strategy), broadcasts, retention)
+    combining = combining_of(job.spec.robustness)
+    workbench = Workbench(store, strategy_of(job.spec.strategy), broadcasts, retention, combining)
     history = recover(store, workbench, reporter)
     inbox, meter = Inbox(), ByteMeter()
     lobby = Lobby(SessionTable(pool_sizes(job), Patience()), inbox, clock)
@@ -93,7 +95,8 @@ def assemble(settings: Settings, outside: Outside, access: Access, loop: asyncio
             loop.call_soon_threadsafe(lobby.wake, changed, answers)
 
     book = OrderBook(wake)
-    uploads = Uploads(Intake(store.staging, codecs.up.pipeline, size), lobby, book, inbox, workbench, meter)
+    intake = Intake(store.staging, codecs.up.pipeline, size, combining.max_norm)
+    uploads = Uploads(intake, lobby, book, inbox, workbench, meter)
     driver = Driver(config_of(job, store.next_epoch()), Ports(store, workbench, book, clock, reporter, meter, observer))
     service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment)
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from muster_coordinator.robust import least_updates
 from muster_coordinator.selection import SELECTORS, Selector
 from muster_spec.clients import ClientId, client_id
 from muster_spec.types import ResolvedJob, Rounds
@@ -72,11 +73,12 @@ class EngineConfig:
     selector: Selector
     wait_for_clients_s: float = WAIT_FOR_CLIENTS_S
     active_deadline_s: float | None = None
+    least: int = 1  # updates without which the way they are combined makes no sense
 
     @property
     def minimum(self) -> int:
         """Updates without which a round fails at its deadline."""
-        return self.min_updates or math.ceil(self.cohort / 2)
+        return max(self.min_updates or math.ceil(self.cohort / 2), self.least)
 
     @property
     def trusted(self) -> frozenset[str]:
@@ -117,6 +119,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         selector=SELECTORS["All" if cohort == len(clients) else job.spec.selection.type],
         wait_for_clients_s=float(policy.pre_running_deadline_seconds or WAIT_FOR_CLIENTS_S),
         active_deadline_s=policy.active_deadline_seconds,
+        least=least_updates(job.spec.robustness),
     )
 
 

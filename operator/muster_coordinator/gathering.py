@@ -116,7 +116,8 @@ def build_plan(state: JobState, gathering: Gathering, ready: Ready) -> RoundPlan
     config = state.config
     request = Request(config.seed, gathering.round, gathering.attempt, config.asked, ready.eligible)
     choices = config.selector(request)
-    return _plan(state, gathering, choices, close_at=min(config.min_updates or config.cohort, len(choices)))
+    close_at = min(config.min_updates or config.cohort, len(choices))
+    return _plan(state, gathering, choices, close_at=max(close_at, config.least))
 
 
 def _plan(state: JobState, gathering: Gathering, choices: tuple[Choice, ...], close_at: int) -> RoundPlan:

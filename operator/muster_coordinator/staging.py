@@ -37,6 +37,14 @@ class Upload:
         self.shape: Shape = header.shape(kind)
         self._bytes = _Spool(directory)
         self._transfer = Reassembly(header, self._bytes, frame_bytes)
+        self._checked: Checked | None = None
+
+    @property
+    def checked(self) -> Checked:
+        """What `check` found out."""
+        if self._checked is None:
+            raise ValueError("an upload is used once it is checked")
+        return self._checked
 
     @property
     def header(self) -> Header:
@@ -58,7 +66,8 @@ class Upload:
     def check(self, max_norm: float = MAX_NORM) -> Checked:
         """Every check, now that all is here: FrameError for damage, PayloadError for what it holds."""
         self._transfer.finish()
-        return payload.check(self.shape, self.view(), max_norm)
+        self._checked = payload.check(self.shape, self.view(), max_norm)
+        return self._checked
 
     def view(self) -> memoryview:
         """The encoded bytes, read-only; it stays good after `close`."""

@@ -24,6 +24,7 @@ from typing import Final
 
 import numpy as np
 
+from muster_coordinator.clipping import scale_of
 from muster_coordinator.staging import Upload
 from muster_coordinator.strategies import Step, Wide
 from muster_wire import payload
@@ -42,8 +43,9 @@ _EPSILON: Final = float(np.finfo(np.float32).eps)
 class Sum:
     """A running weighted sum of updates to one model. `finish` ends it; a round that fails just drops it."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, clip_norm: float | None = None) -> None:
         self.layout = layout
+        self._clip_norm = clip_norm
         self._total = Values.zeros(layout, frozen=False)
         self._total.integers.fill(np.iinfo(np.int64).min)
         self._unit = 0.0  # the first weight
@@ -57,14 +59,14 @@ class Sum:
 
     def fold(self, upload: Upload, weight: float) -> None:
         """Decodes a complete, checked upload into the sum. ValueError for a weight that no update can have."""
-        self.fold_payload(upload.shape, upload.view(), weight)
+        self.fold_payload(upload.shape, upload.view(), weight, scale_of(upload.checked.norm, self._clip_norm))
 
-    def fold_payload(self, shape: Shape, encoded: BytesLike, weight: float) -> None:
-        """The same for bytes that lie elsewhere."""
+    def fold_payload(self, shape: Shape, encoded: BytesLike, weight: float, scale: float = 1.0) -> None:
+        """The same for bytes that lie elsewhere, and with them scaled; it is the whole weight that counts."""
         if not 0 < weight <= MAX_WEIGHT:
             raise ValueError(f"an update's weight is above 0 and at most {MAX_WEIGHT:g}, not {weight:g}")
         relative = self._relative(weight)
-        payload.accumulate(shape, encoded, self._total, relative)
+        payload.accumulate(shape, encoded, self._total, relative * scale)
         self._weight += relative
         self._folded += 1
 

@@ -34,7 +34,7 @@ from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline, pipeline_of
 from muster_wire.errors import Cause, FrameError, PayloadError, WireError
 from muster_wire.frames import Header
-from muster_wire.payload import PayloadKind
+from muster_wire.payload import MAX_NORM, PayloadKind
 from muster_wire.received import ReceivedFrame, parse_request
 from muster_wire.v1 import federation_pb2 as pb
 
@@ -72,11 +72,14 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Where uploads are staged, how they have to be encoded, and in frames of at most which size."""
+    """Where uploads are staged, how they have to be encoded, in frames of at most which size, and how large they may be
+    as vectors.
+    """
 
     folder: Path
     pipeline: Pipeline
     frame_bytes: int
+    max_norm: float = MAX_NORM
 
 
 class Uploads:
@@ -218,9 +221,9 @@ class Uploads:
         """Check the whole, give it to the workbench, and ask the engine."""
         try:
             if partial.upload.header.size <= INLINE_BYTES:
-                partial.upload.check()
+                partial.upload.check(self._intake.max_norm)
             else:
-                await self._in_thread(partial, partial.upload.check)
+                await self._in_thread(partial, lambda: partial.upload.check(self._intake.max_norm))
         except WireError as error:
             partial.upload.close()
             return self._reject(offered, error)

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from muster_coordinator.broadcast import Broadcasts
+from muster_coordinator.combining import MEAN, Combining
+from muster_coordinator.compared import Compared
 from muster_coordinator.models import ModelFileError, StoredModel, read_first_model, write_model
 from muster_coordinator.records import AssignmentId, RoundCommit
 from muster_coordinator.staging import Upload
@@ -46,9 +48,17 @@ class Retention:
 class Workbench:
     """Called by the driver's thread; `stage` and `layout` by the server's loop as well."""
 
-    def __init__(self, store: FileStore, strategy: Strategy, broadcasts: Broadcasts, retention: Retention) -> None:
+    def __init__(
+        self,
+        store: FileStore,
+        strategy: Strategy,
+        broadcasts: Broadcasts,
+        retention: Retention,
+        combining: Combining = MEAN,
+    ) -> None:
         self._store = store
         self._strategy = strategy
+        self._combining = combining
         self._broadcasts = broadcasts
         self._retention = retention
         self._recent: deque[str] = deque(maxlen=max(retention.keep, KEEP_AT_LEAST))
@@ -57,7 +67,7 @@ class Workbench:
         self._staged: dict[AssignmentId, Upload] = {}
         self._name = ""
         self._model: Values | None = None
-        self._sum: Sum | None = None
+        self._sum: Sum | Compared | None = None
         self._first: Values | None = None
 
     # --- updates ------------------------------------------------------------------------------------------------------
@@ -83,7 +93,9 @@ class Workbench:
         if base != self._name:
             self.load(base)
         self._first = None
-        self._sum = Sum(self._model.layout) if self._model is not None else None
+        if isinstance(self._sum, Compared):  # of an attempt that failed
+            self._sum.close()
+        self._sum = self._combining.open(self._model.layout, self._store.staging) if self._model is not None else None
 
     def fold(self, assignment: AssignmentId, weight: float) -> None:
         with self._staged.pop(assignment) as upload:

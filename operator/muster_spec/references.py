@@ -17,6 +17,7 @@ Finding = tuple[Document, FieldPath, Problem]
 
 # How many updates a robust rule needs in each round to bear f hostile clients: factor × f + 3.
 _ROBUST_FACTORS = {"krum": 2, "multiKrum": 2, "bulyan": 4}
+_A_MAJORITY = 3  # of two updates nobody can say which one is the hostile one
 
 
 def reference_problems(documents: Sequence[Document]) -> Iterator[Finding]:
@@ -108,14 +109,21 @@ def _robust_problems(job: Document, total: int) -> Iterator[Finding]:
     rounds = dig(job.value, "spec", "rounds") or {}
     if dig(rounds, "minUpdates") is not None or dig(rounds, "cohort") is not None:
         return
+    place = ("spec", "robustness", "aggregation")
+    needed = _needed_updates(dig(job.value, *place) or {})
+    if needed and (total + 1) // 2 < needed[1]:
+        message = f"a round may close with {(total + 1) // 2} of {total} clients, but {needed[1]} are needed"
+        remedy = "set rounds.minUpdates, add clients, or bear fewer hostile ones"
+        yield _finding(job, (*place, *needed[0]), message, remedy)
+
+
+def _needed_updates(aggregation: dict[str, Any]) -> tuple[FieldPath, int] | None:
+    """How many updates a robust rule needs in each round, and the field that says so."""
     for member, factor in _ROBUST_FACTORS.items():
-        hostile = dig(job.value, "spec", "robustness", "aggregation", member, "byzantine")
-        if isinstance(hostile, int) and (total + 1) // 2 < factor * hostile + 3:
-            path = ("spec", "robustness", "aggregation", member, "byzantine")
-            message = (
-                f"a round may close with {(total + 1) // 2} of {total} clients, but {factor * hostile + 3} are needed"
-            )
-            yield _finding(job, path, message, "set rounds.minUpdates, add clients, or lower byzantine")
+        hostile = dig(aggregation, member, "byzantine")
+        if isinstance(hostile, int):
+            return (member, "byzantine"), factor * hostile + 3
+    return None if aggregation.get("type", "Mean") == "Mean" else (("type",), _A_MAJORITY)
 
 
 def _trust_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:

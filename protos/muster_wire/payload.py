@@ -152,7 +152,8 @@ def encode_update(values: Values, codec: CodecId | Pipeline, rng: Random | None 
 def check(shape: Shape, payload: BytesLike, max_norm: float = MAX_NORM) -> Checked:
     """Every check that a payload must pass before it is decoded; PayloadError says which one failed.
 
-    Reads everything once, in blocks. An update's norms may not exceed `max_norm`; a snapshot's may.
+    Reads everything once, in blocks. An update's norm may not exceed `max_norm`, nor its buffers' the largest that a
+    sum bears; a snapshot's may.
     """
     contents = _parse(shape, payload)
     squares = {}
@@ -161,22 +162,34 @@ def check(shape: Shape, payload: BytesLike, max_norm: float = MAX_NORM) -> Check
             squares[section.id] = section.pipeline.codec.check(contents[section.id], section.count)
     check_integers(shape.layout, np.frombuffer(contents[SectionId.INTEGERS], _INTEGER))
     checked = Checked(math.sqrt(squares[SectionId.TRAINABLE]), math.sqrt(squares[SectionId.FLOAT_BUFFERS]))
-    largest = max(checked.norm, checked.buffer_norm)
-    if shape.kind is PayloadKind.UPDATE and largest > max_norm:
-        raise PayloadError(Cause.NORM, f"the update's norm is {largest:.4g}, and at most {max_norm:.4g} is allowed")
+    if shape.kind is PayloadKind.UPDATE:
+        _check_norm("the update's norm", checked.norm, max_norm)
+        _check_norm("the update's buffers' norm", checked.buffer_norm, MAX_NORM)
     return checked
+
+
+def _check_norm(what: str, norm: float, most: float) -> None:
+    if norm > most:
+        raise PayloadError(Cause.NORM, f"{what} is {norm:.4g}, and at most {most:.4g} is allowed")
 
 
 def decode(shape: Shape, payload: BytesLike) -> Values:
     """The numbers of a payload. Sizes are checked here; call `check` first for the numbers of a stranger."""
-    contents = _parse(shape, payload)
     values = Values.zeros(shape.layout, frozen=shape.kind is PayloadKind.SNAPSHOT)
+    decode_over(shape, payload, values)
+    return values
+
+
+def decode_over(shape: Shape, payload: BytesLike, values: Values) -> None:
+    """The same, over values that are there already: memory that the caller chose, such as a mapped file."""
+    if values.layout != shape.layout or (shape.kind is PayloadKind.SNAPSHOT) > values.has_frozen:
+        raise PayloadError(Cause.WRONG_LAYOUT, "a payload is decoded over values of its own layout")
+    contents = _parse(shape, payload)
     shape.pipeline.codec.decode_into(contents[SectionId.TRAINABLE], values.trainable)
     _EXACT.codec.decode_into(contents[SectionId.FLOAT_BUFFERS], values.float_buffers)
     values.integers[...] = np.frombuffer(contents[SectionId.INTEGERS], _INTEGER)
     if shape.kind is PayloadKind.SNAPSHOT:
         _EXACT.codec.decode_into(contents[SectionId.FROZEN], values.frozen)
-    return values
 
 
 def decode_in_place(shape: Shape, payload: BytesLike) -> Values:

@@ -505,3 +505,21 @@ def test_an_evaluation_goes_on_without_those_who_left() -> None:
     world.work(A0)
     world.lose(A1)
     assert world.evaluations[0].missing == {A2: "away", A1: "lost: gone"}
+
+
+def test_a_rules_least_number_of_updates_comes_before_fastest_k() -> None:
+    """Admission refuses such jobs; should one come by, a round waits for what its rule needs and never makes do."""
+    world = FakeWorld(config_for({"a": 6}, min_updates=2, least=5), behave=lambda client, order: None)  # noqa: ARG005
+    world.run()
+    assert [len(commit.used) for commit in world.commits] == [1, 5, 5, 5]
+
+
+def test_with_fewer_clients_than_a_rule_needs_no_round_is_made() -> None:
+    def behave(client: ClientId, order: Order) -> str | None:
+        return "rejected: too long" if client in ("a/1", "a/2") and isinstance(order, OrderTraining) else None
+
+    world = FakeWorld(config_for({"a": 6}, least=5, max_failed=2), behave=behave)
+    finish = world.run()
+    assert finish.reason is Reason.TOO_MANY_FAILED_ROUNDS
+    assert "only 4 of at least 5 updates are possible" in finish.message
+    assert len(world.commits) == 1

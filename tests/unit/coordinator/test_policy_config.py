@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,10 @@ def test_the_first_model_from_a_file(tmp_path: Path) -> None:
     task = {"entrypoint": "tasks:Task", "initialModel": {"type": "File", "file": {"path": "/models/start.safetensors"}}}
     assert config_from(tmp_path, rounds={"total": 1}, task=task).initial_model == "/models/start.safetensors"
     assert config_from(tmp_path, rounds={"total": 1}).initial_model is None
+
+
+def test_a_round_never_closes_with_fewer_updates_than_its_rule_needs(tmp_path: Path) -> None:
+    bulyan = {"aggregation": {"type": "Bulyan", "bulyan": {"byzantine": 1}}}
+    config = config_from(tmp_path, rounds={"minUpdates": 8}, robustness=bulyan)
+    assert (config.least, config.minimum) == (7, 8)
+    assert replace(config, min_updates=None, cohort=4).minimum == 7

@@ -1,0 +1,39 @@
+"""How the updates of a round are combined, as a job asks for it: a running sum, or all of them compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from muster_coordinator.compared import Compared
+from muster_coordinator.robust import Rule, rule_of
+from muster_coordinator.sums import Sum
+from muster_spec.strategy_types import Robustness
+from muster_wire.layout import Layout
+from muster_wire.payload import MAX_NORM
+
+
+@dataclass(frozen=True, slots=True)
+class Combining:
+    """`rule` is None for the weighted mean; the norms bound each update by itself."""
+
+    rule: Rule | None = None
+    clip_norm: float | None = None
+    max_norm: float = MAX_NORM
+
+    def open(self, layout: Layout, folder: Path) -> Sum | Compared:
+        """An empty one, for a round. What must be kept until the round closes lies in the folder."""
+        if self.rule is None:
+            return Sum(layout, self.clip_norm)
+        return Compared(layout, self.rule, self.clip_norm, folder)
+
+
+MEAN: Final = Combining()
+
+
+def combining_of(robustness: Robustness | None) -> Combining:
+    """What a resolved job asks for."""
+    if robustness is None:
+        return MEAN
+    return Combining(rule_of(robustness.aggregation), robustness.clip_norm, robustness.max_norm or MAX_NORM)
