@@ -105,10 +105,13 @@ class CoordinatorCommand:
     storage: Path
     token_file: Path
     log: Path
+    metrics: str | None = None
 
     def start(self, listen: str) -> Child:
         arguments = ["--job", str(self.job), "--storage", str(self.storage), "--listen", listen]
-        return Child("muster_coordinator", [*arguments, "--token-file", str(self.token_file)], self.log, {})
+        arguments += ["--token-file", str(self.token_file)]
+        arguments += ["--metrics", self.metrics] if self.metrics else []
+        return Child("muster_coordinator", arguments, self.log, {})
 
 
 class Nursery:

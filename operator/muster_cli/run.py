@@ -22,7 +22,7 @@ import click
 
 from muster_cli.audience import Display, Record, choose_display, read_events
 from muster_cli.baselines import measure_baselines
-from muster_cli.errors import CommandError, ExitCode
+from muster_cli.errors import BadInput, CommandError, ExitCode
 from muster_cli.folder import RunFolder, check_data, choose_folder, lock_folder, make_folder
 from muster_cli.job import fields_without_effect, identify, load_job, storage_of, write_job
 from muster_cli.plan import RunPlan, plan_run
@@ -32,6 +32,7 @@ from muster_cli.session import Ending, Session, Setup
 from muster_cli.stopping import StopSignals
 from muster_cli.view import Event, View, fold, fold_all
 from muster_spec.types import ResolvedJob
+from muster_telemetry.address import AddressError, parse_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,16 @@ class RunRequest:
     job: str | None
     as_json: bool
     baselines: bool
+    metrics: str | None
+
+
+def _checked(_context: click.Context, option: click.Parameter, address: str | None) -> str | None:
+    if address is not None:
+        try:
+            parse_address(address)
+        except AddressError as error:
+            raise BadInput(f"--{option.name} {error}") from error
+    return address
 
 
 @click.command()
@@ -59,6 +70,7 @@ class RunRequest:
 @click.option("--job", metavar="NAME", help="Which job to run, where the files hold several.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for machines.")
 @click.option("--baselines/--no-baselines", default=True, help="Also train on pooled data and on each client alone.")
+@click.option("--metrics", metavar="HOST:PORT", callback=_checked, help="Serve metrics for Prometheus here meanwhile.")
 def run(*, files: tuple[Path, ...], **options: object) -> None:
     """Train a job on this machine, with no cluster.
 
@@ -131,7 +143,11 @@ class _Run:
         _write_private(token_file, token)
         session: Session | None = None
         command = CoordinatorCommand(
-            self._folder.job, storage_of(self._job, self._folder), token_file, self._folder.log("coordinator")
+            self._folder.job,
+            storage_of(self._job, self._folder),
+            token_file,
+            self._folder.log("coordinator"),
+            self._request.metrics,
         )
         with StopSignals(at_once=lambda: session.kill() if session else None) as signals:
             session = Session(

@@ -20,6 +20,8 @@ from muster_coordinator.inbox import Inbox
 from muster_coordinator.limits import frame_bytes
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
+from muster_coordinator.metrics.metering import Metering, Surroundings
+from muster_coordinator.metrics.ports import watched
 from muster_coordinator.models import ModelFileError
 from muster_coordinator.observer import Observer
 from muster_coordinator.orders import Answer, OrderBook
@@ -74,7 +76,9 @@ class Outside:
     observer: Observer
 
 
-def assemble(settings: Settings, outside: Outside, access: Access, loop: asyncio.AbstractEventLoop) -> Coordinator:
+def assemble(
+    settings: Settings, outside: Outside, access: Access, loop: asyncio.AbstractEventLoop, metering: Metering
+) -> Coordinator:
     """Open the storage, read its history, and wire everything up. InputError for a storage that can't be used."""
     job, clock, observer = settings.job, outside.clock, outside.observer
     reporter = LineReporter(sys.stdout.buffer, clock)
@@ -97,7 +101,9 @@ def assemble(settings: Settings, outside: Outside, access: Access, loop: asyncio
     book = OrderBook(wake)
     intake = Intake(store.staging, codecs.up.pipeline, size, combining.max_norm)
     uploads = Uploads(intake, lobby, book, inbox, workbench, meter)
-    driver = Driver(config_of(job, store.next_epoch()), Ports(store, workbench, book, clock, reporter, meter, observer))
+    ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
+    driver = Driver(config_of(job, store.next_epoch()), ports)
+    metering.look_at(Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, store.root))
     service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment)
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history)
 

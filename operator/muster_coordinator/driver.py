@@ -86,6 +86,10 @@ class Driver:
             raise RuntimeError("the driver has not been started")
         return self._state
 
+    def look(self) -> JobState | None:
+        """The engine's state, for whoever looks on from another thread; None before the start."""
+        return self._state
+
     @property
     def progress(self) -> Progress:
         """What has been learnt so far; nothing before the start."""

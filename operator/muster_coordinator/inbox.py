@@ -29,6 +29,10 @@ class Inbox:
     def post(self, event: Event, done: Callable[[], None] | None = None) -> None:
         self._queue.put(Posted(event, done))
 
+    def count(self) -> int:
+        """How many wait."""
+        return self._queue.qsize()
+
     def take(self, timeout_s: float | None) -> Posted | None:
         """The next event, or None when none came in time."""
         try:

@@ -84,6 +84,10 @@ class Lobby:
     def find(self, session_id: str) -> Session | None:
         return self._table.get(session_id, self._clock.now())
 
+    def count(self) -> int:
+        """How many sessions there are."""
+        return len(self._table)
+
     async def watch(self) -> None:
         """Notice, for as long as the server runs, who has not been heard of."""
         while True:

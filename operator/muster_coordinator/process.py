@@ -23,6 +23,7 @@ from muster_coordinator.events import StopRequested
 from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.limits import frame_bytes, keep_memory_small
+from muster_coordinator.metrics.metering import Metering
 from muster_coordinator.recovery import HistoryError
 from muster_coordinator.report import log_to_stderr
 from muster_coordinator.server import ConnectionAge, add_federation, add_health, bind, build_server
@@ -67,15 +68,17 @@ def _say(error: CoordinatorError, code: int, settings: Settings | None) -> int:
 async def coordinate(settings: Settings, outside: Outside) -> int:
     """Serve and drive until the job is over or somebody stops it."""
     access = open_access(settings.security, settings.job.uid, outside.clock)
-    server = build_server(access, ConnectionAge(), frame_bytes(settings.job.clients_total))
+    metering = Metering(settings.job, outside.clock)
+    server = build_server(access, ConnectionAge(), frame_bytes(settings.job.clients_total), [metering.calls])
     address = bind(server, settings.listen, access)
     loop = asyncio.get_running_loop()
-    coordinator = assemble(settings, outside, access, loop)
+    coordinator = assemble(settings, outside, access, loop, metering)
     _leave_when_told(coordinator.inbox, loop, settings)
     add_federation(server, coordinator.federation)
     health = await add_health(server)
     await server.start()
-    coordinator.reporter.tell("listening", {"address": address})
+    metrics = metering.serve(settings.metrics) if settings.metrics else None
+    coordinator.reporter.tell("listening", {"address": address} | ({"metrics": metrics.address} if metrics else {}))
     watches = [asyncio.create_task(watch) for watch in _watches(coordinator, access)]
     try:
         outcome = await _drive_in_thread(coordinator, loop)
@@ -89,6 +92,8 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
         await health.enter_graceful_shutdown()
         coordinator.uploads.close()
         await server.stop(STREAMS_GRACE_S)
+        if metrics:
+            metrics.close()
 
 
 def _watches(coordinator: Coordinator, access: Access) -> list[Coroutine[None, None, None]]:

@@ -45,8 +45,10 @@ class ConnectionAge:
         )
 
 
-def build_server(access: Access, age: ConnectionAge, frame_bytes: int) -> grpc.aio.Server:
-    """A server without a port or a service yet."""
+def build_server(
+    access: Access, age: ConnectionAge, frame_bytes: int, before: Sequence[grpc.aio.ServerInterceptor] = ()
+) -> grpc.aio.Server:
+    """A server without a port or a service yet. Those `before` see every call before the door does."""
     limit = message_limit(frame_bytes)
     sizes = (
         ("grpc.max_receive_message_length", limit),
@@ -55,7 +57,7 @@ def build_server(access: Access, age: ConnectionAge, frame_bytes: int) -> grpc.a
         ("grpc.http2.max_frame_size", frame_bytes),  # else 16 KiB, each with its price
     )
     ages = age.options if access.certificates else ()
-    return grpc.aio.server(interceptors=access.interceptors, options=(*_OPTIONS, *sizes, *ages))
+    return grpc.aio.server(interceptors=(*before, *access.interceptors), options=(*_OPTIONS, *sizes, *ages))
 
 
 def bind(server: grpc.aio.Server, address: str, access: Access) -> str:

@@ -109,6 +109,10 @@ class Uploads:
         reply = self._known(offer, session) or await self._take(self._wanted(offer), session, context)
         await context.write(reply)
 
+    def count(self) -> int:
+        """How many updates have begun to come in and are not settled with the engine yet."""
+        return len(self._partials)
+
     # --- the offer ----------------------------------------------------------------------------------------------------
 
     def _known(self, offer: pb.Offer, session: Session) -> pb.SubmitReply | None:

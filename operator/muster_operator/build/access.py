@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from muster_operator.build.common import COORDINATOR, PORT, WORKER, Context, child_name, labels, manifest
+from muster_operator.build.common import COORDINATOR, METRICS_PORT, PORT, WORKER, Context, child_name, labels, manifest
 from muster_operator.objects import Object
 
 
@@ -32,14 +32,18 @@ def build_identity(context: Context) -> list[Object]:
 
 
 def build_network_policies(context: Context) -> list[Object]:
-    """Nobody dials a worker. The coordinator's port is for this job's workers, or for all where a Service says so."""
+    """Nobody dials a worker. The coordinator's port is for this job's workers, or for all where a Service says so.
+
+    Its metrics are for whoever scrapes inside the cluster.
+    """
     coordinator = context.job.spec.coordinator
     is_open = bool(coordinator and coordinator.service and coordinator.service.type != "ClusterIP")
     port = [{"port": PORT, "protocol": "TCP"}]
     workers = [{"podSelector": {"matchLabels": labels(context.job, WORKER)}}]
     rule = {"ports": port} if is_open else {"ports": port, "from": workers}
+    metrics = {"ports": [{"port": METRICS_PORT, "protocol": "TCP"}], "from": [{"namespaceSelector": {}}]}
     return [
-        _policy(context, COORDINATOR, [rule]),
+        _policy(context, COORDINATOR, [rule, metrics]),
         _policy(context, WORKER, []),
     ]
 

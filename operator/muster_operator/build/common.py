@@ -12,6 +12,9 @@ COORDINATOR = "coordinator"
 WORKER = "worker"
 PORT = 8443
 SERVICE_PORT = 443
+METRICS_PORT = 9464
+METRICS = "metrics"
+"""The name of that port, which PodMonitors look for."""
 INPUTS = "muster.dev/inputs"
 """Annotation of a Job: the digest of what its pod template was made from. Another digest, another Job."""
 

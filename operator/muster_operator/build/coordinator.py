@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from muster_operator.build.common import COORDINATOR, INPUTS, PORT, Context, annotated, child_name, labels, manifest
+from muster_operator.build.common import (
+    COORDINATOR,
+    INPUTS,
+    METRICS,
+    METRICS_PORT,
+    PORT,
+    Context,
+    annotated,
+    child_name,
+    labels,
+    manifest,
+)
 from muster_operator.build.pods import (
     CERTIFICATE_KEY,
     NOBODY,
@@ -82,12 +93,16 @@ def _container(context: Context, image: str, wanted: Coordinator) -> Object:
     command += ["--storage", f"{CHECKPOINT_FOLDER}/{context.job.uid}", "--listen", f"0.0.0.0:{PORT}"]
     command += ["--token-file", f"{TOKEN_FOLDER}/{TOKEN_KEY}"]
     command += ["--tls-cert", f"{TOKEN_FOLDER}/{CERTIFICATE_KEY}", "--tls-key", f"{TOKEN_FOLDER}/{PRIVATE_KEY}"]
+    command += ["--metrics", f"0.0.0.0:{METRICS_PORT}"]
     return container(
         COORDINATOR,
         image,
         command,
         resources=resources(wanted.resources) or _MODEST,
-        ports=[{"name": "federation", "containerPort": PORT, "protocol": "TCP"}],
+        ports=[
+            {"name": "federation", "containerPort": PORT, "protocol": "TCP"},
+            {"name": METRICS, "containerPort": METRICS_PORT, "protocol": "TCP"},
+        ],
         readinessProbe={"tcpSocket": {"port": PORT}, "periodSeconds": 5},
         volumeMounts=[
             {"name": "job", "mountPath": JOB_FOLDER, "readOnly": True},

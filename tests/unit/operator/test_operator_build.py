@@ -278,7 +278,7 @@ def test_a_load_balancers_address_is_the_endpoint() -> None:
 
 
 def test_only_this_jobs_workers_reach_the_coordinator() -> None:
-    [rule] = children().child("NetworkPolicy", "digits-coordinator")["spec"]["ingress"]
+    [rule, _] = children().child("NetworkPolicy", "digits-coordinator")["spec"]["ingress"]
     labels = rule["from"][0]["podSelector"]["matchLabels"]
     assert labels["muster.dev/job"] == "digits"
     assert labels["app.kubernetes.io/component"] == "worker"
@@ -287,7 +287,7 @@ def test_only_this_jobs_workers_reach_the_coordinator() -> None:
 
 def test_a_coordinator_for_outside_clients_is_open_to_them() -> None:
     cluster = children({"coordinator": {"service": {"type": "LoadBalancer"}}})
-    [rule] = cluster.child("NetworkPolicy", "digits-coordinator")["spec"]["ingress"]
+    [rule, _] = cluster.child("NetworkPolicy", "digits-coordinator")["spec"]["ingress"]
     assert "from" not in rule
 
 
@@ -318,3 +318,12 @@ def test_names_fit_and_stay_apart() -> None:
     assert len(names) == 2
     assert all(len(name) <= 52 for name in names)
     assert child_name("digits", "coordinator") == "digits-coordinator"
+
+
+def test_prometheus_finds_the_coordinators_metrics_and_may_fetch_them_from_inside_the_cluster() -> None:
+    cluster = children()
+    [container] = cluster.child("Job", "digits-coordinator")["spec"]["template"]["spec"]["containers"]
+    [port] = [each["containerPort"] for each in container["ports"] if each["name"] == "metrics"]
+    assert container["command"][container["command"].index("--metrics") + 1] == f"0.0.0.0:{port}"
+    [_, rule] = cluster.child("NetworkPolicy", "digits-coordinator")["spec"]["ingress"]
+    assert rule == {"ports": [{"port": port, "protocol": "TCP"}], "from": [{"namespaceSelector": {}}]}
