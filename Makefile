@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NAME   ?=
 
-.PHONY: help setup run test lint format types unit contract integration test-slurm test-cluster bench proto clean
+.PHONY: help setup run test lint format types unit contract integration test-slurm test-cluster bench proto manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ format: $(STAMP) ## make the code look as lint wants it
 
 proto: $(STAMP) ## generate protos/muster_wire/v1 from the .proto
 	@$(BIN)/python scripts/generate_protos.py
+
+manifests: $(STAMP) ## what is made from crds/ and helm/muster: the chart's copies and tables, and the install without helm
+	@$(BIN)/python scripts/manifests
 
 clean: ## remove everything that make and the runs made
 	rm -rf $(VENV) muster-runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,5 +1,7 @@
 """An operator process against a real API server, and how tests look at what it does.
 
+It runs with the rights that the chart gives it in its namespace, and with no others.
+
 There is no kubelet: pods stay Pending, so the tests write the status of pods (and thereby let the real job controller
 judge Jobs) where a kubelet would. Everything else is real.
 """
@@ -16,7 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+from charting import Kubectl, Rights
 
 SCRIPT = Path(__file__).parent / "cluster" / "recorded_operator.py"
 CHILDREN = "jobs,services,configmaps,secrets,serviceaccounts,persistentvolumeclaims,roles,rolebindings,networkpolicies"
@@ -38,15 +42,6 @@ spec:
 """
 
 
-class Kubectl(Protocol):
-    """What the cluster fixture gives."""
-
-    @property
-    def environment(self) -> Any: ...
-    def tell(self, *arguments: str, manifest: str | None = None) -> str: ...
-    def kubectl(self, *arguments: str, manifest: str | None = None) -> subprocess.CompletedProcess[str]: ...
-
-
 @dataclass
 class Lab:
     """One namespace of a cluster."""
@@ -54,6 +49,12 @@ class Lab:
     cluster: Kubectl
     namespace: str
     folder: Path
+
+    def __post_init__(self) -> None:
+        """The operator's rights: its ServiceAccount is called after the namespace, since the release is."""
+        rights = Rights(self.cluster, release=self.namespace, namespace=self.namespace)
+        rights.give(**{"watch.namespaces": [self.namespace]})
+        self.kubeconfig = rights.credentials(self.folder)
 
     @property
     def log(self) -> Path:
@@ -96,7 +97,7 @@ class Lab:
         return self.log.exists() and self.log.read_text().splitlines()[-1].startswith("died")
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, **self.cluster.environment}
+        environment = {**os.environ, **self.cluster.environment, "KUBECONFIG": str(self.kubeconfig)}
         with (self.folder / "operator.log").open("ab") as out:
             command = [sys.executable, str(SCRIPT), self.namespace, str(self.log), *arguments]
             return subprocess.Popen(command, env=environment, stdout=out, stderr=out)

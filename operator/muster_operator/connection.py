@@ -67,6 +67,7 @@ def _from_kubeconfig(config: Any, path: Path) -> Connection:
     return Connection(
         cluster["server"].rstrip("/"),
         _bytes(cluster, "certificate-authority", path),
+        token_file=path.parent / user["tokenFile"] if user.get("tokenFile") else None,
         token=user.get("token"),
         certificate=_bytes(user, "client-certificate", path),
         key=_bytes(user, "client-key", path),

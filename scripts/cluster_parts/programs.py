@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,18 @@ from cluster_parts.settings import Settings
 NEEDED = ("etcd", "kube-apiserver", "kubectl")
 """What KUBEBUILDER_ASSETS must hold. setup-envtest has no controller manager and no scheduler: they may be missing."""
 
-_VERSION_PACKAGE = "k8s.io/component-base/version"
 _REMEDY = "Set KUBECONFIG to an existing cluster (kind, k3d, a real one), or KUBEBUILDER_ASSETS to a folder of binaries"
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A Go module at one version, and the package of each program built from it."""
+    """A Go module at one version, the package of each program built from it, and what is stamped into them."""
 
     name: str
     module: str
     version: str
     packages: Mapping[str, str]
+    stamps: Mapping[str, str] = field(default_factory=dict)
 
 
 ETCD = Product("etcd", "go.etcd.io/etcd/server/v3", "3.6.6", {"etcd": "go.etcd.io/etcd/server/v3"})
@@ -50,6 +50,24 @@ KUBERNETES = Product(
         name: f"k8s.io/kubernetes/cmd/{name}"
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
     },
+    # Its version: without it, version checks refuse to start.
+    {
+        f"k8s.io/component-base/version.{name}": value
+        for name, value in (("gitVersion", "v1.36.3"), ("gitMajor", "1"), ("gitMinor", "36"))
+    },
+)
+HELM = Product(
+    "helm",
+    "helm.sh/helm/v3",
+    "3.22.0",
+    {"helm": "helm.sh/helm/v3/cmd/helm"},
+    # The Kubernetes that it takes charts to be for where it talks to none: unstamped, one that is years old.
+    {"helm.sh/helm/v3/internal/version.version": "v3.22.0"}
+    | {
+        f"helm.sh/helm/v3/pkg/{package}.k8sVersion{part}": value
+        for package in ("chartutil", "lint/rules")
+        for part, value in (("Major", "1"), ("Minor", "36"))
+    },
 )
 
 
@@ -57,19 +75,27 @@ def find_programs(settings: Settings) -> dict[str, Path]:
     """The path of each program: from KUBEBUILDER_ASSETS if given, else from the cache, built if it isn't there."""
     if settings.assets is not None:
         return _programs_of_assets(settings.assets)
-    found: dict[str, Path] = {}
-    for product in (ETCD, KUBERNETES):
-        folder = settings.cache / "programs" / f"{product.name}-{product.version}"
-        if not folder.is_dir():
-            _build_once(product, folder)
-        found |= {name: folder / name for name in product.packages}
-    return found
+    return _built(ETCD, settings) | _built(KUBERNETES, settings)
 
 
 def find_kubectl(settings: Settings) -> Path:
     """The kubectl of the cluster's version; for an existing cluster the user's own, if there is one."""
     own = shutil.which("kubectl") if settings.existing else None
     return Path(own) if own else find_programs(settings)["kubectl"]
+
+
+def find_helm(settings: Settings) -> Path:
+    """The helm that the chart is tested with. Where there is no Go, the user's own has to do."""
+    own = shutil.which("helm") if shutil.which("go") is None else None
+    return Path(own) if own else _built(HELM, settings)["helm"]
+
+
+def _built(product: Product, settings: Settings) -> dict[str, Path]:
+    """The product's programs, from the cache, where they are kept once they were built."""
+    folder = settings.cache / "programs" / f"{product.name}-{product.version}"
+    if not folder.is_dir():
+        _build_once(product, folder)
+    return {name: folder / name for name in product.packages}
 
 
 def _programs_of_assets(assets: Path) -> dict[str, Path]:
@@ -141,11 +167,8 @@ def go_mod(product: Product, staging: list[str]) -> str:
 
 
 def linker_flags(product: Product) -> str:
-    """Small binaries. Kubernetes also wants to be told its version; without it, version checks refuse to start."""
-    major, minor, _ = product.version.split(".")
-    stamps = {"gitVersion": f"v{product.version}", "gitMajor": major, "gitMinor": minor}
-    flags = [f"-X {_VERSION_PACKAGE}.{name}={value}" for name, value in stamps.items()]
-    return " ".join(["-s", "-w", *(flags if product is KUBERNETES else [])])
+    """Small binaries, with their stamps."""
+    return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in product.stamps.items())])
 
 
 def _go(work: Path, *arguments: str) -> str:

@@ -11,12 +11,13 @@ import os
 import shutil
 import subprocess
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from charting import own_namespace
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "cluster"
@@ -82,12 +83,8 @@ def crds(cluster: Cluster) -> Iterator[Cluster]:
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace of the test's own."""
-    name = f"muster-test-{uuid.uuid4().hex[:8]}"
-    cluster.tell("create", "namespace", name)
-    try:
+    with own_namespace(cluster) as name:
         yield name
-    finally:
-        cluster.tell("delete", "namespace", name, "--wait=false")
 
 
 def wait_until_served(cluster: Cluster, within_s: float = 30.0) -> None:

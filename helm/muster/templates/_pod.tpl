@@ -1,0 +1,46 @@
+{{- /* What Pod Security "restricted" asks for. */}}
+{{- define "muster.podSecurity" -}}
+runAsNonRoot: true
+{{- with .Values.runAsUser }}
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+{{- end }}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "muster.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* What muster_operator.settings reads. */}}
+{{- define "muster.environment" -}}
+- name: MUSTER_COORDINATOR_IMAGE
+  value: {{ include "muster.image" (dict "root" . "image" (ternary .Values.coordinatorImage .Values.image (ne .Values.coordinatorImage.repository ""))) }}
+- name: MUSTER_WORKER_IMAGE
+  value: {{ include "muster.image" (dict "root" . "image" .Values.workerImage) }}
+- name: MUSTER_LEASE_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: MUSTER_NAMESPACES
+  value: {{ join "," .Values.watch.namespaces | quote }}
+- name: MUSTER_RECONCILERS
+  value: {{ .Values.operator.reconcilers | quote }}
+- name: MUSTER_RESYNC_SECONDS
+  value: {{ .Values.operator.resyncSeconds | quote }}
+{{- if or .Values.proxy.http .Values.proxy.https }}
+{{- with .Values.proxy.http }}
+- name: HTTP_PROXY
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.proxy.https }}
+- name: HTTPS_PROXY
+  value: {{ . | quote }}
+{{- end }}
+- name: NO_PROXY
+  value: {{ prepend (compact (list .Values.proxy.noProxy)) "$(KUBERNETES_SERVICE_HOST)" | join "," | quote }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,49 @@
+{{- /*
+What the operator may do where its jobs are: exactly the requests that it makes. It holds what it grants to coordinators
+(get and patch of federatedjobs/status), so it needs neither escalate nor bind. Deleting claims isn't among its rights:
+history goes with its job, by the garbage collector, or stays.
+*/}}
+{{- define "muster.rules" -}}
+- apiGroups: [muster.dev]
+  resources: [federatedjobs]
+  verbs: [get, list, watch, delete] # delete: ttlSecondsAfterFinished
+- apiGroups: [muster.dev]
+  resources: [clientpools]
+  verbs: [get, list, watch]
+- apiGroups: [muster.dev]
+  resources: [federatedjobs/status, clientpools/status]
+  verbs: [get, patch]
+- apiGroups: [muster.dev]
+  resources: [federatedjobs/finalizers] # asked for where an owner's deletion may be blocked (OpenShift)
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, configmaps, serviceaccounts]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [list, watch, create, delete]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [list, watch, create]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [list, watch, create, patch, delete]
+{{- end }}
+
+{{- define "muster.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "muster.serviceAccount" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
