@@ -29,16 +29,16 @@ def main() -> int:
     """Run until told to stop. 0 stopped, 1 the lease was lost (start again), 2 bad settings."""
     try:
         settings = read_settings(os.environ)
-        log_to_stderr(settings.log_format)
+        log_to_stderr(settings.log_format, settings.log_level)
         return asyncio.run(operate(settings, find_connection(os.environ)))
     except OperatorError as error:
         print(f"operator: {error}", file=sys.stderr)
         return BAD_INPUT
 
 
-def log_to_stderr(log_format: LogFormat) -> None:
+def log_to_stderr(log_format: LogFormat, level: str = "INFO") -> None:
     """Our lines and kopf's alike."""
-    start_logging(log_format).addFilter(place_kopf_line)
+    start_logging(log_format, level=logging.getLevelNamesMapping()[level]).addFilter(place_kopf_line)
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each watch
 
 

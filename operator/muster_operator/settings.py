@@ -11,6 +11,7 @@ from pathlib import Path
 from muster_operator.errors import SettingsError
 from muster_telemetry.logs import LogFormat, log_format_of
 
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -34,6 +35,7 @@ class Settings:
     reconcilers: int = 4
     resync_s: float = 300.0
     log_format: LogFormat = "text"
+    log_level: str = "INFO"
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -50,6 +52,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         reconcilers=_number(environment, "MUSTER_RECONCILERS", 4),
         resync_s=float(_number(environment, "MUSTER_RESYNC_SECONDS", 300)),
         log_format=_log_format(environment),
+        log_level=_log_level(environment),
     )
 
 
@@ -71,6 +74,13 @@ def _log_format(environment: Mapping[str, str]) -> LogFormat:
         return log_format_of(environment)
     except ValueError as error:
         raise SettingsError(str(error)) from error
+
+
+def _log_level(environment: Mapping[str, str]) -> str:
+    level = (environment.get("MUSTER_LOG_LEVEL") or "info").upper()
+    if level not in _LOG_LEVELS:
+        raise SettingsError(f"MUSTER_LOG_LEVEL: {level.lower()} is not one of {', '.join(_LOG_LEVELS).lower()}")
+    return level
 
 
 def _own_namespace() -> str:

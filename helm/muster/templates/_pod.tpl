@@ -28,6 +28,10 @@ capabilities: {drop: [ALL]}
   value: {{ .Values.operator.reconcilers | quote }}
 - name: MUSTER_RESYNC_SECONDS
   value: {{ .Values.operator.resyncSeconds | quote }}
+- name: MUSTER_LOG_FORMAT
+  value: {{ .Values.logging.format }}
+- name: MUSTER_LOG_LEVEL
+  value: {{ .Values.logging.level }}
 {{- if or .Values.proxy.http .Values.proxy.https }}
 {{- with .Values.proxy.http }}
 - name: HTTP_PROXY

@@ -168,11 +168,26 @@ def test_settings_are_read_from_the_environment() -> None:
         ({"MUSTER_COORDINATOR_IMAGE": "c"}, "MUSTER_WORKER_IMAGE"),
         (IMAGES | {"MUSTER_PROBE_PORT": "x"}, "MUSTER_PROBE_PORT"),
         (IMAGES | {"MUSTER_RECONCILERS": "0"}, "MUSTER_RECONCILERS"),
+        (IMAGES | {"MUSTER_LOG_LEVEL": "loud"}, "MUSTER_LOG_LEVEL"),
     ],
 )
 def test_wrong_settings_are_named(environment: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         read_settings(environment)
+
+
+def test_a_token_file_is_read_at_every_request(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    context = {"name": "a", "context": {"cluster": "c", "user": "u"}}
+    cluster = {"name": "c", "cluster": {"server": "https://s"}}
+    user = {"name": "u", "user": {"tokenFile": "token"}}
+    whole = {"current-context": "a", "contexts": [context], "clusters": [cluster], "users": [user]}
+    path.write_text(json.dumps(whole))
+    (tmp_path / "token").write_text("first\n")
+    connection = find_connection({"KUBECONFIG": str(path)})
+    assert connection.current_token() == "first"
+    (tmp_path / "token").write_text("second")
+    assert connection.current_token() == "second"
 
 
 @pytest.mark.parametrize(
