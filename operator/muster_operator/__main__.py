@@ -9,15 +9,17 @@ import signal
 import sys
 import time
 
-from muster_operator.api import Api
+from muster_operator.api import Api, Observer, unobserved
 from muster_operator.connection import Connection, find_connection
 from muster_operator.errors import OperatorError
 from muster_operator.handlers import KopfWorld, build_registry, place_kopf_line, run_kopf
 from muster_operator.lease import Lease
+from muster_operator.metrics import OperatorMetrics, Sights
 from muster_operator.queue import WorkQueue
 from muster_operator.reconcile import Reconciler
 from muster_operator.service import Service, serve_probes
 from muster_operator.settings import Settings, read_settings
+from muster_operator.watches import WatchLog
 from muster_telemetry.logs import LogFormat, start_logging
 
 log = logging.getLogger("muster.operator")
@@ -42,19 +44,21 @@ def log_to_stderr(log_format: LogFormat, level: str = "INFO") -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each watch
 
 
-async def operate(settings: Settings, connection: Connection, api: Api | None = None) -> int:
-    """Watch and reconcile until a signal comes or the lease is lost."""
-    api = api or Api(connection)
+async def operate(settings: Settings, connection: Connection, observer: Observer = unobserved) -> int:
+    """Watch and reconcile until a signal comes or the lease is lost. The observer hears of every request."""
+    metrics, watches = OperatorMetrics(), WatchLog(time.monotonic)
+    api = Api(connection, observer, metrics)
     world, queue = KopfWorld(), WorkQueue(asyncio.get_running_loop().time)
     ready, stop = asyncio.Event(), asyncio.Event()
     lease = Lease(api, settings.lease_namespace, settings.identity, time.time)
-    service = Service(Reconciler(api, world, settings.install, time.time), queue, lease, world.jobs)
-    probes = await serve_probes(service, settings.probe_port)
+    service = Service(Reconciler(api, world, settings.install, time.time), queue, lease, world.jobs, metrics)
+    metrics.look_at(Sights(lambda: service.is_leading, queue.standing, world.phases, watches.silences))
+    probes = await serve_probes(service, settings.probe_port, metrics.registry)
     # Begun before kopf, which takes whatever is begun after it for its own, and waits for it in vain.
     working = asyncio.create_task(_work(service, settings, stop))
     signals = asyncio.create_task(_take_signals(ready, stop))
     try:
-        await run_kopf(build_registry(world, queue, connection), settings.namespaces, ready, stop)
+        await run_kopf(build_registry(world, queue, connection, watches), settings.namespaces, ready, stop)
     finally:
         stop.set()
         signals.cancel()

@@ -6,8 +6,9 @@ Only what is asked for here leaves the process. kopf has its own connections, fo
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import msgspec
@@ -27,16 +28,35 @@ Observer = Callable[[str, str, str], None]
 """Told of each request: `before` or `after`, the method, the path. A test may raise in it, or kill the process."""
 
 
-def _nobody(_moment: str, _method: str, _path: str) -> None:
-    pass
+class Meter(Protocol):
+    """Told how the API server answers."""
+
+    def answered(self, verb: str, resource: str, code: int, seconds: float) -> None: ...
+
+    def retried(self) -> None: ...
+
+
+class Unmetered:
+    """Nobody counts."""
+
+    def answered(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        """Nothing to do."""
+
+    def retried(self) -> None:
+        """Nothing to do."""
+
+
+def unobserved(_moment: str, _method: str, _path: str) -> None:
+    """Nobody is told."""
 
 
 class Api:
     """Requests to one API server. Close it when done."""
 
-    def __init__(self, connection: Connection, observer: Observer = _nobody) -> None:
+    def __init__(self, connection: Connection, observer: Observer = unobserved, meter: Meter | None = None) -> None:
         self._connection = connection
         self._observer = observer
+        self._meter = meter or Unmetered()
         self._session = aiohttp.ClientSession(
             timeout=_TIMEOUT, connector=aiohttp.TCPConnector(ssl=connection.tls(), limit=16)
         )
@@ -103,6 +123,7 @@ class Api:
             except TryLater as error:
                 if not left:
                     raise
+                self._meter.retried()
                 pause_s = _PAUSE_S * 2 ** (_TRIES - 1 - left)
                 await asyncio.sleep(pause_s if error.after_s is None else error.after_s)
             else:
@@ -123,9 +144,11 @@ class Api:
         headers = {"Accept": JSON, "Content-Type": content} | ({"Authorization": f"Bearer {token}"} if token else {})
         data = msgspec.json.encode(body) if body is not None else None
         url = self._connection.server + path
+        began, code = time.monotonic(), 0
         try:
             async with self._session.request(method, url, params=query, data=data, headers=headers) as response:
                 raw = await response.read()
+                code = response.status
                 if response.status >= 400:
                     raise _error(response.status, response.headers.get("Retry-After", ""), raw)
                 return _object(raw)
@@ -133,6 +156,8 @@ class Api:
             raise TryLater(
                 0, "Unreachable", f"the API server doesn't answer: {error or type(error).__name__}"
             ) from error
+        finally:
+            self._meter.answered(method, _resource_in(path), code, time.monotonic() - began)
 
 
 def _object(raw: bytes) -> Object:
@@ -154,6 +179,12 @@ def _error(status: int, retry_after: str, raw: bytes) -> ApiError:
         after_s = min(float(retry_after), 10.0) if retry_after.isdecimal() else None
         return TryLater(status, reason, message, after_s)
     return ApiError(status, reason, message)
+
+
+def _resource_in(path: str) -> str:
+    """``/api/v1/namespaces/lab/pods/one/status`` → ``pods``."""
+    parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
+    return parts[2] if parts[0] == "namespaces" and len(parts) > 2 else parts[0]
 
 
 def _path(kind: str, namespace: str | None, name: str = "", subresource: str = "") -> str:

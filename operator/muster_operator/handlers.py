@@ -17,12 +17,26 @@ from muster_operator.connection import Connection
 from muster_operator.objects import CHILDREN, JOB, RESOURCES, SELECTOR, Object, dig, label_of
 from muster_operator.observed import Observed, observe
 from muster_operator.queue import JobKey, WorkQueue
+from muster_operator.watches import WatchLog, listening_session
 
 _WATCH_S = 240  # a watch is renewed this often, and given up when it is silent for
 _SILENCE_S = 60  # this long: API servers send a bookmark every minute
 _JOBS, _POOLS, _PARTS = "jobs_by_name", "pools_by_name", "parts_by_job"
 _TOGETHER_S = 0.05  # parts change together, and one look sees them all
 _ENCODER = msgspec.json.Encoder()
+
+
+class _Status(msgspec.Struct):
+    phase: str = "Pending"
+
+
+class _Job(msgspec.Struct):
+    """As little of a job as has to be read to count it."""
+
+    status: _Status = msgspec.field(default_factory=_Status)
+
+
+_PHASE = msgspec.json.Decoder(_Job)
 
 
 class KopfWorld:
@@ -43,6 +57,11 @@ class KopfWorld:
 
     def jobs(self) -> Collection[JobKey]:
         return list(self._indexes.get(_JOBS, ()))
+
+    def phases(self) -> dict[JobKey, str]:
+        """The phase of every job, as its status says; Pending before there is one."""
+        index = self._indexes.get(_JOBS, {})
+        return {key: _PHASE.decode(raw).status.phase for key in list(index) for raw in index.get(key, ())}
 
     def users_of(self, namespace: str, pool: str) -> list[JobKey]:
         """The jobs that name a pool."""
@@ -67,13 +86,16 @@ def slim(kind: str, body: Mapping[str, Any]) -> bytes:
     return _ENCODER.encode(value)
 
 
-def build_registry(world: KopfWorld, queue: WorkQueue, connection: Connection) -> kopf.OperatorRegistry:
+def build_registry(
+    world: KopfWorld, queue: WorkQueue, connection: Connection, watches: WatchLog
+) -> kopf.OperatorRegistry:
     """All that kopf is told to do."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    def login(**_: Any) -> kopf.ConnectionInfo:
-        return connection_info(connection)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        """Asked again when the API server no longer takes the last one: its token may have been renewed since."""
+        return kopf.AiohttpSession(server=connection.server, aiohttp_session=listening_session(connection, watches))
 
     _watch_jobs(registry, world, queue)
     _watch_pools(registry, world, queue)
@@ -150,17 +172,6 @@ def build_settings() -> kopf.OperatorSettings:
         version, plural = RESOURCES[kind].api_version, RESOURCES[kind].plural
         settings.watching.label_selectors[version, plural] = SELECTOR
     return settings
-
-
-def connection_info(connection: Connection) -> kopf.ConnectionInfo:
-    """Our connection as kopf has it. kopf asks again when the API server no longer takes it."""
-    return kopf.ConnectionInfo(
-        server=connection.server,
-        ca_data=connection.authority,
-        token=connection.current_token(),
-        certificate_data=connection.certificate,
-        private_key_data=connection.key,
-    )
 
 
 async def run_kopf(

@@ -18,6 +18,16 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How much there is to do; `oldest_s` is how long the longest waiting job has been due."""
+
+    due: int
+    later: int
+    busy: int
+    oldest_s: float
+
+
 @dataclass
 class WorkQueue:
     """Belongs to one event loop. `now` is that of the loop, in seconds."""
@@ -66,6 +76,12 @@ class WorkQueue:
         self._release(key)
         self.add(key, pause_s)
         return pause_s
+
+    def standing(self) -> Standing:
+        """For people who look on."""
+        now = self.now()
+        waits = [now - at for key, at in self._due.items() if at <= now and key not in self._busy]
+        return Standing(len(waits), len(self._due) - len(waits), len(self._busy), max(waits, default=0.0))
 
     def _release(self, key: JobKey) -> None:
         self._busy.discard(key)

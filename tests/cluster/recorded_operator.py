@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 
 from muster_operator.__main__ import operate
-from muster_operator.api import Api
 from muster_operator.connection import find_connection
 from muster_operator.settings import Install, Settings
 
@@ -66,12 +65,7 @@ def main() -> int:
         probe_port=port,
     )
     die = (given.die[0], int(given.die[1])) if given.die else None
-    return asyncio.run(_operate(settings, Recorder(given.log, die)))
-
-
-async def _operate(settings: Settings, recorder: Recorder) -> int:
-    connection = find_connection(os.environ)
-    return await operate(settings, connection, Api(connection, recorder))
+    return asyncio.run(operate(settings, find_connection(os.environ), Recorder(given.log, die)))
 
 
 if __name__ == "__main__":
