@@ -161,6 +161,13 @@ def test_cifar10(tmp_path):
     assert after < before
 
 
+def test_cifar10_may_be_wider():
+    sizes = [sum(part.numel() for part in Cifar10({"width": width}).build_model().parameters()) for width in (1, 2.1)]
+    assert sizes == [62_006, 272_822]
+    with pytest.raises(ConfigError, match="width"):
+        Cifar10({"width": 0})
+
+
 def test_cifar10_takes_fewer_examples(tmp_path):
     write_cifar(tmp_path / "cifar-10-batches-bin")
     data = Cifar10({"trainExamples": 100, "heldOut": 0.0}).load_data(client(data_dir=tmp_path))

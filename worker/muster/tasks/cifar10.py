@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
@@ -21,6 +22,7 @@ from muster.tasks.images import Examples, hold_out
 Pixels = NDArray[np.uint8]
 _FOLDER = "cifar-10-batches-bin"
 _RECORD = 1 + 3 * 32 * 32  # a label, then red, green and blue planes
+_SIZES = (6, 16, 120, 84)  # channels of the convolutions, features of the dense layers
 _REMEDY = f"give the folder that {_FOLDER} lies in (cifar-10-binary.tar.gz, unpacked)"
 _MEAN = np.array([0.4914, 0.4822, 0.4465], np.float32)[:, None, None]
 _DEVIATION = np.array([0.2470, 0.2435, 0.2616], np.float32)[:, None, None]
@@ -29,13 +31,15 @@ _DEVIATION = np.array([0.2470, 0.2435, 0.2616], np.float32)[:, None, None]
 class Cifar10Options(Options, frozen=True):
     """`classesPerClient: 2` is short for `partition: {type: labels, classesPerClient: 2}`; neither: shares alike.
 
-    `trainExamples` uses only the first so many of the 50,000, for machines that are small.
+    `trainExamples` uses only the first so many of the 50,000, for machines that are small. `width` multiplies the
+    channels and features of every layer but the last.
     """
 
     classes_per_client: int | None = None
     partition: Partition | None = None
     train_examples: int = 50_000
     held_out: float = 0.1
+    width: Annotated[float, msgspec.Meta(gt=0)] = 1.0
 
 
 class Cifar10(Task):
@@ -46,19 +50,20 @@ class Cifar10(Task):
         self.partition = choose_partition(self.options.classes_per_client, self.options.partition)
 
     def build_model(self) -> nn.Module:
+        first, second, third, fourth = (max(1, round(size * self.options.width)) for size in _SIZES)
         return nn.Sequential(
-            nn.Conv2d(3, 6, 5),
+            nn.Conv2d(3, first, 5),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(6, 16, 5),
+            nn.Conv2d(first, second, 5),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Linear(16 * 5 * 5, 120),
+            nn.Linear(second * 5 * 5, third),
             nn.ReLU(),
-            nn.Linear(120, 84),
+            nn.Linear(third, fourth),
             nn.ReLU(),
-            nn.Linear(84, 10),
+            nn.Linear(fourth, 10),
         )
 
     def load_data(self, client: Client) -> Data:
