@@ -228,13 +228,14 @@ class Session:
 
     def _give_up(self, decision: GiveUp, clients: tuple[str, ...]) -> None:
         log = self._setup.folder.log(decision.process)
-        said = last_words(log) or f"{decision.process} {decision.reason}"
+        said = last_words(log)
         self._given_up.add(decision.process)
-        self._report(decision.process, clients, f"{decision.process} is given up ({decision.reason}): {said}")
+        message = f"{decision.process} is given up ({decision.reason}); its last words: {said or 'none'}"
+        self._report(decision.process, clients, message)
         if decision.code == BAD_INPUT:
-            self._ending = Ending("Failed", said, ExitCode.BAD_INPUT)
+            self._ending = Ending("Failed", said or message, ExitCode.BAD_INPUT)
         elif decision.process not in self._workers or self._given_up >= self._workers.keys():
-            self._ending = Ending("Failed", f"{said} (see {log})", ExitCode.FAILED)
+            self._ending = Ending("Failed", f"{message} (see {log})", ExitCode.FAILED)
 
     def _report(self, process: str, clients: tuple[str, ...], message: str) -> None:
         self._tell(

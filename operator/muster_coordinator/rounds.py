@@ -16,6 +16,9 @@ from muster_coordinator.records import AssignmentId, RoundPlan, UsedUpdate
 from muster_coordinator.state import Failure, Roster, Round
 from muster_spec.clients import ClientId
 
+MAKERS = 3  # processes that a client may lose over the first model: a task that kills its process kills them all
+_DEADLY = f"its worker process ended {MAKERS} times while it made the first model; is there memory enough?"
+
 # --- decisions --------------------------------------------------------------------------------------------------------
 
 
@@ -141,11 +144,15 @@ def reopen_round(plan: RoundPlan, now: float, reconnect_s: float) -> Round:
 
 def shift_first_model(round_: Round, roster: Roster, now: float, reconnect_s: float) -> Round:
     """Anybody trusted could make the first model: an absent client is waited for only so long as it may reconnect."""
+    planned = round_.plan.cohort[0]
     if round_.number or not round_.outstanding:
         return round_
-    if round_.plan.cohort[0].client in roster:
-        return replace(round_, deadline=now + round_.plan.deadline_s)
-    return replace(round_, deadline=min(round_.deadline, now + reconnect_s))
+    if planned.client not in roster:
+        return replace(round_, deadline=min(round_.deadline, now + reconnect_s))
+    makers = round_.makers | {roster.workers[planned.client]}
+    if len(makers) > MAKERS:
+        return give_up(round_, planned.assignment, Failure(_DEADLY, raised=True))[0]
+    return replace(round_, deadline=now + round_.plan.deadline_s, makers=makers)
 
 
 def extend(round_: Round, now: float) -> Round:

@@ -65,6 +65,7 @@ class Round:
     folded: tuple[UsedUpdate, ...] = ()  # in the order of the sum, late ones among them
     late: frozenset[AssignmentId] = frozenset()  # of `folded`: trained for an earlier round
     extensions: int = 0
+    makers: frozenset[str] = frozenset()  # worker processes that came to make the first model
 
     @property
     def number(self) -> int:

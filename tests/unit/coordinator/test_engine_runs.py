@@ -265,6 +265,29 @@ def test_a_lost_initialiser_is_replaced_soon() -> None:
     assert [each.client for each in of_type(world, OrderInitialisation)] == [A0, A1]
 
 
+def test_a_task_that_kills_its_process_is_not_given_one_after_another() -> None:
+    world = FakeWorld(config_for({"a": 1}))
+    for _ in range(30):
+        world.join(A0)
+        if world.finish is not None:
+            break
+        world.lose(A0, memory=False)
+    assert world.finish is not None
+    assert world.finish.reason is Reason.NO_FIRST_MODEL
+    assert "ended 3 times while it made the first model" in world.finish.message
+
+
+def test_a_worker_that_only_reconnects_goes_on_making_the_first_model() -> None:
+    world = FakeWorld(config_for({"a": 1}))
+    for _ in range(10):
+        world.join(A0)
+        world.lose(A0)
+    world.join(A0)
+    assert world.finish is None
+    assert {each.client for each in of_type(world, OrderInitialisation)} == {A0}
+    assert world.run().outcome is Outcome.COMPLETE
+
+
 def test_the_first_model_may_come_from_a_file() -> None:
     world = FakeWorld(config_for(initial_model="start.safetensors"))
     assert world.run().outcome is Outcome.COMPLETE
