@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,14 @@ import yaml
 
 from muster_spec.loading import load
 from muster_spec.resolving import resolve
+from muster_wire.trust.authority import make_authority
+from muster_wire.trust.identity import Role, name_identity
+from muster_wire.trust.keys import Pair
 
 TOKEN = "a-token-for-a-benchmark"  # noqa: S105
 POOL = "p"
+UID = "benchmark"
+HOUR_S = 3600.0
 
 
 class Coordinator:
@@ -43,15 +49,38 @@ class Coordinator:
                 return
 
 
+class Trust:
+    """An authority of the job, the coordinator's files of it, and a certificate for each client."""
+
+    def __init__(self) -> None:
+        self._authority = make_authority(UID, time.time())
+
+    @property
+    def authorities(self) -> bytes:
+        return self._authority.pem
+
+    def pair(self, index: int) -> Pair:
+        """A worker's own."""
+        return self._authority.issue_client(name_identity(Role.WORKER, UID, POOL, (index,)), time.time(), HOUR_S)
+
+    def flags(self, folder: Path) -> list[str]:
+        """Files of the coordinator, and the words that name them to it."""
+        server = self._authority.issue_server(("127.0.0.1",), time.time(), HOUR_S)
+        contents = {"client-ca": self._authority.pem, "tls-cert": server.chain, "tls-key": server.key}
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        return [word for name in contents for word in (f"--{name}", str(folder / name))]
+
+
 @contextlib.contextmanager
-def coordinator(clients: int, rounds: int) -> Iterator[Coordinator]:
-    """A job of so many clients and rounds, without evaluations; models travel as float32."""
+def coordinator(clients: int, rounds: int, trust: Trust | None = None) -> Iterator[Coordinator]:
+    """A job of so many clients and rounds, without evaluations; models travel as float32, with `trust` over TLS."""
     with tempfile.TemporaryDirectory(prefix="muster-benchmark-") as name:
         folder = Path(name)
         (folder / "token").write_text(TOKEN)
         command = [sys.executable, "-m", "muster_coordinator", "--job", str(_write_job(folder, clients, rounds))]
         command += ["--storage", str(folder / "storage"), "--listen", "127.0.0.1:0"]
-        command += ["--token-file", str(folder / "token")]
+        command += trust.flags(folder) if trust else ["--token-file", str(folder / "token")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             try:
                 yield Coordinator(process)
@@ -75,5 +104,5 @@ def _write_job(folder: Path, clients: int, rounds: int) -> Path:
     manifest = folder / "manifest.yaml"
     manifest.write_text(yaml.safe_dump(document))
     job = folder / "job.json"
-    job.write_bytes(msgspec.json.encode(resolve(load([manifest]), uid="benchmark")))
+    job.write_bytes(msgspec.json.encode(resolve(load([manifest]), uid=UID)))
     return job

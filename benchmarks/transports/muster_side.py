@@ -12,7 +12,7 @@ import multiprocessing
 import sys
 
 import numpy as np
-from coordinator import POOL, TOKEN, coordinator
+from coordinator import POOL, TOKEN, Trust, coordinator
 from setting import TENSORS, Setting, laps, read_setting, say
 
 from muster.connection import Connection
@@ -55,11 +55,12 @@ class IdleMembership(Membership):
         return Loop(desk, self._connection, self._idle, self._book, self._clients)
 
 
-def work(address: str, index: int, setting: Setting) -> None:
+def work(address: str, index: int, setting: Setting, material: Material) -> None:
     """One worker, until the job is over."""
     logging.disable(logging.WARNING)
-    desk, connection = Desk(), Connection(address, TOKEN, Fixed(Material()))
-    settings = WorkerSettings(address, POOL, TOKEN, indices=(index,))
+    token = "" if material.pair else TOKEN
+    desk, connection = Desk(), Connection(address, token, Fixed(material))
+    settings = WorkerSettings(address, POOL, token, indices=(index,))
     membership = IdleMembership(settings, f"worker-{index}", connection, Idle(setting.tensor_size))
     courier = Courier(connection, desk, membership.join)
     if courier.connect():
@@ -69,14 +70,20 @@ def work(address: str, index: int, setting: Setting) -> None:
     courier.stop()
 
 
-def main() -> None:
-    """The coordinator, its workers, all rounds."""
+def run(trust: Trust | None = None) -> None:
+    """The coordinator, its workers, all rounds; with `trust` over mutual TLS."""
     setting, _ = read_setting(sys.argv[1:])
     fork = multiprocessing.get_context("fork")
     times: list[float] = []
-    with coordinator(setting.clients, setting.all_rounds) as running:
+    with coordinator(setting.clients, setting.all_rounds, trust) as running:
         address = running.address
-        workers = [fork.Process(target=work, args=(address, index, setting)) for index in range(setting.clients)]
+        materials = [
+            Material(trust.authorities, trust.pair(index)) if trust else Material() for index in range(setting.clients)
+        ]
+        workers = [
+            fork.Process(target=work, args=(address, index, setting, material))
+            for index, material in enumerate(materials)
+        ]
         for worker in workers:
             worker.start()
         times = [event["time"] for event in running.events() if event["event"] == "committed"]
@@ -87,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run()
