@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from compressions.summary import interval, summarise
 
 
