@@ -151,6 +151,8 @@ def commit_of(instruction: StoreCommit) -> RoundCommit:
         bytes_up=0,
         bytes_down=0,
         owed=instruction.owed,
+        stragglers=instruction.stragglers,
+        reason=instruction.reason,
     )
 
 

@@ -255,6 +255,8 @@ class FakeWorld:
             bytes_up=sum(self.staged[used.assignment].size_bytes for used in instruction.used),
             bytes_down=0,
             owed=instruction.owed,
+            stragglers=instruction.stragglers,
+            reason=instruction.reason,
         )
         self.commits.append(commit)
         return RoundStored(commit)

@@ -12,6 +12,7 @@ from muster_cli.lines import duration, size
 from muster_cli.screen import result_table
 from muster_cli.session import Ending
 from muster_cli.view import Event, View
+from muster_spec.wording import counted
 
 
 def done_event(view: View, ending: Ending, now: float, began: float) -> Event:
@@ -42,7 +43,7 @@ def summary(view: View, ending: Ending, folder: RunFolder, now: float) -> list[s
     traffic = f"up {size(view.bytes_up)}, down {size(view.bytes_down)}"
     lines = [
         f"{view.job}: {ending.state} ({ending.message})",
-        f"{view.committed} rounds in {duration(view.training_s(now))}, {traffic}",
+        f"{counted(view.committed, 'round')} in {duration(view.training_s(now))}, {traffic}",
     ]
     if ending.exit_code == ExitCode.COMPLETE:
         lines += ["", *_results(view), "", f"model: {folder.model}"]

@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 
 from muster_coordinator.access import Access
+from muster_coordinator.announcer import Announcer
+from muster_coordinator.apiserver import Account, ApiServer, JobName
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.combining import combining_of
 from muster_coordinator.compression import codecs_of
@@ -31,8 +33,10 @@ from muster_coordinator.recovery import History
 from muster_coordinator.report import LineReporter
 from muster_coordinator.sessions import Patience, SessionTable, pool_sizes
 from muster_coordinator.settings import Settings
+from muster_coordinator.shown import Training
 from muster_coordinator.store import FileStore
 from muster_coordinator.strategies import strategy_of
+from muster_coordinator.training import Circumstances, training_of
 from muster_coordinator.uploads import Intake, Uploads
 from muster_coordinator.workbench import Retention, Workbench
 from muster_spec.clients import ClientId
@@ -66,6 +70,7 @@ class Coordinator:
     driver: Driver
     store: FileStore
     history: History
+    announcer: Announcer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +109,21 @@ def assemble(
     ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
     driver = Driver(config_of(job, store.next_epoch()), ports)
     metering.look_at(Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, store.root))
+    announcer = announce(settings.account, job, driver, workbench, clock) if settings.account else None
     service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment)
-    return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history)
+    return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer)
+
+
+def announce(account: Account, job: ResolvedJob, driver: Driver, workbench: Workbench, clock: Clock) -> Announcer:
+    """Who writes the job's status in the cluster."""
+    offset_s = clock.unix() - clock.now()
+
+    def tell() -> Training | None:
+        around = Circumstances(job.spec.compression, workbench.layout, offset_s)
+        return training_of(driver.state, around) if driver.has_started else None
+
+    server = ApiServer(account, JobName(job.namespace, job.name, job.uid))
+    return Announcer(server, tell, lambda _: None, clock.unix)
 
 
 def _staleness(job: ResolvedJob) -> int:

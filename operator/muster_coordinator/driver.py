@@ -80,6 +80,10 @@ class Driver:
         }
 
     @property
+    def has_started(self) -> bool:
+        return self._state is not None
+
+    @property
     def state(self) -> JobState:
         """The engine's state, for whoever looks on."""
         if self._state is None:
@@ -169,6 +173,8 @@ class Driver:
             bytes_up=bytes_up,
             bytes_down=bytes_down,
             owed=instruction.owed,
+            stragglers=instruction.stragglers,
+            reason=instruction.reason,
         )
 
     def _store_evaluation(self, instruction: StoreEvaluation) -> Event:

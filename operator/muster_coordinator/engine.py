@@ -172,7 +172,7 @@ def _collect(state: JobState, round_: Round, now: float) -> Moves:
         case Retry(why):
             return transitions.give_attempt_up(state, round_, why, now)
         case Fail(reason, why):
-            return transitions.finish(state, Outcome.FAILED, reason, why)
+            return transitions.give_up(state, round_, reason, why, now)
 
 
 def _next_wake(state: JobState) -> float | None:

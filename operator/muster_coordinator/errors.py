@@ -4,7 +4,9 @@ CoordinatorError
 ├── InputError        the job, a flag, a path: one line, exit code 2
 │   ├── StorageError  the storage directory can't be read, written or trusted
 │   └── WrongJobError  the directory holds another job's history, or this job's with another specification
-└── CommitLost        another coordinator has taken this storage over: exit code 3
+├── CommitLost        another coordinator has taken this storage over: exit code 3
+├── NoAnswer          the API server didn't do what it was asked to; rounds go on
+└── JobGone           the job isn't in the cluster any more; rounds go on until somebody stops them
 """
 
 from __future__ import annotations
@@ -28,3 +30,15 @@ class WrongJobError(InputError):
 
 class CommitLost(CoordinatorError):  # noqa: N818 - what happened, and what the contract of the store calls it
     """Another coordinator has committed this round, or has taken this storage over: this one must leave."""
+
+
+class NoAnswer(CoordinatorError):  # noqa: N818 - says what happened
+    """A request to the API server wasn't carried out. Trying again may help; `after_s` is what the server asks for."""
+
+    def __init__(self, reason: str, after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
+
+
+class JobGone(CoordinatorError):  # noqa: N818 - says what happened
+    """There is no such job in the cluster any more, or another one of its name."""

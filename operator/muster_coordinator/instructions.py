@@ -116,7 +116,9 @@ class StoreCommit:
     failed: Mapping[ClientId, str]
     failed_attempts: int
     opened: float  # on the engine's clock
-    owed: tuple[AssignmentId, ...] = ()  # goes into the record as it is
+    owed: tuple[AssignmentId, ...] = ()  # goes into the record as it is, like the rest
+    stragglers: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str], outside: Outside) -> int:
     keep_memory_small()
     settings: Settings | None = None
     try:
-        settings = read_settings(arguments)
+        settings = read_settings(arguments, os.environ)
         log_to_stderr(settings.job, settings.log_format, debug=settings.debug)
         return asyncio.run(coordinate(settings, outside))
     except CommitLost as error:
@@ -82,6 +82,8 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
     watches = [asyncio.create_task(watch) for watch in _watches(coordinator, access)]
     try:
         outcome = await _drive_in_thread(coordinator, loop)
+        if coordinator.announcer:
+            await coordinator.announcer.last_words()
         _export(coordinator)
         if outcome is not Outcome.SUSPENDED:
             await coordinator.lobby.say_goodbye(_last_at_work(coordinator), GOODBYE_S)
@@ -98,7 +100,12 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
 
 def _watches(coordinator: Coordinator, access: Access) -> list[Coroutine[None, None, None]]:
     """What looks around once a second for as long as the server runs."""
-    return [coordinator.lobby.watch(), *([access.guard.watch()] if access.guard else [])]
+    watches = [coordinator.lobby.watch()]
+    if access.guard:
+        watches.append(access.guard.watch())
+    if coordinator.announcer:
+        watches.append(coordinator.announcer.run())
+    return watches
 
 
 def _leave_when_told(inbox: Inbox, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:

@@ -71,6 +71,8 @@ class RoundCommit(Record, frozen=True):
     bytes_up: int
     bytes_down: int
     owed: tuple[AssignmentId, ...] = ()  # of this round's plan: still welcome later (lateUpdates: NextRound)
+    stragglers: int = 0  # of `failed`: who was still waited for when the round closed
+    reason: str = ""  # why it closed when it did, and why these clients were asked
 
 
 class Scores(Record, frozen=True):

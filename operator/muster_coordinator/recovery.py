@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.errors import StorageError
 from muster_coordinator.evaluation import best_of
+from muster_coordinator.history import add_round
 from muster_coordinator.late import expired, owed_of
 from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
 from muster_coordinator.state import Owed, Progress
@@ -67,6 +68,7 @@ def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) 
         progress,
         last=commit,
         used=used,
+        rounds=add_round(progress.rounds, commit),
         seconds=progress.seconds + commit.seconds,
         bytes_up=progress.bytes_up + commit.bytes_up,
         bytes_down=progress.bytes_down + commit.bytes_down,

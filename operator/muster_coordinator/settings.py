@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from muster_coordinator.apiserver import Account
 from muster_coordinator.errors import InputError
 from muster_coordinator.security import Security, add_security_flags, read_security
 from muster_spec.types import ResolvedJob
@@ -24,13 +25,14 @@ class Settings:
     storage: Path
     listen: str
     security: Security
+    account: Account | None  # where there is a cluster to report to
     exit_with_stdin: bool
     debug: bool
     log_format: LogFormat
     metrics: str | None  # where to serve them
 
 
-def read_settings(arguments: Sequence[str]) -> Settings:
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Raises InputError, with one line for people, for anything that can't be used."""
     given = _parser().parse_args(arguments)
     listen = _checked_address("--listen", given.listen)
@@ -39,6 +41,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         storage=given.storage,
         listen=listen,
         security=read_security(given),
+        account=_read_account(given.service_account, environment) if given.service_account else None,
         exit_with_stdin=given.exit_with_stdin,
         debug=given.debug,
         log_format=given.log_format or _log_format(),
@@ -57,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--exit-with-stdin", action="store_true", help="leave, as after SIGTERM, when standard input is closed"
     )
+    parser.add_argument(
+        "--service-account",
+        type=Path,
+        metavar="DIR",
+        help="write progress into the job's status, with the token and ca.crt in DIR, at the API server that the "
+        "environment names as it does in every pod",
+    )
     parser.add_argument("--debug", action="store_true", help="tracebacks and more logs")
     parser.add_argument("--metrics", metavar="HOST:PORT", help="serve metrics for Prometheus here, at /metrics")
     parser.add_argument("--log-format", choices=LOG_FORMATS, help="default: MUSTER_LOG_FORMAT, else text")
@@ -72,6 +82,16 @@ def read_job(path: Path) -> ResolvedJob:
         raise InputError(f"--job {path}: {error.strerror}") from error
     except msgspec.DecodeError as error:
         raise InputError(f"--job {path}: not a resolved job: {error}") from error
+
+
+def _read_account(folder: Path, environment: Mapping[str, str]) -> Account:
+    host, port = (environment.get(f"KUBERNETES_SERVICE_{name}", "") for name in ("HOST", "PORT"))
+    if not host or not port.isdecimal():
+        raise InputError("--service-account: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT say no API server")
+    for name in ("token", "ca.crt"):
+        if not (folder / name).is_file():
+            raise InputError(f"--service-account {folder}: there is no {name} in it")
+    return Account(host, int(port), folder)
 
 
 def _checked_address(option: str, address: str) -> str:

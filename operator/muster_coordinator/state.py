@@ -24,6 +24,7 @@ class Roster:
     workers: Mapping[ClientId, str] = field(default_factory=dict)
     first_join: float | None = None  # of this session of the coordinator
     last_join: float | None = None
+    gone: frozenset[ClientId] = frozenset()  # were here and are away
 
     def __contains__(self, client: ClientId) -> bool:
         return client in self.workers
@@ -34,13 +35,14 @@ class Roster:
     def joined(self, worker: str, clients: tuple[ClientId, ...], now: float) -> Roster:
         first = now if self.first_join is None else self.first_join
         grew = any(client not in self.workers for client in clients)
-        return Roster({**self.workers, **dict.fromkeys(clients, worker)}, first, now if grew else self.last_join)
+        workers = {**self.workers, **dict.fromkeys(clients, worker)}
+        return Roster(workers, first, now if grew else self.last_join, self.gone.difference(clients))
 
     def lost(self, clients: tuple[ClientId, ...]) -> Roster:
         workers = dict(self.workers)
         for client in clients:
             workers.pop(client, None)
-        return replace(self, workers=workers)
+        return replace(self, workers=workers, gone=self.gone.union(clients))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,25 @@ class Best:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundSummary:
+    """How one round went, for people: what is left of its records once they are folded."""
+
+    round: int
+    epoch: int
+    outcome: str  # Committed, or why not
+    reason: str
+    seconds: float
+    asked: int
+    used: int
+    rejected: int
+    stragglers: int
+    started_s: float | None = None  # Unix time; None of an attempt that left no record
+    bytes_up: int = 0
+    bytes_down: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What has been learnt, for good: a fold over the records, see recovery.py."""
 
@@ -186,6 +207,7 @@ class Progress:
     evaluated: EvaluationRecord | None = None
     best: Best | None = None
     used: Mapping[ClientId, tuple[AssignmentId, ...]] = field(default_factory=dict)  # the newest few of each client
+    rounds: tuple[RoundSummary, ...] = ()  # the newest few, oldest first
     seconds: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
@@ -228,6 +250,7 @@ class JobState:
     initialisers: tuple[ClientId, ...] = ()  # who has been asked for the first model
     has_test_set: bool = True  # until an evaluator says that the task has none
     active_until: float | None = None
+    failed_attempt: RoundSummary | None = None  # at the round that is to be committed next, in this session
     wake: float | None = None  # the last wish
 
     @property

@@ -12,6 +12,7 @@ from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan,
 from muster_coordinator.rounds import mean_metrics
 from muster_coordinator.state import Progress
 from muster_spec.clients import ClientId
+from muster_spec.wording import counted
 
 
 def place_of(told: Tell) -> dict[str, object]:
@@ -23,12 +24,12 @@ def place_of(told: Tell) -> dict[str, object]:
 def joined(event: ClientsJoined, clients: tuple[ClientId, ...]) -> Tell:
     """A worker has joined."""
     details = {"worker": event.worker, "clients": clients, "device": event.device}
-    return Tell("joined", f"{event.worker} joined for {len(clients)} clients", details)
+    return Tell("joined", f"{event.worker} joined for {counted(len(clients), 'client')}", details)
 
 
 def lost(clients: tuple[ClientId, ...], reason: str) -> Tell:
     """Clients are gone."""
-    return Tell("lost", f"lost {len(clients)} clients: {reason}", {"clients": clients, "reason": reason})
+    return Tell("lost", f"lost {counted(len(clients), 'client')}: {reason}", {"clients": clients, "reason": reason})
 
 
 def planned(plan: RoundPlan, config: EngineConfig) -> Tell:
@@ -41,7 +42,8 @@ def planned(plan: RoundPlan, config: EngineConfig) -> Tell:
         "deadlineSeconds": plan.deadline_s,
         "reasons": {each.client: each.reason for each in plan.cohort},
     }
-    return Tell("planned", f"round {plan.round} of {config.total}: {len(plan.cohort)} clients are asked", details)
+    asked = "1 client is asked" if len(plan.cohort) == 1 else f"{len(plan.cohort)} clients are asked"
+    return Tell("planned", f"round {plan.round} of {config.total}: {asked}", details)
 
 
 def received(update: UpdateStaged, round_number: int) -> Tell:
@@ -74,8 +76,9 @@ def committed(commit: RoundCommit, config: EngineConfig) -> Tell:
         "metrics": mean_metrics(commit.used),
         "bytesUp": commit.bytes_up,
         "bytesDown": commit.bytes_down,
+        "reason": commit.reason,
     }
-    return Tell("committed", f"round {commit.round} of {config.total}: {len(commit.used)} updates", details)
+    return Tell("committed", f"round {commit.round} of {config.total}: {counted(len(commit.used), 'update')}", details)
 
 
 def evaluated(record: EvaluationRecord) -> Tell:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from muster_coordinator import evaluation, tells
+from muster_coordinator import evaluation, history, tells
 from muster_coordinator.gathering import Ready, build_plan
 from muster_coordinator.instructions import (
     Finish,
@@ -44,6 +44,7 @@ from muster_coordinator.state import (
     StoringEvaluation,
 )
 from muster_spec.clients import ClientId
+from muster_spec.wording import counted
 
 EVALUATORS = 3  # trusted clients that are asked for one central evaluation before it is given up
 
@@ -125,6 +126,8 @@ def close(state: JobState, round_: Round, why: str) -> Moves:
         failed_attempts=round_.failed_before,
         opened=round_.opened,
         owed=owed_after(round_, state.config.late),
+        stragglers=round_.outstanding,
+        reason=history.closing_reason(round_.plan, why),
     )
     return moved(state, *folds, commit, phase=Committing(round_))
 
@@ -149,6 +152,7 @@ def give_attempt_up(state: JobState, round_: Round, why: str, now: float) -> Mov
     for name in round_.late:
         deferred[name] = Settle(state.owed[name].client, name, used=False, reason=f"the attempt failed: {why}")
     gathering = Gathering(round_.number, round_.failed_before + 1, now, patient=False, because=why)
+    state = replace(state, failed_attempt=history.failed_attempt(round_, why, now))
     told = tells.failed_attempt(round_.plan, why)
     return moved(state, told, phase=gathering, deferred=deferred, owed=_without(state.owed, round_.late))
 
@@ -160,7 +164,7 @@ def round_stored(state: JobState, commit: RoundCommit, now: float) -> Moves:
         return moved(state, tells.warning(f"a commit of round {commit.round} came out of turn"))
     settled = [Settle(each.client, each.assignment, used=True, reason="its round is committed") for each in commit.used]
     state, out = _settle_the_rest(state, commit)
-    state = replace(state, progress=after_commit(state.progress, commit, state.config))
+    state = replace(state, progress=after_commit(state.progress, commit, state.config), failed_attempt=None)
     state, more = _measure_or_go_on(state, commit, now)
     return state, [*settled, *out, tells.committed(commit, state.config), *more]
 
@@ -250,11 +254,21 @@ def go_on(state: JobState, now: float, *, patient: bool) -> Moves:
             state, Outcome.COMPLETE, Reason.TARGET_REACHED, f"the target is reached after round {progress.committed}"
         )
     if evaluation.has_stalled(config.patience, progress.best, progress.evaluated):
-        why = f"no better model for {config.patience} rounds"
+        why = f"no better model for {counted(config.patience or 0, 'round')}"
         return finish(state, Outcome.COMPLETE, Reason.NO_IMPROVEMENT, why)
     if progress.committed >= config.total:
-        return finish(state, Outcome.COMPLETE, Reason.ROUNDS_COMPLETED, f"all {config.total} rounds are done")
+        return finish(state, Outcome.COMPLETE, Reason.ROUNDS_COMPLETED, f"{_all(config.total)} done")
     return moved(state, phase=Gathering(progress.committed + 1, 0, now, patient))
+
+
+def give_up(state: JobState, round_: Round, reason: Reason, why: str, now: float) -> Moves:
+    """A round has failed for good, and the job with it."""
+    state = replace(state, failed_attempt=history.failed_attempt(round_, why, now))
+    return finish(state, Outcome.FAILED, reason, why)
+
+
+def _all(total: int) -> str:
+    return "the only round is" if total == 1 else f"all {total} rounds are"
 
 
 def finish(state: JobState, outcome: Outcome, reason: Reason, message: str) -> Moves:

@@ -356,7 +356,7 @@ def test_a_plain_port_is_for_this_machine_only(tmp_path):
 def test_no_connection_lives_for_ever(tmp_path, trust):
     """A stream that never ends is cut when its connection is too old; the next call begins on a new one."""
     flags = ["--job", write_job(tmp_path), "--storage", tmp_path / "s", "--listen", "127.0.0.1:0", *trust.flags]
-    security = read_settings([str(flag) for flag in flags]).security
+    security = read_settings([str(flag) for flag in flags], {}).security
 
     async def run():
         access = open_access(security, "job-1", MachineClock())

@@ -34,11 +34,13 @@ JOB_FOLDER = "/etc/muster/job"
 JOB_KEY = "job.json"
 SPEC_DIGEST = "muster.dev/spec-digest"
 CHECKPOINT_FOLDER = "/var/lib/muster/checkpoint"
+ACCOUNT_FOLDER = "/etc/muster/account"
 
 # Which exits count is more than a Job's own policy can say together with podReplacementPolicy TerminatingOrFailed, so
 # the operator counts them (see verdict.py) and the Job itself never gives up.
 _NEVER = 1_000_000
 _UNREACHABLE_S = 30
+_TOKEN_S = 3600  # kubelets renew it at four fifths of that
 _MODEST = {"requests": {"cpu": "250m", "memory": "512Mi"}}
 
 
@@ -67,6 +69,7 @@ def _pod(context: Context) -> Object:
         {"name": "job", "configMap": {"name": context.config_name}},
         {"name": "token", "secret": {"secretName": context.token_name, "defaultMode": 0o440}},
         {"name": "checkpoint", "persistentVolumeClaim": {"claimName": claim_name(context)}},
+        _account(),
     ]
     pod = {
         "restartPolicy": "Never",
@@ -88,12 +91,22 @@ def _pod(context: Context) -> Object:
     return without_nothing(pod)
 
 
+def _account() -> Object:
+    """What the coordinator writes its part of the status with, and no more than that."""
+    sources = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": _TOKEN_S}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+    ]
+    return {"name": "account", "projected": {"sources": sources, "defaultMode": 0o440}}
+
+
 def _container(context: Context, image: str, wanted: Coordinator) -> Object:
     command = ["python", "-m", "muster_coordinator", "--job", f"{JOB_FOLDER}/{JOB_KEY}"]
     command += ["--storage", f"{CHECKPOINT_FOLDER}/{context.job.uid}", "--listen", f"0.0.0.0:{PORT}"]
     command += ["--token-file", f"{TOKEN_FOLDER}/{TOKEN_KEY}"]
     command += ["--tls-cert", f"{TOKEN_FOLDER}/{CERTIFICATE_KEY}", "--tls-key", f"{TOKEN_FOLDER}/{PRIVATE_KEY}"]
     command += ["--metrics", f"0.0.0.0:{METRICS_PORT}"]
+    command += ["--service-account", ACCOUNT_FOLDER]
     return container(
         COORDINATOR,
         image,
@@ -108,6 +121,7 @@ def _container(context: Context, image: str, wanted: Coordinator) -> Object:
             {"name": "job", "mountPath": JOB_FOLDER, "readOnly": True},
             {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
             {"name": "checkpoint", "mountPath": CHECKPOINT_FOLDER},
+            {"name": "account", "mountPath": ACCOUNT_FOLDER, "readOnly": True},
         ],
     )
 

@@ -18,7 +18,7 @@ def read(tmp_path):
 
     def read(*flags, listen="127.0.0.1:0", token=None):
         given = ["--token-file", str(tmp_path / token)] if token else []
-        return read_settings(["--job", str(job), "--storage", str(tmp_path), "--listen", listen, *given, *flags])
+        return read_settings(["--job", str(job), "--storage", str(tmp_path), "--listen", listen, *given, *flags], {})
 
     return read
 

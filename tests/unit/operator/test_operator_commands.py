@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import ssl
 import time
 from pathlib import Path
@@ -44,11 +45,13 @@ def test_the_coordinator_takes_its_command(cluster: Cluster, credentials: Path) 
     [config] = cluster.keys("ConfigMap")
     (credentials / "job.json").write_text(cluster.child("ConfigMap", config)["data"]["job.json"])
     given = [
-        part.replace("/etc/muster/job", str(credentials)).replace("/etc/muster/token", str(credentials))
+        re.sub("/etc/muster/(job|token|account)", str(credentials), part)
         for part in command(cluster, "digits-coordinator")
     ]
     assert given[:3] == ["python", "-m", "muster_coordinator"]
-    settings = read_settings(given[3:])
+    (credentials / "ca.crt").touch()
+    settings = read_settings(given[3:], {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"})
+    assert settings.account is not None
     assert settings.job.uid == cluster.job["metadata"]["uid"]
     assert settings.security.tls is not None
 

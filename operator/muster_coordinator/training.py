@@ -1,0 +1,249 @@
+"""What `status.training` of the job should say: a pure function of the engine's state.
+
+Told from the state each time anew, not from events as they pass: the same words come out whoever asks, after a restart
+too, and a write that was lost is made up for by the next. crds/federatedjobs.yaml describes the fields, and a test
+holds the two equal.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from muster_coordinator.instructions import Outcome
+from muster_coordinator.records import EvaluationRecord, RoundPlan
+from muster_coordinator.shown import BestShown, ClientsShown, RoundShown, TrafficShown, Training
+from muster_coordinator.state import (
+    Collecting,
+    Committing,
+    Evaluating,
+    Finished,
+    Gathering,
+    JobState,
+    LoadingModel,
+    Phase,
+    Planning,
+    Progress,
+    Round,
+    RoundSummary,
+    StoringEvaluation,
+)
+from muster_spec.types import Compression
+from muster_spec.wording import percent, seconds, size
+from muster_wire.layout import Layout
+
+METRICS_SHOWN = 64
+ROUNDS_FOR_PACE = 10
+_LONGEST_REASON = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the engine doesn't know. `clock_offset_s` makes Unix time of the engine's; `layout` may not be there yet."""
+
+    compression: Compression
+    layout: Layout | None
+    clock_offset_s: float
+
+
+def training_of(state: JobState, around: Circumstances) -> Training:
+    """What the job's status should say now."""
+    progress, round_ = state.progress, _open_round(state)
+    last = state.failed_attempt or (progress.rounds[-1] if progress.rounds else None)
+    measured = progress.evaluated
+    best = progress.best
+    return Training(
+        epoch=state.config.epoch,
+        phase=_phase(state),
+        round=max(progress.committed, 0),
+        attempt=_attempt(state),
+        progress=min(100, 100 * max(progress.committed, 0) // max(state.config.total, 1)),
+        deadline=_deadline(state, around.clock_offset_s),
+        estimated_completion_time=moment(estimated_end_s(progress, state.config.total)) if _goes_on(state) else None,
+        accuracy=_accuracy(measured),
+        metrics=_metrics_of(measured),
+        best=BestShown(round=best.round, metric=best.metric[:64], value=best.value, model=best.model) if best else None,
+        model=progress.model or None,
+        compression=describe_compression(around.compression, _saved(progress.rounds, around.layout)),
+        clients=_clients(state, round_),
+        traffic=TrafficShown(
+            up=size(progress.bytes_up),
+            down=size(progress.bytes_down),
+            up_bytes=progress.bytes_up,
+            down_bytes=progress.bytes_down,
+        ),
+        last_round=_shown(last) if last else None,
+        history=tuple(map(_shown, progress.rounds)),
+    )
+
+
+# --- where it is ------------------------------------------------------------------------------------------------------
+
+
+_PHASES: Mapping[type[Phase], str] = {
+    LoadingModel: "Initialising",
+    Gathering: "Gathering",
+    Planning: "Collecting",
+    Collecting: "Collecting",
+    Committing: "Committing",
+    Evaluating: "Evaluating",
+    StoringEvaluation: "Evaluating",
+    Finished: "Finished",
+}
+
+
+def _phase(state: JobState) -> str:
+    match state.phase:
+        case Finished(outcome=Outcome.SUSPENDED):
+            return "Suspended"
+        case Planning(RoundPlan(round=0)) | Collecting(Round(plan=RoundPlan(round=0))):
+            return "Initialising"
+        case phase:
+            return _PHASES[type(phase)]
+
+
+def _deadline(state: JobState, clock_offset_s: float) -> str | None:
+    return moment(state.phase.round.deadline + clock_offset_s) if isinstance(state.phase, Collecting) else None
+
+
+def _open_round(state: JobState) -> Round | None:
+    return state.phase.round if isinstance(state.phase, Collecting | Committing) else None
+
+
+def _attempt(state: JobState) -> int | None:
+    match state.phase:
+        case Gathering(attempt=attempt):
+            return attempt
+        case Planning(plan):
+            return plan.attempt
+        case Collecting(round_) | Committing(round_):
+            return round_.plan.attempt
+        case _:
+            return None
+
+
+def _clients(state: JobState, round_: Round | None) -> ClientsShown:
+    connected, total = len(state.roster), len(state.config.clients)
+    here = [each for each in round_.plan.cohort if each.client in state.roster] if round_ else []
+    return ClientsShown(
+        summary=f"{connected}/{total}",
+        total=total,
+        connected=connected,
+        training=sum(round_.is_outstanding(each.assignment) for each in here) if round_ else 0,
+        submitted=len(round_.updates) if round_ else 0,
+        excluded=0,  # nobody is left out so far
+        lost=len(state.roster.gone),
+    )
+
+
+# --- when it will be done ---------------------------------------------------------------------------------------------
+
+
+def _goes_on(state: JobState) -> bool:
+    return not state.is_finished and bool(state.progress.rounds)
+
+
+def estimated_end_s(progress: Progress, total: int) -> float:
+    """Unix time at which the last round should be over, at the pace of the last few. There has to be one."""
+    newest = progress.rounds[-1]
+    return _end_s(newest) + _pace_s(progress.rounds) * max(total - progress.committed, 0)
+
+
+def _pace_s(rounds: Sequence[RoundSummary]) -> float:
+    """Seconds from one round's end to the next, evaluations and waiting among them; pauses of the job are not."""
+    recent = [each for each in rounds[-ROUNDS_FOR_PACE:] if each.epoch == rounds[-1].epoch]
+    if len(recent) < 2:
+        return recent[-1].seconds
+    return max(0.0, _end_s(recent[-1]) - _end_s(recent[0])) / (recent[-1].round - recent[0].round)
+
+
+def _end_s(summary: RoundSummary) -> float:
+    return (summary.started_s or 0.0) + summary.seconds
+
+
+# --- how good it is ---------------------------------------------------------------------------------------------------
+
+
+def _accuracy(measured: EvaluationRecord | None) -> str | None:
+    value = (_metrics_of(measured) or {}).get("accuracy")
+    return percent(value) if value is not None else None
+
+
+def _metrics_of(record: EvaluationRecord | None) -> Mapping[str, float] | None:
+    """On the task's test set where it was measured there. What the clients measured beside it is `federated/…`."""
+    if record is None:
+        return None
+    central = record.central.metrics if record.central else {}
+    federated = record.federated.metrics if record.federated else {}
+    beside = {name if name not in central else f"federated/{name}": value for name, value in federated.items()}
+    return _finite({**central, **beside})
+
+
+def _finite(metrics: Mapping[str, float]) -> Mapping[str, float] | None:
+    """What JSON has a number for, and no more than the schema has room for."""
+    usable = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return {name: usable[name] for name in sorted(usable)[:METRICS_SHOWN]} or None
+
+
+# --- rounds -----------------------------------------------------------------------------------------------------------
+
+
+def _shown(summary: RoundSummary) -> RoundShown:
+    return RoundShown(
+        round=summary.round,
+        summary=_sentence(summary),
+        outcome=summary.outcome,
+        reason=summary.reason[:_LONGEST_REASON],
+        start_time=moment(summary.started_s) if summary.started_s is not None else None,
+        seconds=round(summary.seconds, 3),
+        asked=summary.asked,
+        used=summary.used,
+        rejected=summary.rejected,
+        stragglers=summary.stragglers,
+        up_bytes=summary.bytes_up,
+        down_bytes=summary.bytes_down,
+        metrics=_finite(summary.metrics),
+    )
+
+
+def _sentence(summary: RoundSummary) -> str:
+    sent = summary.asked - summary.rejected - summary.stragglers
+    late = f" and {summary.used - sent} late" if summary.used > sent else ""
+    failed = "" if summary.used else ", failed"
+    return f"{sent} of {summary.asked}{late} in {seconds(summary.seconds)}{failed}"
+
+
+def moment(unix: float) -> str:
+    """As Kubernetes writes times: 2026-01-31T12:00:00Z."""
+    return dt.datetime.fromtimestamp(int(unix), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+def _saved(rounds: Sequence[RoundSummary], layout: Layout | None) -> float | None:
+    """The share of bytes that updates were smaller than uncoded ones, over the history."""
+    plain = (plain_update_bytes(layout) if layout else 0) * sum(each.used for each in rounds)
+    return 1 - sum(each.bytes_up for each in rounds) / plain if plain else None
+
+
+def plain_update_bytes(layout: Layout) -> int:
+    """An update as it is in memory: float32 and int64."""
+    return 4 * (layout.trainable_size + layout.float_buffer_size) + 8 * layout.integer_size
+
+
+def describe_compression(compression: Compression, saved: float | None) -> str:
+    """The job's codecs in a few words, and what they save where they save something."""
+    text: str
+    if compression.preset is not None:
+        text = compression.preset
+    else:
+        ways = {"up": compression.up, "down": compression.down}
+        named = [
+            f"{way} {' + '.join(stage.type for stage in stages.codecs) if stages else 'Float32'}"
+            for way, stages in ways.items()
+        ]
+        text = ", ".join(named)
+    return f"{text}; {percent(saved)} saved up" if saved is not None and saved >= 0.001 else text
