@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -96,12 +97,26 @@ def token_file(folder):
 
 
 @contextmanager
-def coordinator(folder, job, listen="127.0.0.1:0", launcher=("-m", "muster_coordinator"), arguments=(), security=None):
+def coordinator(
+    folder,
+    job,
+    listen="127.0.0.1:0",
+    launcher=("-m", "muster_coordinator"),
+    arguments=(),
+    security=None,
+    environment=None,
+):
     errors = folder / "errors.log"
     command = [sys.executable, *map(str, launcher), "--job", str(job), "--storage", str(folder / "storage")]
     command += ["--listen", listen, *(token_file(folder) if security is None else security), *map(str, arguments)]
     with errors.open("ab") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=log)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            stderr=log,
+            env={**os.environ, **(environment or {})},
+        )
     running = Coordinator(process)
     try:
         yield running
@@ -147,10 +162,10 @@ class Workers:
 
 
 @contextmanager
-def workers(address, count=3, kinds=None):
+def workers(address, count=3, kinds=None, pool="p"):
     """One worker a client; `kinds` names another class for some of them."""
     made = [
-        (kinds or {}).get(index, RehearsalWorker)(address, TOKEN, "p", [index], Drift(WEIGHTS), f"worker-{index}")
+        (kinds or {}).get(index, RehearsalWorker)(address, TOKEN, pool, [index], Drift(WEIGHTS), f"worker-{index}")
         for index in range(count)
     ]
     running = Workers(made)
