@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from muster_operator.actions import Action, Apply, Create, CreateToken, Delete, Patch, Plan
-from muster_operator.objects import JOB, Key, Object, is_controlled_by, key_of, label_of, timestamp
+from muster_operator.build.common import COORDINATOR
+from muster_operator.objects import COMPONENT, JOB, Key, Object, is_controlled_by, key_of, label_of, timestamp
 from muster_operator.observed import Observed, observe
 from muster_operator.plan import plan
 from muster_operator.settings import Install
@@ -63,7 +64,8 @@ class Cluster:
         for action in planned.actions:
             self.carry_out(action)
         if planned.status is not None:
-            self.job["status"] = planned.status
+            told = {name: value for name, value in self.job.get("status", {}).items() if name == "training"}
+            self.job["status"] = planned.status | told
         return planned
 
     def settle(self) -> Plan:
@@ -139,6 +141,15 @@ class Cluster:
     def say(self, job: str, **status: Any) -> None:
         """The job controller's word on a Job."""
         self.child("Job", job)["status"] = status
+
+    def suspend(self) -> Plan:
+        """The user's wish, and a coordinator that ends its round and leaves."""
+        self.job["spec"]["suspend"] = True
+        self.settle()
+        for pod in [self.child("Pod", name) for name in self.keys("Pod")]:
+            if label_of(pod, COMPONENT) == COORDINATOR:
+                pod["status"] = ended(143)
+        return self.settle()
 
     def run(self) -> None:
         """Everything is up: the coordinator, and all workers."""

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from muster_coordinator.access import Access
 from muster_coordinator.announcer import Announcer
-from muster_coordinator.apiserver import Account, ApiServer, JobName
+from muster_coordinator.apiserver import Account, ApiServer, JobName, JobSeen
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.combining import combining_of
 from muster_coordinator.compression import codecs_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
 from muster_coordinator.errors import StorageError
+from muster_coordinator.events import PauseWished
 from muster_coordinator.federation import Federation, Service
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.limits import frame_bytes
@@ -109,21 +110,27 @@ def assemble(
     ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
     driver = Driver(config_of(job, store.next_epoch()), ports)
     metering.look_at(Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, store.root))
-    announcer = announce(settings.account, job, driver, workbench, clock) if settings.account else None
+    announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
     service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment)
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer)
 
 
-def announce(account: Account, job: ResolvedJob, driver: Driver, workbench: Workbench, clock: Clock) -> Announcer:
-    """Who writes the job's status in the cluster."""
+def announce(
+    account: Account, job: ResolvedJob, driver: Driver, workbench: Workbench, inbox: Inbox, clock: Clock
+) -> Announcer:
+    """Who writes the job's status in the cluster, and hears there whether the job is to be suspended."""
     offset_s = clock.unix() - clock.now()
 
     def tell() -> Training | None:
         around = Circumstances(job.spec.compression, workbench.layout, offset_s)
         return training_of(driver.state, around) if driver.has_started else None
 
+    def hear(seen: JobSeen) -> None:
+        if driver.has_started and seen.is_to_suspend != driver.state.is_to_pause:
+            inbox.post(PauseWished(seen.is_to_suspend))
+
     server = ApiServer(account, JobName(job.namespace, job.name, job.uid))
-    return Announcer(server, tell, lambda _: None, clock.unix)
+    return Announcer(server, tell, hear, clock.unix)
 
 
 def _staleness(job: ResolvedJob) -> int:

@@ -19,6 +19,7 @@ from muster_coordinator.events import (
     EvaluationReported,
     EvaluationStored,
     Event,
+    PauseWished,
     PlanStored,
     RoundStored,
     StopRequested,
@@ -113,6 +114,8 @@ def _hear(state: JobState, event: Event, now: float) -> Moves:  # noqa: C901, PL
             return transitions.evaluation_stored(state, event.record, now)
         case StopRequested():
             return transitions.finish(state, Outcome.SUSPENDED, Reason.STOPPED, event.reason)
+        case PauseWished(is_wished):
+            return moved(state, is_to_pause=is_wished)
         case Tick():
             return moved(state)
 
@@ -152,6 +155,8 @@ def _advance(state: JobState, now: float) -> Moves:
 
 
 def _gather(state: JobState, gathering: Gathering, now: float) -> Moves:
+    if state.is_to_pause:
+        return transitions.pause(state)
     match decide_gathering(state, gathering, now):
         case Ready() as ready:
             return transitions.plan(state, gathering, ready)
@@ -168,6 +173,8 @@ def _collect(state: JobState, round_: Round, now: float) -> Moves:
         case Commit(why):
             return transitions.close(state, round_, why)
         case Extend(why):
+            if state.is_to_pause:
+                return transitions.pause(state)
             return transitions.extend_deadline(state, round_, why, now)
         case Retry(why):
             return transitions.give_attempt_up(state, round_, why, now)

@@ -102,6 +102,13 @@ class StopRequested:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class PauseWished:
+    """Somebody wants the job to rest after the round that is open, or to go on after all."""
+
+    is_wished: bool
+
+
 Event = (
     ClientsJoined
     | ClientsLost
@@ -114,4 +121,5 @@ Event = (
     | EvaluationStored
     | Tick
     | StopRequested
+    | PauseWished
 )

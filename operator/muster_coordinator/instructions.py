@@ -175,6 +175,7 @@ class Reason(StrEnum):
     NO_CLIENTS = "NoClients"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     STOPPED = "Stopped"
+    PAUSED = "Paused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,6 +271,12 @@ def _all(total: int) -> str:
     return "the only round is" if total == 1 else f"all {total} rounds are"
 
 
+def pause(state: JobState) -> Moves:
+    """Leave between two rounds. An attempt that failed is taken up again by whoever goes on, with what clients hold."""
+    done = counted(max(state.progress.committed, 0), "round")
+    return finish(state, Outcome.SUSPENDED, Reason.PAUSED, f"suspended after {done} of {state.config.total}")
+
+
 def finish(state: JobState, outcome: Outcome, reason: Reason, message: str) -> Moves:
     """The job is over; whatever was being done is dropped."""
     end = Finish(outcome, reason, message)

@@ -26,13 +26,22 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Times in unix seconds, whole ones. `running_since` is None while the job is suspended, and once it ended."""
+    """Times in unix seconds, whole ones. `running_since` is None while the job rests, and once it ended.
+
+    `suspending_since` is when the wish to suspend it was first seen.
+    """
 
     started: float
     ran_s: float = 0.0
     running_since: float | None = None
     verdict: Verdict | None = None
     ended: float | None = None
+    suspending_since: float | None = None
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it was suspended, and has come to rest."""
+        return self.verdict is None and self.running_since is None
 
     def active_s(self, now: float) -> float:
         """Seconds that the job has run, suspended time not counted."""
@@ -48,14 +57,22 @@ def open_ledger(now: float) -> Ledger:
     return Ledger(started=float(int(now)), running_since=float(int(now)))
 
 
-def advance(ledger: Ledger, *, is_suspended: bool, verdict: Verdict | None, now: float) -> Ledger:
+def wished(ledger: Ledger, *, is_suspended: bool, now: float) -> Ledger:
+    """The ledger with when it was first seen that the job is to be suspended."""
+    if ledger.verdict:
+        return ledger
+    since = ledger.suspending_since if ledger.suspending_since is not None else float(int(now))
+    return dataclasses.replace(ledger, suspending_since=since if is_suspended else None)
+
+
+def advance(ledger: Ledger, *, is_resting: bool, verdict: Verdict | None, now: float) -> Ledger:
     """The ledger after what was seen now. An entry, once made, stays."""
     now = float(int(now))
     if ledger.verdict:
         return ledger
     if verdict:
         return dataclasses.replace(ledger.stopped(now), verdict=verdict, ended=now)
-    if is_suspended:
+    if is_resting:
         return ledger.stopped(now)
     return ledger if ledger.running_since is not None else dataclasses.replace(ledger, running_since=now)
 
@@ -72,6 +89,7 @@ def read_ledger(config: Object) -> Ledger:
         running_since=unix_of(annotation_of(config, f"{_PREFIX}/running-since")),
         verdict=_verdict(config, "Complete" if outcome == "Complete" else "Failed") if outcome else None,
         ended=unix_of(annotation_of(config, f"{_PREFIX}/ended")),
+        suspending_since=unix_of(annotation_of(config, f"{_PREFIX}/suspending-since")),
     )
 
 
@@ -82,12 +100,14 @@ def _verdict(config: Object, outcome: Literal["Complete", "Failed"]) -> Verdict:
 
 def ledger_annotations(ledger: Ledger) -> dict[str, str]:
     """The same as annotations."""
-    entries = {
-        "started": timestamp(ledger.started),
-        "ran-seconds": str(int(ledger.ran_s)),
-        "running-since": timestamp(ledger.running_since) if ledger.running_since is not None else "",
-        "ended": timestamp(ledger.ended) if ledger.ended is not None else "",
+    times = {
+        "started": ledger.started,
+        "running-since": ledger.running_since,
+        "ended": ledger.ended,
+        "suspending-since": ledger.suspending_since,
     }
+    entries = {name: timestamp(at) for name, at in times.items() if at is not None}
+    entries["ran-seconds"] = str(int(ledger.ran_s))
     if ledger.verdict:
         entries |= {"outcome": ledger.verdict.outcome, "reason": ledger.verdict.reason}
         entries |= {"message": ledger.verdict.message}

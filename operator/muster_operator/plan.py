@@ -12,12 +12,13 @@ from muster_operator.build.access import build_token
 from muster_operator.build.children import build_children
 from muster_operator.build.common import COORDINATOR, Context
 from muster_operator.difference import difference, is_finished, leftovers
-from muster_operator.ledger import Ledger, advance, ledger_annotations, open_ledger, read_ledger
+from muster_operator.ledger import Ledger, advance, ledger_annotations, open_ledger, read_ledger, wished
 from muster_operator.objects import COMPONENT, Object, is_going, key_of, label_of
 from muster_operator.observed import Observed
 from muster_operator.pinning import Pinned, Refusal, pin
 from muster_operator.settings import Install
 from muster_operator.status import build_status, refused_status, waiting_status
+from muster_operator.suspension import is_to_rest, last_moment
 from muster_operator.verdict import deadline, judge
 
 
@@ -32,7 +33,9 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
         return Plan(status=waiting_status(seen, now))
     before = read_ledger(pinned.config) if pinned.config else open_ledger(now)
     verdict = before.verdict or judge(seen, pinned, before, now)
-    ledger = advance(before, is_suspended=seen.is_suspended, verdict=verdict, now=now)
+    before = wished(before, is_suspended=seen.is_suspended, now=now)
+    is_resting = is_to_rest(seen, pinned, before.suspending_since or now, now)
+    ledger = advance(before, is_resting=is_resting, verdict=verdict, now=now)
     if ledger.ended is not None and _is_overdue(pinned, ledger, now):
         key = key_of(seen.job)
         return Plan((Delete(key, seen.uid, "ttlSecondsAfterFinished is over"),))
@@ -55,7 +58,7 @@ def _go_on(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger) -> 
     token_key = key_of(token)
     if token_key not in seen.children and token_key not in seen.strangers:
         yield CreateToken(token, context.hosts)
-    suspended = frozenset(key for key in desired if key.kind == "Job") if seen.is_suspended else frozenset()
+    suspended = frozenset(key for key in desired if key.kind == "Job") if ledger.is_resting else frozenset()
     yield from difference(seen, desired, suspended)
     kept = desired | {token_key: token}
     # Jobs wait for their token: one that isn't there yet is no reason to stop them.
@@ -96,4 +99,7 @@ def _next_look(seen: Observed, pinned: Pinned, ledger: Ledger, now: float) -> fl
     ttl = pinned.run_policy.ttl_seconds_after_finished
     if ledger.ended is not None:
         return ledger.ended + ttl if ttl is not None else None
-    return deadline(seen, pinned, ledger, now)
+    moments = [deadline(seen, pinned, ledger, now)]
+    if ledger.suspending_since is not None and not ledger.is_resting:
+        moments.append(last_moment(pinned, ledger.suspending_since))
+    return min((at for at in moments if at is not None), default=None)

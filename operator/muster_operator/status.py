@@ -18,6 +18,7 @@ from muster_operator.ledger import Ledger
 from muster_operator.objects import Object, condition_of, dig, is_going, timestamp
 from muster_operator.observed import Observed
 from muster_operator.pinning import Pinned, Refusal
+from muster_spec.wording import counted
 
 WARNINGS = frozenset({"Stalled", "Failed"})
 
@@ -44,7 +45,7 @@ def waiting_status(seen: Observed, now: float) -> Object:
 
 def build_status(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now: float) -> Object:
     """Of a job that was started."""
-    pools = list(_pools(seen, context, pinned, is_over=ledger.verdict is not None or seen.is_suspended))
+    pools = list(_pools(seen, context, pinned, is_over=ledger.running_since is None))
     coordinator = seen.child("Job", context.coordinator_name)
     pods = seen.pods_of(coordinator) if coordinator else []
     whole = _status(seen, _standing(seen, context, ledger, pods, pools), now)
@@ -64,12 +65,21 @@ def build_status(seen: Observed, context: Context, pinned: Pinned, ledger: Ledge
 def _standing(seen: Observed, context: Context, ledger: Ledger, pods: list[Object], pools: list[Object]) -> Standing:
     if ledger.verdict:
         return Standing(ledger.verdict.outcome, ledger.verdict.reason, ledger.verdict.message)
-    if seen.is_suspended:
-        return Standing("Suspended", "Suspended", "spec.suspend is true; the checkpoint is kept")
+    if ledger.is_resting:
+        return Standing("Suspended", "Suspended", f"spec.suspend is true{_how_far(seen)}; the checkpoint is kept")
+    if ledger.suspending_since is not None:
+        return Standing("Running", "Suspending", "spec.suspend is true: the round that is open is ended first")
     active = [pod for pod in pods if not ending_of(pod) and not is_going(pod)]
     if not any(map(is_ready, active)):
         return _starting(seen, context, active, pods)
     return _running(pools)
+
+
+def _how_far(seen: Observed) -> str:
+    """What the coordinator has told of its rounds, for people."""
+    done = dig(seen.job, "status", "training", "round")
+    total = dig(seen.job, "spec", "rounds", "total")
+    return f": {counted(done, 'round')} of {total} done" if isinstance(done, int) else ""
 
 
 def _starting(seen: Observed, context: Context, active: list[Object], pods: list[Object]) -> Standing:
@@ -229,7 +239,9 @@ def transitions(before: Object, after: Object) -> tuple[Transition, ...]:
     return tuple(found)
 
 
-_CALM = frozenset({"Creating", "CoordinatorStarting", "WorkersStarting", "Running", "Suspended", "Completed", "Queued"})
+_CALM = frozenset(
+    {"Creating", "CoordinatorStarting", "WorkersStarting", "Running", "Suspending", "Suspended", "Completed", "Queued"}
+)
 
 
 def _is_trouble(reason: str) -> bool:

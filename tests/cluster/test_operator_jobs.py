@@ -110,6 +110,10 @@ def test_deleting_the_job_leaves_only_what_is_to_be_kept(lab: Lab, policy: str, 
 def test_suspend_frees_the_pods_and_resume_brings_them_back(started: Lab) -> None:
     started.run_all()
     started.patch({"spec": {"suspend": True}})
+    wait_until(lambda: started.status().get("reason") == "Suspending", "the round that is open may end")
+    [coordinator] = started.pods("coordinator")
+    assert len(started.pods("worker")) == 2
+    started.end_pod(coordinator, 143)
     wait_until(lambda: not started.pods("worker") and not started.pods("coordinator"), "no pod is left")
     started.tell("wait", "--for=condition=Suspended", "fedjob/digits", "--timeout=10s")
     started.patch({"spec": {"suspend": False}})

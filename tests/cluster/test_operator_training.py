@@ -67,6 +67,32 @@ def test_columns_are_live_and_kubectl_waits_for_the_end(running: Lab) -> None:
     assert [one["round"] for one in laptop_pods.training(lab)["history"]] == [1, 2, 3]
 
 
+def test_suspend_ends_the_open_round_and_resume_goes_on_from_it(running: Lab) -> None:
+    lab = running
+    with laptop_pods.coordinator(lab) as first, laptop_pods.worker(first.address, clients=2):
+        first.until("planned", 60, round=1)
+        lab.patch({"spec": {"suspend": True}})
+        wait_until(lambda: lab.status().get("reason") == "Suspending", "the operator waits for the round")
+        assert first.wait(60) == 143
+    [pod] = lab.pods("coordinator")
+    lab.end_pod(pod, 143)
+    lab.tell("wait", "--for=condition=Suspended", "fedjob/digits", "--timeout=20s")
+    wait_until(lambda: not lab.pods("worker"), "the workers' pods are gone")
+    before = [event["round"] for event in first.of("committed")]
+    assert laptop_pods.training(lab)["phase"] == "Suspended"
+    assert f"{before[-1]} round" in lab.status()["message"]
+    assert len(first.of("planned")) == len(before)  # what was begun was ended
+
+    lab.patch({"spec": {"suspend": False}})
+    lab.run_all()
+    with laptop_pods.coordinator(lab) as second, laptop_pods.worker(second.address, clients=2):
+        assert second.wait(60) == 0
+    assert [*before, *(event["round"] for event in second.of("committed"))] == [0, 1, 2, 3]
+    training = laptop_pods.training(lab)
+    assert (training["phase"], training["epoch"]) == ("Finished", 2)
+    assert [one["round"] for one in training["history"]] == [1, 2, 3]
+
+
 def test_the_coordinators_account_may_write_its_own_status_and_nothing_else(running: Lab) -> None:
     lab = running
     lab.apply(JOB.partition("---")[2].replace("name: digits", "name: other"))

@@ -6,7 +6,7 @@ import pytest
 
 from fake_world import FakeWorld, Order, config_for
 from muster_coordinator.config import Goal, LatePolicy, PoolSize
-from muster_coordinator.events import ClientsJoined, ClientsLost, StopRequested, Tick, UpdateStaged
+from muster_coordinator.events import ClientsJoined, ClientsLost, PauseWished, StopRequested, Tick, UpdateStaged
 from muster_coordinator.instructions import (
     Accept,
     Finish,
@@ -50,6 +50,45 @@ def test_a_job_runs_to_its_last_round() -> None:
     kinds = [tell.kind for tell in world.told]
     assert kinds[-1] == "finished"
     assert {"joined", "planned", "received", "committed", "evaluated"} <= set(kinds)
+
+
+def test_a_wish_to_pause_is_carried_out_after_the_open_round() -> None:
+    world = ready()
+    assert world.work(A0)
+    world.post(PauseWished(True))
+    assert world.finish is None
+    for client in (A1, A2):
+        assert world.work(client)
+    assert world.finish == Finish(Outcome.SUSPENDED, Reason.PAUSED, "suspended after 1 round of 3")
+    assert [commit.round for commit in world.commits] == [0, 1]
+    assert all(client.promoted[-1] == f"1.0.{name}" for name, client in world.clients.items())
+
+
+def test_a_wish_to_pause_can_be_taken_back() -> None:
+    world = ready()
+    world.post(PauseWished(True))
+    world.post(PauseWished(False))
+    assert world.run().outcome is Outcome.COMPLETE
+
+
+def test_between_rounds_a_job_pauses_at_once() -> None:
+    world = FakeWorld(config_for())
+    world.post(PauseWished(True))
+    assert world.finish == Finish(Outcome.SUSPENDED, Reason.PAUSED, "suspended after 0 rounds of 3")
+
+
+@pytest.mark.parametrize("on_insufficient", ["Retry", "Extend"])
+def test_a_round_that_fails_is_not_tried_again_before_a_pause_but_after_it(on_insufficient: str) -> None:
+    world = ready(on_insufficient=on_insufficient)
+    assert world.work(A0)
+    world.post(PauseWished(True))
+    world.sleep(60)
+    assert world.finish is not None
+    assert world.finish.reason is Reason.PAUSED
+    world.start()
+    assert world.run().outcome is Outcome.COMPLETE
+    assert [commit.round for commit in world.commits] == [0, 1, 2, 3]
+    assert all(count == 1 for client in world.clients.values() for count in client.trained.values())
 
 
 def test_evaluations_average_over_examples_and_remember_the_best() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from muster_operator.ledger import Ledger, Verdict, advance, ledger_annotations, open_ledger, read_ledger
+from muster_operator.ledger import Ledger, Verdict, advance, ledger_annotations, open_ledger, read_ledger, wished
 
 START = 1_800_000_000.0
 FAILED = Verdict("Failed", "DeadlineExceeded", "too long")
@@ -17,6 +17,7 @@ FAILED = Verdict("Failed", "DeadlineExceeded", "too long")
         Ledger(started=START, ran_s=5.0),
         Ledger(started=START, ran_s=5.0, verdict=FAILED, ended=START + 9),
         Ledger(started=START, running_since=START + 3, ran_s=7.0),
+        Ledger(started=START, running_since=START + 3, suspending_since=START + 4),
     ],
 )
 def test_it_is_read_as_it_was_written(ledger: Ledger) -> None:
@@ -29,17 +30,25 @@ def test_a_ledger_that_somebody_emptied_starts_when_its_object_was_made() -> Non
 
 
 def test_the_clock_stands_still_while_suspended() -> None:
-    ledger = advance(open_ledger(START), is_suspended=True, verdict=None, now=START + 10)
-    assert advance(ledger, is_suspended=True, verdict=None, now=START + 50) == ledger
-    resumed = advance(ledger, is_suspended=False, verdict=None, now=START + 100)
+    ledger = advance(open_ledger(START), is_resting=True, verdict=None, now=START + 10)
+    assert advance(ledger, is_resting=True, verdict=None, now=START + 50) == ledger
+    resumed = advance(ledger, is_resting=False, verdict=None, now=START + 100)
     assert resumed.active_s(START + 105) == 15
 
 
 def test_a_first_verdict_stays() -> None:
-    ended = advance(open_ledger(START), is_suspended=False, verdict=FAILED, now=START + 10)
+    ended = advance(open_ledger(START), is_resting=False, verdict=FAILED, now=START + 10)
     later = Verdict("Complete", "Completed", "")
-    assert advance(ended, is_suspended=True, verdict=later, now=START + 20) == ended
+    assert advance(ended, is_resting=True, verdict=later, now=START + 20) == ended
     assert (ended.ended, ended.active_s(START + 99)) == (START + 10, 10)
+
+
+def test_a_wish_to_suspend_is_dated_once_and_forgotten_when_it_is_taken_back() -> None:
+    ledger = wished(open_ledger(START), is_suspended=True, now=START + 5)
+    assert wished(ledger, is_suspended=True, now=START + 9).suspending_since == START + 5
+    assert not ledger.is_resting
+    assert advance(ledger, is_resting=True, verdict=None, now=START + 9).is_resting
+    assert wished(ledger, is_suspended=False, now=START + 9) == open_ledger(START)
 
 
 def test_a_clock_that_goes_back_takes_no_time_away() -> None:

@@ -182,22 +182,60 @@ def test_a_job_that_is_made_suspended_starts_nothing() -> None:
     assert cluster.objects == {}
 
 
-def test_suspend_stops_all_jobs_and_resume_starts_them_again() -> None:
+def test_suspend_waits_for_the_coordinator_then_stops_all_jobs_and_resume_starts_them_again() -> None:
     cluster = running()
     cluster.job["spec"]["suspend"] = True
     planned = cluster.settle()
     assert planned.status is not None
+    assert (planned.status["phase"], planned.status["reason"]) == ("Running", "Suspending")
+    assert not any(cluster.child("Job", name)["spec"].get("suspend") for name in (COORDINATOR, WORKERS))
+    cluster.job["status"]["training"] = {"round": 7}
+    planned = cluster.suspend()
+    assert planned.status is not None
     assert planned.status["phase"] == "Suspended"
+    assert planned.status["message"] == "spec.suspend is true: 7 rounds of 100 done; the checkpoint is kept"
+    assert planned.status["pools"][0]["workersWanted"] == 0
     assert all(cluster.child("Job", name)["spec"]["suspend"] for name in (COORDINATOR, WORKERS))
     cluster.job["spec"]["suspend"] = False
     cluster.settle()
     assert not any(cluster.child("Job", name)["spec"]["suspend"] for name in (COORDINATOR, WORKERS))
 
 
-def test_a_child_lost_while_suspended_comes_back_suspended() -> None:
-    cluster = running()
+def test_a_coordinator_that_does_not_hear_is_stopped_in_the_end() -> None:
+    cluster = running(rounds={"deadlineSeconds": 100}, evaluation={"timeoutSeconds": 40})
+    cluster.job["spec"]["suspend"] = True
+    assert cluster.settle().wake_at == START + 200
+    cluster.now += 199
+    cluster.settle()
+    assert not cluster.child("Job", COORDINATOR)["spec"].get("suspend")
+    cluster.now += 1
+    cluster.settle()
+    assert cluster.child("Job", COORDINATOR)["spec"]["suspend"]
+
+
+def test_a_wish_that_is_taken_back_stops_nothing() -> None:
+    cluster = running(rounds={"deadlineSeconds": 100})
     cluster.job["spec"]["suspend"] = True
     cluster.settle()
+    cluster.job["spec"]["suspend"] = False
+    assert cluster.settle().wake_at is None
+    cluster.now += 1000
+    assert cluster.settle().status == cluster.job["status"]
+    assert cluster.job["status"]["phase"] == "Running"
+
+
+def test_a_coordinator_that_is_not_up_is_not_waited_for() -> None:
+    cluster = cluster_of()
+    cluster.settle()
+    cluster.start_pod(COORDINATOR, status={"phase": "Pending"})
+    cluster.job["spec"]["suspend"] = True
+    cluster.settle()
+    assert cluster.child("Job", COORDINATOR)["spec"]["suspend"]
+
+
+def test_a_child_lost_while_suspended_comes_back_suspended() -> None:
+    cluster = running()
+    cluster.suspend()
     cluster.remove(Key("Job", WORKERS))
     cluster.settle()
     assert cluster.child("Job", WORKERS)["spec"]["suspend"]
@@ -264,14 +302,13 @@ def test_what_the_coordinator_said_is_the_message() -> None:
 def test_the_time_limit_does_not_count_suspended_time() -> None:
     cluster = running(runPolicy={"activeDeadlineSeconds": 100})
     cluster.now += 60
-    cluster.job["spec"]["suspend"] = True
-    cluster.settle()
+    cluster.suspend()
     cluster.now += 1000
     cluster.job["spec"]["suspend"] = False
     assert cluster.settle().wake_at == cluster.now + 40
     cluster.now += 39
     cluster.settle()
-    assert cluster.job["status"]["phase"] == "Running"
+    assert cluster.job["status"]["phase"] != "Failed"
     cluster.now += 1
     cluster.settle()
     assert conditions(cluster.job["status"])["Failed"] == "DeadlineExceeded"
