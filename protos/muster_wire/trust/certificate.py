@@ -7,14 +7,25 @@ written; the dates at each call) is checked with what this module reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from muster_wire.errors import TrustError
 from muster_wire.trust.identity import Identity, parse_identity
 
 MAX_PEM_BYTES = 64 * 1024
+# What `cryptography` raises over bytes that are no certificate, request or key that it knows.
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ def parse_pem(pem: bytes) -> x509.Certificate:
         raise TrustError(f"a certificate of {len(pem)} bytes is longer than anybody needs ({MAX_PEM_BYTES})")
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise TrustError(f"not a certificate in PEM: {error}") from error
 
 
@@ -67,7 +78,7 @@ def _identity(certificate: x509.Certificate) -> Identity:
         names = list(extension.value)
     except x509.ExtensionNotFound:
         names = []
-    except (ValueError, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise TrustError(f"the certificate's extensions can't be read: {error}") from error
     if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
         raise TrustError(f"a client's certificate has one subject alternative name, a URI; this one has {len(names)}")
@@ -76,7 +87,7 @@ def _identity(certificate: x509.Certificate) -> Identity:
 
 def _origin(certificate: x509.Certificate) -> int | None:
     try:
-        found = certificate.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
+        found = certificate.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)  # which reads all of the subject
         return int(str(found[0].value), 16) if found else None
-    except ValueError as error:
-        raise TrustError("the certificate's subject has a serial number that is not hexadecimal") from error
+    except UNREADABLE as error:
+        raise TrustError("the certificate's subject can't be read, or its serial number is not hexadecimal") from error
