@@ -33,6 +33,7 @@ class Train:
     base: str
     seed: int
     recipe: Recipe
+    participations: int = 0  # updates of this client that were used so far, as the coordinator counts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def _work(message: wire.Assignment) -> Initialise | Train | Evaluate:
         case "initialise":
             return Initialise(message.initialise.seed)
         case "train":
-            return Train(message.train.base, message.train.seed, _recipe(message.train))
+            train = message.train
+            return Train(train.base, train.seed, _recipe(train), train.participations)
         case _:
             central = message.evaluate.scope == wire.Evaluate.SCOPE_CENTRAL
             return Evaluate(message.evaluate.model, Scope.CENTRAL if central else Scope.LOCAL)
