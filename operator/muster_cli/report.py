@@ -14,6 +14,8 @@ from muster_cli.session import Ending
 from muster_cli.view import Event, View
 from muster_spec.wording import counted
 
+LEAST_SAVED = 0.005  # frames and headers are no compression, and neither is what rounds to nothing
+
 
 def done_event(view: View, ending: Ending, now: float, began: float) -> Event:
     """The last event of every run. `seconds` is the training part: from the first plan to the end of the last round."""
@@ -27,6 +29,8 @@ def done_event(view: View, ending: Ending, now: float, began: float) -> Event:
         "baselines": {name: view.baselines.get(name) for name in ("pooled", "localOnly")},
         "bytesUp": view.bytes_up,
         "bytesDown": view.bytes_down,
+        "compression": view.compression,
+        "bytesSaved": view.bytes_saved,
         "seconds": round(view.training_s(now), 3),
         "totalSeconds": round(now - began, 3),
         "folder": view.folder,
@@ -44,10 +48,17 @@ def summary(view: View, ending: Ending, folder: RunFolder, now: float) -> list[s
     lines = [
         f"{view.job}: {ending.state} ({ending.message})",
         f"{counted(view.committed, 'round')} in {duration(view.training_s(now))}, {traffic}",
+        *_compression(view),
     ]
     if ending.exit_code == ExitCode.COMPLETE:
         lines += ["", *_results(view), "", f"model: {folder.model}"]
     return lines
+
+
+def _compression(view: View) -> list[str]:
+    """What it was, where it saved anything."""
+    saved = view.bytes_saved or 0.0
+    return [f"{100 * saved:.1f} % fewer bytes than float32: {view.compression}"] if saved >= LEAST_SAVED else []
 
 
 def how_to_go_on(ending: Ending, again: str) -> str:

@@ -59,6 +59,8 @@ class View:
     curve: tuple[float, ...] = ()
     bytes_up: int = 0
     bytes_down: int = 0
+    compression: str = ""
+    bytes_saved: float | None = None  # the share that compression took away, against float32; None: not known yet
     updates: int = 0
     first_planned: float | None = None
     last_commits: tuple[float, ...] = ()
@@ -197,6 +199,8 @@ def _committed(view: View, event: Event) -> View:
         training=event.get("metrics") or view.training,
         bytes_up=view.bytes_up + event["bytesUp"],
         bytes_down=view.bytes_down + event["bytesDown"],
+        compression=event.get("compression", view.compression),
+        bytes_saved=event.get("bytesSaved", view.bytes_saved),
         updates=view.updates + (event["used"] if event["round"] > 0 else 0),
         last_commits=(*view.last_commits, event["time"])[-ROUNDS_FOR_ETA:],
         deadline=None,
@@ -247,6 +251,8 @@ def _finished(view: View, event: Event) -> View:
         committed=event["rounds"],
         bytes_up=event["bytesUp"],
         bytes_down=event["bytesDown"],
+        compression=event.get("compression", view.compression),
+        bytes_saved=event.get("bytesSaved", view.bytes_saved),
     )
 
 

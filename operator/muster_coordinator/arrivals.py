@@ -12,7 +12,7 @@ from dataclasses import replace
 from muster_coordinator import evaluation, tells
 from muster_coordinator.assignments import evaluation_id
 from muster_coordinator.events import EvaluationReported, UpdateRejected, UpdateStaged, WorkFailed
-from muster_coordinator.instructions import Accept, Refuse, Scope, Settle
+from muster_coordinator.instructions import Accept, Instruction, Refuse, Scope, Settle
 from muster_coordinator.late import decide_late
 from muster_coordinator.membership import is_received, round_of
 from muster_coordinator.moves import Moves, moved
@@ -48,11 +48,16 @@ def _take_current(state: JobState, round_: Round, update: UpdateStaged) -> Moves
     fault = _fault(round_, update)
     if fault is not None:
         return _drop(state, update, fault)
-    accept, told = Accept(update.client, assignment), tells.received(update, round_.number)
+    told = _taken(update, round_.number)
     if isinstance(state.phase, Committing):
-        return moved(state, accept, told, parked=(*state.parked, update))
+        return moved(state, *told, parked=(*state.parked, update))
     round_, folds = receive(round_, update)
-    return moved(state, accept, told, *folds, phase=Collecting(round_))
+    return moved(state, *told, *folds, phase=Collecting(round_))
+
+
+def _taken(update: UpdateStaged, round_number: int) -> list[Instruction]:
+    out: list[Instruction] = [Accept(update.client, update.assignment), tells.received(update, round_number)]
+    return [*out, tells.memory_lost(update)] if update.memory_lost else out
 
 
 def _fault(round_: Round, update: UpdateStaged) -> str | None:
@@ -83,7 +88,7 @@ def _take_late(state: JobState, update: UpdateStaged) -> Moves:
         return moved(
             state, Refuse(update.client, update.assignment, "trained on no examples"), owed=_without(state, update)
         )
-    told = (Accept(update.client, update.assignment), tells.received(update, work.round))
+    told = _taken(update, work.round)
     if not isinstance(phase, Collecting):
         return moved(state, *told, parked=(*state.parked, update))
     late = decide_late(update, work.round, phase.round.number, state.config.late)

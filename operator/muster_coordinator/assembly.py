@@ -31,6 +31,7 @@ from muster_coordinator.orders import Answer, OrderBook
 from muster_coordinator.ports import Clock, Ports
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.recovery import History
+from muster_coordinator.reference import Encoder
 from muster_coordinator.report import LineReporter
 from muster_coordinator.sessions import Patience, SessionTable, pool_sizes
 from muster_coordinator.settings import Settings
@@ -92,7 +93,8 @@ def assemble(
     store.open(job)
     codecs = codecs_of(job.spec.compression)
     size = frame_bytes(job.clients_total)
-    broadcasts = Broadcasts(store.staging, codecs.down, VERSIONS_GIVEN_OUT + _staleness(job), size)
+    encoder = Encoder(store.staging, codecs.down, job.spec.seed)
+    broadcasts = Broadcasts(encoder, VERSIONS_GIVEN_OUT + _staleness(job), size, store.shelf)
     retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
     combining = combining_of(job.spec.robustness)
     workbench = Workbench(store, strategy_of(job.spec.strategy), broadcasts, retention, combining)
@@ -159,8 +161,7 @@ def recover(store: FileStore, workbench: Workbench, reporter: LineReporter) -> H
         aside = store.put_aside_rounds_after(last, history.commits[last + 1 :])
         history, more = store.read_history()
         warnings = (*warnings, *problems, *aside, *more, f"going on from round {last}")
-    for message in warnings:
+    for message in (*warnings, *workbench.remember(history.commits)):
         log.warning("%s", message)
         reporter.tell("warning", {"message": message})
-    workbench.remember(history.commits)
     return history

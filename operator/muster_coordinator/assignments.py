@@ -28,6 +28,11 @@ def client_of(assignment: AssignmentId) -> ClientId:
     return ClientId(assignment.split(".", 2)[-1])
 
 
+def round_of(assignment: AssignmentId) -> int:
+    """The round that this training is for."""
+    return int(assignment.split(".", 1)[0])
+
+
 def training_seed(job_seed: int, ordinal: int, round_number: int) -> int:
     """63 bits that fit every integer type on the way to the client."""
     digest = hashlib.blake2b(f"{job_seed}/{ordinal}/{round_number}".encode(), digest_size=8).digest()

@@ -4,105 +4,267 @@ Clients train from what they decode, which for a lossy codec is not quite the st
 the digest of the model as it is stored (exact, what plans and commits speak of), and the digest of what clients decode
 (the reference, what orders speak of and what both sides verify). Clients send differences from the reference; the
 coordinator adds them to the exact model. What rounding took away on the way down thus stays in the model and is sent
-again with the next version: small steps add up instead of being rounded off every round. The encoding is
-deterministic, so a restarted coordinator gives the same reference to the same model.
+again with the next version: small steps add up instead of being rounded off every round.
 
-Encoded models lie in unlinked files that are mapped, so they are page cache and no memory of this process's own.
+Where the job sends changes, versions form a chain: a keyframe's snapshot, then changes, and a client fetches whatever
+leads from the version that it holds to the one that is wanted. The chain is on the shelf before a client hears of it.
+Where it doesn't, every version is a keyframe, and made again after a restart.
 """
 
 from __future__ import annotations
 
 import logging
-import mmap
-import os
-import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
+from muster_coordinator.reference import Encoded, Encoder, Reference, digest_of, mapped
+from muster_coordinator.shelf import Shelf, StoredLink
+from muster_wire.chain import Audience, Chain, Start, route, wants_keyframe
 from muster_wire.codecs import Pipeline
-from muster_wire.errors import PayloadError
+from muster_wire.errors import Cause, PayloadError, WireError
 from muster_wire.frames import FRAME_BYTES, Transfer, prepare
-from muster_wire.payload import PayloadKind, Shape, decode, encode_snapshot
+from muster_wire.layout import Layout
+from muster_wire.payload import PayloadKind, Shape, encode_snapshot
 from muster_wire.values import Values
 
 log = logging.getLogger("muster.coordinator")
 
-RECENT_FRAMES = 4
+RECENT_FRAMES: Final = 4
+_UNREACHABLE: Final = 2**63  # bytes: only of the newest version is there more than its chain
 
 
 class Version:
-    """A model as it is sent. Clients that fetch it side by side share a few frames. For the server's loop alone."""
+    """One transfer on its way down. Clients that fetch it side by side share a few frames. For the server's loop."""
 
-    def __init__(self, transfer: Transfer) -> None:
+    def __init__(self, transfer: Transfer, recent: OrderedDict[tuple[str, int], bytes] | None = None) -> None:
         self._transfer = transfer
-        self._recent: OrderedDict[int, bytes] = OrderedDict()
+        self._recent = OrderedDict() if recent is None else recent
+
+    @property
+    def digest(self) -> str:
+        """Of what a client has after it."""
+        return self._transfer.header.digest
+
+    @property
+    def size(self) -> int:
+        return self._transfer.header.size
 
     def frames(self, offset: int) -> Iterator[bytes]:
         """Serialized frames from this offset on. FrameError if it isn't in the payload."""
         return self._transfer.frames(offset, self._frame_at)
 
     def _frame_at(self, offset: int) -> bytes:
-        frame = self._recent.get(offset)
+        key = (self._transfer.header.checksum, offset)
+        frame = self._recent.get(key)
         if frame is None:
-            frame = self._recent[offset] = self._transfer.frame_at(offset)
+            frame = self._recent[key] = self._transfer.frame_at(offset)
             if len(self._recent) > RECENT_FRAMES:
                 self._recent.popitem(last=False)
         return frame
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """A version of the chain. Numbers rise; between two keyframes there is no gap."""
+
+    number: int  # the round that made its model
+    model: str
+    transfer: Transfer
+
+    @property
+    def reference(self) -> str:
+        return self.transfer.header.digest
+
+    @property
+    def is_keyframe(self) -> bool:
+        return not self.transfer.header.base
+
+    @property
+    def size(self) -> int:
+        return self.transfer.header.size
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What a client fetches, in this order; `is_plain`: first of all the wanted version as it is, in float32."""
+
+    versions: tuple[Version, ...]
+    is_plain: bool = False
+
+
 class Broadcasts:
-    """The newest few versions, ready to be sent. The driver publishes, the server's loop reads."""
+    """The versions that are given out. The driver publishes, the server's loop reads."""
 
-    def __init__(self, folder: Path, pipeline: Pipeline, keep: int, frame_bytes: int = FRAME_BYTES) -> None:
-        self._folder = folder
-        self._frame_bytes = frame_bytes
-        self._pipeline = pipeline
+    def __init__(self, encoder: Encoder, keep: int, frame_bytes: int = FRAME_BYTES, shelf: Shelf | None = None) -> None:
+        self._encoder = encoder
         self._keep = keep
+        self._frame_bytes = frame_bytes
+        self._shelf = shelf if encoder.down.delta else None
         self._lock = threading.Lock()
-        self._references: dict[str, str] = {}
-        self._versions: OrderedDict[str, Version] = OrderedDict()  # by reference
+        self._links: tuple[Link, ...] = ()
+        self._reference: Reference | None = None  # of the newest link, where changes are made
+        self._plain: Version | None = None
+        self._recent: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
-    def publish(self, model: str, values: Values) -> None:
+    # --- by the driver ------------------------------------------------------------------------------------------------
+
+    def restore(self, models: Mapping[int, str], layout: Layout) -> list[str]:
+        """Take the chain of an earlier coordinator up, as far as it leads to this history's models; what is odd."""
+        if self._shelf is None:
+            return []
+        stored, warnings = self._shelf.read()
+        ours = [(link, payload) for link, payload in stored if models.get(link.number) == link.model]
+        try:
+            self._links, self._reference = self._replayed([self._link(*each, layout) for each in ours])
+        except WireError as error:
+            warnings.append(f"the chain of versions can't be replayed ({error}): clients get a new keyframe")
+        return warnings
+
+    def publish(self, model: str, values: Values, number: int = 0, audience: Audience | None = None) -> None:
         """Encode a model, once."""
-        if model in self._references:
+        if any(link.model == model for link in self._links):
             return
-        pipeline, encoded = self._encode(values)
-        payload = _mapped(self._folder, encoded)
+        encoded, base = self._encode(values, number, audience or Audience())
+        if self._encoder.down.delta:
+            reference = self._decoded(model, values, encoded, base)
+            digest = reference.digest
+        else:
+            reference, digest = None, model if encoded.shape.pipeline.codec.exact else digest_of(encoded)
+        kept = self._shelf.put(encoded.payload) if self._shelf else mapped(self._encoder.folder, encoded.payload)
+        transfer = prepare(
+            kept,
+            values.layout,
+            encoded.shape.pipeline,
+            digest,
+            self._frame_bytes,
+            base.digest if base else "",
+        )
         del encoded  # one model's worth of memory
-        reference = model if pipeline.codec.exact else _decoded_digest(values, pipeline, payload)
-        version = Version(prepare(payload, values.layout, pipeline, reference, self._frame_bytes))
+        links = _pruned((*self._links, Link(number, model, transfer)), self._keep)
+        if self._shelf:
+            self._shelf.write(map(_to_store, links))
         with self._lock:
-            self._references[model] = reference
-            self._versions[reference] = version
-            while len(self._versions) > self._keep:
-                self._versions.popitem(last=False)
+            self._links, self._reference, self._plain = links, reference, None
 
     def reference(self, model: str) -> str:
         """What clients call this model."""
-        return self._references.get(model, model)
+        return next((link.reference for link in reversed(self._links) if link.model == model), model)
 
-    def get(self, reference: str) -> Version | None:
+    def _encode(self, values: Values, number: int, audience: Audience) -> tuple[Encoded, Reference | None]:
+        """A change of the newest version, or else a snapshot."""
+        base = self._reference
+        if base is not None and self._links[-1].number == number - 1:
+            change = self._encoder.change(values, base.values, number)
+            chain = self._chain(self._links[-1])
+            if change and not wants_keyframe(chain, chain.snapshot, len(change.payload), audience):
+                return change, base
+        return self._encoder.snapshot(values, number), None
+
+    def _decoded(self, model: str, values: Values, encoded: Encoded, base: Reference | None) -> Reference:
+        if base is None and encoded.shape.pipeline.codec.exact:
+            return Reference(model, values)
+        return self._encoder.decoded(encoded, base.values if base else None)
+
+    # --- after a restart ----------------------------------------------------------------------------------------------
+
+    def _link(self, link: StoredLink, payload: memoryview, layout: Layout) -> Link:
+        pipeline = Pipeline.from_fields(*link.pipeline)
+        transfer = prepare(payload, layout, pipeline, link.reference, self._frame_bytes, link.base)
+        return Link(link.number, link.model, transfer)
+
+    def _replayed(self, links: Sequence[Link]) -> tuple[tuple[Link, ...], Reference | None]:
+        """The links that lead from a keyframe to one another, and the reference at their end."""
+        reference: Reference | None = None
+        for count, link in enumerate(links):
+            before = reference.digest if reference else ""
+            if not link.is_keyframe and link.transfer.header.base != before:
+                return tuple(links[:count]), reference
+            encoded = Encoded(link.transfer.payload, _shape(link))
+            reference = self._encoder.decoded(encoded, reference.values if reference else None)
+            if reference.digest != link.reference:
+                raise PayloadError(Cause.MALFORMED, f"version {link.number} decodes to {reference.digest}")
+        return tuple(links), reference
+
+    # --- by the server's loop -----------------------------------------------------------------------------------------
+
+    def way(self, wanted: str, held: str, *, snapshots_only: bool = False) -> Way | None:
+        """The smallest way to a version from the one that is held, if the wanted one is still given out."""
         with self._lock:
-            return self._versions.get(reference)
+            numbers = {link.reference: link.number for link in self._links}
+            if wanted not in numbers:
+                return None
+            by_number = {link.number: link for link in self._links}
+            newest = by_number[numbers[wanted]]
+            if snapshots_only:
+                return self._whole(newest)
+            chain = self._chain(newest)
+            found = route(chain, numbers.get(held))
+            start = (by_number[chain.keyframe],) if found.start is Start.KEYFRAME else ()
+            hops = (*start, *(by_number[number] for number in found.deltas))
+            return Way(tuple(Version(link.transfer, self._recent) for link in hops), found.start is Start.PLAIN)
 
-    def _encode(self, values: Values) -> tuple[Pipeline, memoryview]:
-        try:
-            return self._pipeline, encode_snapshot(values, self._pipeline)
-        except PayloadError as error:
-            log.warning("this model goes out as float32: %s", error)
-            return Pipeline(), encode_snapshot(values, Pipeline())
+    def plain(self, wanted: str) -> Version | None:
+        """The newest version as it decodes, in float32: made when it is first asked for. Takes a while."""
+        with self._lock:
+            newest, made = self._reference, self._plain
+        if newest is None or newest.digest != wanted:
+            return None
+        if made is not None:
+            return made
+        payload = mapped(self._encoder.folder, encode_snapshot(newest.values, Pipeline()))
+        made = Version(prepare(payload, newest.values.layout, Pipeline(), wanted, self._frame_bytes), self._recent)
+        with self._lock:
+            if self._reference is newest:
+                self._plain = made
+        return made
+
+    @property
+    def plain_size(self) -> int:
+        """Bytes of any version in float32."""
+        links = self._links
+        return _plain_size(links[-1].transfer.header.layout) if links else 0
+
+    def _whole(self, link: Link) -> Way | None:
+        if link.is_keyframe:
+            return Way((Version(link.transfer, self._recent),))
+        return Way((), is_plain=True) if link is self._links[-1] else None
+
+    def _chain(self, newest: Link) -> Chain:
+        """The chain that ends here."""
+        links = self._links[: self._links.index(newest) + 1]
+        keyframe = next(link for link in reversed(links) if link.is_keyframe)
+        deltas = {link.number: link.size for link in links if link.number > keyframe.number}
+        has_plain = self._reference is not None and newest is self._links[-1]
+        plain = _plain_size(keyframe.transfer.header.layout) if has_plain else _UNREACHABLE
+        return Chain(keyframe.number, keyframe.size, deltas, plain)
 
 
-def _decoded_digest(values: Values, pipeline: Pipeline, payload: memoryview) -> str:
-    return decode(Shape(values.layout, PayloadKind.SNAPSHOT, pipeline), payload).digest()
+def _pruned(links: tuple[Link, ...], keep: int) -> tuple[Link, ...]:
+    """From the last keyframe on that the newest `keep` versions need."""
+    oldest = max(len(links) - keep, 0)
+    return links[max(at for at in range(oldest + 1) if links[at].is_keyframe) :]
 
 
-def _mapped(folder: Path, data: memoryview) -> memoryview:
-    """The same bytes, in a file that has no name and that the kernel may write out and drop from memory."""
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-        written = 0
-        while written < len(data):
-            written += os.write(file.fileno(), data[written:])
-        return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+def _plain_size(layout: Layout) -> int:
+    return Shape(layout, PayloadKind.SNAPSHOT, Pipeline()).sizes.most
+
+
+def _shape(link: Link) -> Shape:
+    kind = PayloadKind.SNAPSHOT if link.is_keyframe else PayloadKind.UPDATE
+    return Shape(link.transfer.header.layout, kind, link.transfer.header.codec)
+
+
+def _to_store(link: Link) -> StoredLink:
+    header = link.transfer.header
+    pipeline = Shape(header.layout, PayloadKind.SNAPSHOT, header.codec).pipeline
+    return StoredLink(
+        number=link.number,
+        model=link.model,
+        reference=link.reference,
+        base=header.base,
+        pipeline=pipeline.fields,
+        checksum=header.checksum,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from muster_spec import types as spec
@@ -26,25 +26,77 @@ NEED_FEEDBACK: Final = frozenset({"TopK", "Int4", "OneBit"})
 
 
 @dataclass(frozen=True, slots=True)
+class Down:
+    """How models come down: keyframes, and the changes after one. Without `delta` every version is a keyframe."""
+
+    snapshot: Pipeline = field(default_factory=Pipeline)
+    delta: Recipe | None = None
+
+    @property
+    def stages(self) -> frozenset[CodecId]:
+        """What a worker has to know. A model that the codec can't say goes out as float32."""
+        changes = self.delta.pipeline.stages if self.delta else frozenset[CodecId]()
+        return self.snapshot.stages | changes
+
+
+@dataclass(frozen=True, slots=True)
 class Codecs:
     """One for each direction."""
 
     up: Recipe
-    down: Pipeline
+    down: Down
 
     @property
     def stages(self) -> frozenset[CodecId]:
         """What a worker has to know."""
         return self.up.pipeline.stages | self.down.stages
 
+    @property
+    def text(self) -> str:
+        """For people: `up top-k 3%+int4+lossless, down int8+lossless snapshots and top-k 6%+int4+lossless deltas`."""
+        down = f"down {self.down.snapshot.name}"
+        if self.down.delta:
+            down += f" snapshots and {_said(self.down.delta)} deltas"
+        return f"up {_said(self.up)}, {down}"
+
 
 def codecs_of(compression: spec.Compression) -> Codecs:
     """A preset, or what `up` and `down` name; a direction that is not named travels as it is."""
     if compression.preset is not None:
         preset = PRESETS[compression.preset]
-        return Codecs(preset.up, preset.snapshot)
+        return Codecs(preset.up, _with_deltas(compression.deltas, preset.snapshot, preset.delta))
     up, down = compression.up, compression.down
-    return Codecs(recipe_of(up) if up else Recipe(Pipeline()), pipeline_of(down) if down else Pipeline())
+    return Codecs(recipe_of(up) if up else Recipe(Pipeline()), _down(down, compression.deltas))
+
+
+def _with_deltas(wanted: bool | None, snapshot: Pipeline, delta: Recipe | None) -> Down:
+    """Changes where they are usual for this preset, or asked for."""
+    if wanted is None:
+        return Down(snapshot, delta)
+    return Down(snapshot, delta or Recipe(snapshot)) if wanted else Down(snapshot)
+
+
+def _down(stages: Stages | None, deltas: bool | None) -> Down:
+    """By hand: changes where they are asked for, or where what a codec leaves out must not be lost.
+
+    A change is made against what clients hold, so the next one says what this one left out: that is error feedback. A
+    keyframe is never sparse, and Int8 at least where changes are coarser.
+    """
+    if stages is None:
+        return Down(delta=Recipe(Pipeline()) if deltas else None)
+    pipeline, recipe = pipeline_of(stages), recipe_of(stages)
+    wanted = next((answer for answer in (deltas, stages.error_feedback) if answer is not None), recipe.error_feedback)
+    if not wanted:
+        return Down(pipeline)
+    is_coarse = pipeline.numbers in (CodecId.INT4, CodecId.ONE_BIT)
+    numbers, block = (CodecId.INT8, 0) if is_coarse else (pipeline.numbers, pipeline.block)
+    keyframe = Pipeline(numbers, lossless=pipeline.lossless, block=block)
+    return Down(keyframe, Recipe(pipeline, recipe.choice, warm_up=recipe.warm_up))
+
+
+def _said(recipe: Recipe) -> str:
+    rest = replace(recipe.pipeline, sparse=False).name
+    return f"top-k {100 * recipe.choice.share:g}%+{rest}" if recipe.pipeline.sparse else rest
 
 
 def recipe_of(stages: Stages) -> Recipe:

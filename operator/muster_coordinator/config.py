@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from muster_coordinator.compression import codecs_of
 from muster_coordinator.robust import least_updates
 from muster_coordinator.selection import SELECTORS, Selector
 from muster_spec.clients import ClientId, client_id
@@ -69,6 +70,7 @@ class EngineConfig:
     central: bool
     federated: bool
     evaluation_timeout_s: float
+    compression: str  # in words
     initial_model: str | None  # path of a file; None: a trusted client makes it
     selector: Selector
     wait_for_clients_s: float = WAIT_FOR_CLIENTS_S
@@ -115,6 +117,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         central=evaluation.central.type != "Never",
         federated=evaluation.federated,
         evaluation_timeout_s=float(evaluation.timeout_seconds),
+        compression=codecs_of(job.spec.compression).text,
         initial_model=initial.file.path if initial.file else None,
         selector=SELECTORS["All" if cohort == len(clients) else job.spec.selection.type],
         wait_for_clients_s=float(policy.pre_running_deadline_seconds or WAIT_FOR_CLIENTS_S),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from muster_coordinator import engine, tells
+from muster_coordinator.audience import audience_of
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import (
     EvaluationReported,
@@ -45,7 +46,7 @@ from muster_coordinator.instructions import (
 from muster_coordinator.orders import Answer, Fate, Order
 from muster_coordinator.ports import Ports
 from muster_coordinator.records import RoundCommit
-from muster_coordinator.recovery import History
+from muster_coordinator.recovery import History, after_commit
 from muster_coordinator.state import JobState, Progress
 
 log = logging.getLogger("muster.coordinator")
@@ -101,10 +102,10 @@ class Driver:
 
     def start(self, history: History) -> None:
         """Begin, or go on where the records end."""
-        if history.commits:
-            self.ports.models.publish(history.commits[-1].model)
-            self.ports.orders.committed(history.commits[-1].round)
         state, instructions = engine.start(self.config, history, self.ports.clock.now())
+        if state.progress.last is not None:
+            self._publish(state.progress)
+            self.ports.orders.committed(state.progress.committed)
         self._run(state, instructions)
 
     def handle(self, event: Event) -> None:
@@ -149,16 +150,20 @@ class Driver:
     def _commit(self, instruction: StoreCommit, model: str) -> Event:
         commit = self._record_of(instruction, model)
         self.ports.store.save_commit(commit)
-        self.ports.models.publish(model)
+        self._publish(after_commit(self.state.progress, commit, self.config))
         best = self.state.progress.best
         self.ports.models.prune({best.model} if best else set())
         self.ports.orders.committed(commit.round)
         return RoundStored(commit)
 
+    def _publish(self, progress: Progress) -> None:
+        audience = audience_of(progress, progress.committed, self.config)
+        self.ports.models.publish(progress.model, progress.committed, audience)
+
     def _record_of(self, instruction: StoreCommit, model: str) -> RoundCommit:
         clock = self.ports.clock
         seconds = clock.now() - instruction.opened
-        bytes_up, bytes_down = self.ports.meter.take()
+        traffic = self.ports.meter.take()
         return RoundCommit(
             round=instruction.round,
             attempt=instruction.attempt,
@@ -170,8 +175,9 @@ class Driver:
             failed_attempts=instruction.failed_attempts,
             started_s=clock.unix() - seconds,
             seconds=seconds,
-            bytes_up=bytes_up,
-            bytes_down=bytes_down,
+            bytes_up=traffic.up,
+            bytes_down=traffic.down,
+            bytes_plain=traffic.plain,
             owed=instruction.owed,
             stragglers=instruction.stragglers,
             reason=instruction.reason,

@@ -39,6 +39,7 @@ class UpdateStaged:
     metrics: Mapping[str, float]
     size_bytes: int
     train_ms: int = 0
+    memory_lost: bool = False  # its client began without what it had left to send of earlier updates
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ for its own clients only. Big transfers are next door, in uploads.py and broadca
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
@@ -14,7 +16,7 @@ import grpc.aio
 import msgspec
 
 from muster_coordinator.assignments import client_of
-from muster_coordinator.broadcast import Broadcasts
+from muster_coordinator.broadcast import Broadcasts, Version
 from muster_coordinator.claims import MAX_NAME, one_line, problem_with_join, problem_with_numbers
 from muster_coordinator.compression import Codecs
 from muster_coordinator.enrolment import Enrolment
@@ -37,7 +39,8 @@ from muster_wire.errors import FrameError, VersionError
 from muster_wire.received import parse_request
 from muster_wire.trust.identity import Identity
 from muster_wire.v1 import federation_pb2 as pb
-from muster_wire.version import Version, negotiate
+from muster_wire.version import CHAINS, negotiate
+from muster_wire.version import Version as WireVersion
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -100,7 +103,7 @@ class Federation:
         """Open a session, or say why not: in `retry` cases RESOURCE_EXHAUSTED, else FAILED_PRECONDITION."""
         version = await self._agree(request, context)
         identity = self._identity(context)
-        wish = JoinWish(request.worker, request.pool, tuple(request.indices), request.capacity, identity)
+        wish = JoinWish(request.worker, request.pool, tuple(request.indices), request.capacity, identity, version)
         try:
             session = await self._service.lobby.join(wish, _held(request), request.device)
         except JoinRefusedError as refusal:
@@ -117,13 +120,13 @@ class Federation:
             frame_bytes=frame_bytes(self._service.job.clients_total),
         )
 
-    async def _agree(self, request: pb.JoinRequest, context: Context) -> Version:
+    async def _agree(self, request: pb.JoinRequest, context: Context) -> WireVersion:
         """The version to speak, once everything in this request has a length and a form that can be kept."""
         problem = problem_with_join(request) or self._missing_codec(request)
         if problem:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
         try:
-            return negotiate(Version(request.version.major, request.version.minor))
+            return negotiate(WireVersion(request.version.major, request.version.minor))
         except VersionError as error:
             return await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
@@ -184,19 +187,31 @@ class Federation:
     # --- transfers ----------------------------------------------------------------------------------------------------
 
     async def fetch(self, request: pb.FetchRequest, context: Context) -> None:
-        """Frames of one version; each is written when the one before has left, so a slow client holds one."""
-        await self._session(request.session, context)
-        transfer = self._service.broadcasts.get(request.digest)
-        if transfer is None:
+        """Frames on the way to one version; each is written when the one before has left: a slow client holds one."""
+        session = await self._session(request.session, context)
+        versions = await self._way(request, session)
+        if versions is None:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND, "this version of the model is no longer given out; listen again"
             )
         try:
-            for frame in transfer.frames(request.offset):
+            for frame in frames_of(versions, request):
                 await context.write(frame)
                 self._service.meter.add_down(len(frame))
         except FrameError as error:
             await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+        self._service.meter.add_plain(self._service.broadcasts.plain_size)
+
+    async def _way(self, request: pb.FetchRequest, session: Session) -> list[Version] | None:
+        """What to send to a client that wants one version and may hold another."""
+        broadcasts = self._service.broadcasts
+        way = broadcasts.way(request.digest, request.held, snapshots_only=session.version < CHAINS)
+        if way is None:
+            return None
+        if not way.is_plain:
+            return list(way.versions)
+        plain = await asyncio.to_thread(broadcasts.plain, request.digest)
+        return [plain, *way.versions] if plain else None
 
     async def submit(self, _requests: object, context: Context) -> None:
         """An offer, then frames: see uploads.py."""
@@ -248,6 +263,13 @@ def _offer(request: Any) -> pb.Offer | None:
     except FrameError:
         return None
     return parsed if isinstance(parsed, pb.Offer) else None
+
+
+def frames_of(versions: Sequence[Version], request: pb.FetchRequest) -> Iterator[bytes]:
+    """One transfer after the other, from where the client is. FrameError for an offset that isn't in the first one."""
+    for place, version in enumerate(versions):
+        is_begun = place == 0 and version.digest == (request.partial or request.digest)
+        yield from version.frames(request.offset if is_begun else 0)
 
 
 def _held(request: pb.JoinRequest) -> tuple[AssignmentId, ...]:

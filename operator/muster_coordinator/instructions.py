@@ -42,6 +42,7 @@ class OrderTraining:
     base: str
     seed: int
     deadline: float  # on the engine's clock
+    participations: int = 0  # of the client's updates, those that were used so far
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,10 +120,10 @@ def _round_orders(state: JobState, round_: Round, here: list[ClientId]) -> Itera
     for client in here:
         assignment = training_id(round_.number, round_.plan.attempt, client)
         if round_.is_outstanding(assignment) and assignment not in parked:
-            yield order_of(round_, round_.plan.cohort[round_.places[assignment]])
+            yield order_of(state, round_, round_.plan.cohort[round_.places[assignment]])
 
 
-def order_of(round_: Round, planned: PlannedClient) -> Instruction:
+def order_of(state: JobState, round_: Round, planned: PlannedClient) -> Instruction:
     """What this round wants from one client of its cohort."""
     if round_.number == 0:
         return OrderInitialisation(planned.client, planned.assignment, planned.seed)
@@ -134,6 +134,7 @@ def order_of(round_: Round, planned: PlannedClient) -> Instruction:
         base=round_.plan.base,
         seed=planned.seed,
         deadline=round_.deadline,
+        participations=state.progress.participations.get(planned.client, 0),
     )
 
 
@@ -161,4 +162,5 @@ def _owed_orders(state: JobState, here: set[ClientId], now: float) -> Iterator[I
                 base=work.base,
                 seed=work.seed,
                 deadline=now + state.config.deadline_s,
+                participations=state.progress.participations.get(work.client, 0),
             )

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes each way, and how many the same models and updates would have been in float32."""
+
+    up: int = 0
+    down: int = 0
+    plain: int = 0
 
 
 class ByteMeter:
@@ -12,6 +22,7 @@ class ByteMeter:
         self._lock = threading.Lock()
         self._up = 0
         self._down = 0
+        self._plain = 0
         self._totals = [0, 0]
 
     def add_up(self, size: int) -> None:
@@ -24,10 +35,15 @@ class ByteMeter:
             self._down += size
             self._totals[1] += size
 
-    def take(self) -> tuple[int, int]:
+    def add_plain(self, size: int) -> None:
+        """A whole transfer, either way, as it would have been in float32."""
         with self._lock:
-            taken = self._up, self._down
-            self._up = self._down = 0
+            self._plain += size
+
+    def take(self) -> Traffic:
+        with self._lock:
+            taken = Traffic(self._up, self._down, self._plain)
+            self._up = self._down = self._plain = 0
         return taken
 
     def totals(self) -> tuple[int, int]:

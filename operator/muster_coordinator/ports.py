@@ -9,9 +9,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from muster_coordinator.meter import Traffic
 from muster_coordinator.observer import Observer
 from muster_coordinator.orders import Orders
 from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
+from muster_wire.chain import Audience
 
 
 class Store(Protocol):
@@ -43,8 +45,8 @@ class Models(Protocol):
     def load_first(self, path: str) -> str:
         """Read the first model from a file, and keep it durably; its digest. Raises InputError."""
 
-    def publish(self, model: str) -> None:
-        """This is the model to give out from now on."""
+    def publish(self, model: str, number: int, audience: Audience) -> None:
+        """This is the model to give out from now on, made by this round; and who is expected to fetch it."""
 
     def prune(self, keep: Collection[str]) -> None:
         """Forget all stored models but these and the newest few."""
@@ -67,8 +69,8 @@ class Reporter(Protocol):
 class Meter(Protocol):
     """Counts the bytes that crossed the wire."""
 
-    def take(self) -> tuple[int, int]:
-        """Bytes up and down since the last time."""
+    def take(self) -> Traffic:
+        """What crossed it since the last time."""
 
 
 @dataclass(frozen=True, slots=True)

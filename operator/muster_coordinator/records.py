@@ -53,6 +53,7 @@ class UsedUpdate(Record, frozen=True):
     weight: float  # share of the sum: examples, capped and discounted
     steps: int
     metrics: Mapping[str, float]
+    memory_lost: bool = False  # made without what its client had left to send of earlier updates
 
 
 class RoundCommit(Record, frozen=True):
@@ -70,6 +71,7 @@ class RoundCommit(Record, frozen=True):
     seconds: float
     bytes_up: int
     bytes_down: int
+    bytes_plain: int = 0  # what the same models and updates would have been in float32, both ways
     owed: tuple[AssignmentId, ...] = ()  # of this round's plan: still welcome later (lateUpdates: NextRound)
     stragglers: int = 0  # of `failed`: who was still waited for when the round closed
     reason: str = ""  # why it closed when it did, and why these clients were asked

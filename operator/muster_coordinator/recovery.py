@@ -61,9 +61,10 @@ def restore(config: EngineConfig, history: History) -> Restored:
 def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) -> Progress:
     """One more round is over."""
     kept = max(REMEMBERED, config.late.max_staleness + 2 if config.late else 0)
-    used = dict(progress.used)
+    used, participations = dict(progress.used), dict(progress.participations)
     for each in commit.used:
         used[each.client] = (*used.get(each.client, ()), each.assignment)[-kept:]
+        participations[each.client] = participations.get(each.client, 0) + (commit.round > 0)
     return replace(
         progress,
         last=commit,
@@ -72,6 +73,8 @@ def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) 
         seconds=progress.seconds + commit.seconds,
         bytes_up=progress.bytes_up + commit.bytes_up,
         bytes_down=progress.bytes_down + commit.bytes_down,
+        bytes_plain=progress.bytes_plain + commit.bytes_plain,
+        participations=participations,
     )
 
 

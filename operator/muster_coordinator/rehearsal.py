@@ -22,10 +22,11 @@ from muster_coordinator.assignments import client_of
 from muster_coordinator.records import AssignmentId
 from muster_wire import feedback
 from muster_wire.codecs import CODECS, CodecId
-from muster_wire.frames import Header, Memory, Reassembly, Transfer, message_limit, prepare
+from muster_wire.frames import Header, Transfer, message_limit, prepare
+from muster_wire.holding import Holding
 from muster_wire.layout import Kind, Layout, TensorSpec
 from muster_wire.messages import recipe_from
-from muster_wire.payload import PayloadKind, decode, encode_snapshot, encode_update
+from muster_wire.payload import encode_snapshot, encode_update
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.v1.federation_pb2_grpc import FederationStub
 from muster_wire.values import Values
@@ -122,7 +123,8 @@ class RehearsalWorker:
         self.metadata = (("authorization", f"Bearer {token}"),)
         self._address = address
         self._models: dict[str, Values] = {}
-        self._fetching: dict[str, asyncio.Lock] = {}
+        self._holding = Holding()
+        self._fetching = asyncio.Lock()
         self._work: dict[str, asyncio.Task[None]] = {}
         self._done: set[str] = set()
 
@@ -274,30 +276,24 @@ class RehearsalWorker:
 
     async def _model(self, digest: str) -> Values:
         """The model of this name, fetched once for all that is done with it."""
-        async with self._fetching.setdefault(digest, asyncio.Lock()):
+        async with self._fetching:
             if digest not in self._models:
                 self._models = {digest: await self.fetch(digest)}
             return self._models[digest]
 
     async def fetch(self, digest: str) -> Values:
-        """Receive a model and verify its digest."""
-        partial: Reassembly | None = None
-        memory = Memory(0)
-        request = pb.FetchRequest(session=self.session, digest=digest)
+        """Receive what leads from the version that is held to this one."""
+        wish = self._holding.want(digest)
+        request = pb.FetchRequest(
+            session=self.session, digest=digest, offset=wish.offset, held=wish.held, partial=wish.partial
+        )
         async for frame in self._stub.Fetch(request, metadata=self.metadata):
-            if partial is None:
-                header = Header.from_message(frame.header)
-                header.shape(PayloadKind.SNAPSHOT)
-                memory = Memory(header.size)
-                partial = Reassembly(header, memory)
-            partial.add(frame)
-        if partial is None:
-            raise ValueError("the coordinator sent no frame")
-        partial.finish()
-        values = decode(partial.header.shape(PayloadKind.SNAPSHOT), memory.view())
-        if values.digest() != digest:
-            raise ValueError(f"what was fetched as {digest} has the digest {values.digest()}")
-        return values
+            if frame.HasField("header"):
+                self._holding.begin(Header.from_message(frame.header))
+            self._holding.add(frame)
+        if not self._holding.is_there:
+            raise ValueError(f"what was sent doesn't lead to {digest}")
+        return self._holding.take()
 
     async def submit(self, assignment: str, held: Held) -> pb.Verdict | None:
         """Hand an update in; None when the coordinator wants to be asked again later."""

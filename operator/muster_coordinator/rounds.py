@@ -213,6 +213,7 @@ def used_update(update: UpdateStaged, round_number: int, discount: float = 1.0) 
         weight=update.examples * discount if round_number else 1.0,
         steps=update.steps,
         metrics=dict(update.metrics),
+        memory_lost=update.memory_lost,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from muster_spec.clients import ClientId, client_id, split_client_id
 from muster_spec.types import ResolvedJob
 from muster_wire.trust.identity import Identity
+from muster_wire.version import CURRENT, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class JoinWish:
     indices: tuple[int, ...] = ()
     capacity: int = 0
     identity: Identity | None = None  # what its certificate says; None where the channel knows no certificates
+    version: Version = CURRENT  # of the wire, that both will speak
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Session:
     broken_at: float | None = None
     displaced: set[str] = field(default_factory=set)  # workers that this one replaced: they may not take it back
     identity: Identity | None = None  # only calls with this one may use the session
+    version: Version = CURRENT
 
     def lost_because(self, now: float, patience: Patience) -> str | None:
         if self.broken_at is not None and now - self.broken_at >= patience.broken_s:
@@ -91,7 +94,15 @@ class SessionTable:
     def join(self, wish: JoinWish, session_id: str, now: float) -> Joined:
         """Open a session for the clients that this worker may have. Raises JoinRefusedError."""
         clients = self._grant(wish)
-        session = Session(session_id, wish.worker, clients, heard_at=now, broken_at=now, identity=wish.identity)
+        session = Session(
+            session_id,
+            wish.worker,
+            clients,
+            heard_at=now,
+            broken_at=now,
+            identity=wish.identity,
+            version=wish.version,
+        )
         closed = [s for s in self if _is_same_worker(s, wish) or set(s.clients) & set(clients)]
         freed = {client for other in closed for client in other.clients}
         for other in closed:

@@ -211,6 +211,13 @@ class Progress:
     seconds: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
+    bytes_plain: int = 0  # in float32
+    participations: Mapping[ClientId, int] = field(default_factory=dict)  # updates of each client that were used
+
+    @property
+    def saved(self) -> float:
+        """The share of bytes that compression has taken away so far; below 0 where it added some."""
+        return 1 - (self.bytes_up + self.bytes_down) / self.bytes_plain if self.bytes_plain else 0.0
 
     @property
     def committed(self) -> int:

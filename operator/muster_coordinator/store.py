@@ -7,6 +7,7 @@ plans/000007.0.json         round 7, attempt 0: durable before anybody is asked 
 rounds/000007.json          the commit, created exclusively: the fence
 evaluations/000007.json
 models/<digest>.safetensors the last k and the best, stored before the record that names them
+references/                 how versions go out to clients, where that is a chain of changes: see shelf.py
 ```
 A newest record that is torn or altered is put aside as `*.corrupt` and history goes on from the round before it; the
 same for a model whose bytes no longer have their digest. Nothing is thrown away on the strength of a broken file.
@@ -29,6 +30,7 @@ from muster_coordinator.jobfile import JobFile, check_same_job
 from muster_coordinator.observer import Observer
 from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan
 from muster_coordinator.recovery import History
+from muster_coordinator.shelf import Shelf
 from muster_spec.types import ResolvedJob
 
 PLANS_READ = 64  # rounds back: late updates are welcome for fewer
@@ -42,9 +44,10 @@ class FileStore:
     def __init__(self, root: Path, observer: Observer) -> None:
         self.root = root
         self._disk = Disk(observer)
-        self._folders = [root / name for name in ("epochs", "plans", "rounds", "evaluations", "models")]
+        self._folders = [root / name for name in ("epochs", "plans", "rounds", "evaluations", "models", "references")]
         self.staging = root / "staging"  # files without a name, only for as long as a coordinator lives
-        self._epochs, self._plans, self._rounds, self._evaluations, self._models = self._folders
+        self._epochs, self._plans, self._rounds, self._evaluations, self._models, references = self._folders
+        self.shelf = Shelf(references, self._disk)
 
     def open(self, job: ResolvedJob) -> None:
         """Make ready, or refuse: raises StorageError for a place that can't be used, WrongJobError for another's."""

@@ -55,8 +55,17 @@ def received(update: UpdateStaged, round_number: int) -> Tell:
         "bytes": update.size_bytes,
         "metrics": dict(update.metrics),
         "trainMs": update.train_ms,
+        "memoryLost": update.memory_lost,
     }
     return Tell("received", f"{update.client} sent its update for round {round_number}", details)
+
+
+def memory_lost(update: UpdateStaged) -> Tell:
+    """A client's error feedback begins anew."""
+    return warning(
+        f"{update.client} has lost what it had left to send of earlier updates, and goes on from zero: give its "
+        "worker a --state folder that outlives it"
+    )
 
 
 def rejected(client: ClientId, round_number: int, reason: str) -> Tell:
@@ -65,8 +74,8 @@ def rejected(client: ClientId, round_number: int, reason: str) -> Tell:
     return Tell("rejected", f"{client} has nothing for round {round_number}: {reason}", details)
 
 
-def committed(commit: RoundCommit, config: EngineConfig) -> Tell:
-    """A round is over."""
+def committed(commit: RoundCommit, progress: Progress, config: EngineConfig) -> Tell:
+    """A round is over. Bytes are of this round, and what compression saved of all so far."""
     details = {
         "round": commit.round,
         "total": config.total,
@@ -77,6 +86,9 @@ def committed(commit: RoundCommit, config: EngineConfig) -> Tell:
         "bytesUp": commit.bytes_up,
         "bytesDown": commit.bytes_down,
         "reason": commit.reason,
+        "memoriesLost": sum(each.memory_lost for each in commit.used),
+        "compression": config.compression,
+        "bytesSaved": round(progress.saved, 4),
     }
     return Tell("committed", f"round {commit.round} of {config.total}: {counted(len(commit.used), 'update')}", details)
 
@@ -114,7 +126,7 @@ def warning(message: str) -> Tell:
     return Tell("warning", message, {"message": message})
 
 
-def finished(finish: Finish, progress: Progress) -> Tell:
+def finished(finish: Finish, progress: Progress, config: EngineConfig) -> Tell:
     """The job is over."""
     best = progress.best
     details = {
@@ -128,5 +140,7 @@ def finished(finish: Finish, progress: Progress) -> Tell:
         else None,
         "bytesUp": progress.bytes_up,
         "bytesDown": progress.bytes_down,
+        "compression": config.compression,
+        "bytesSaved": round(progress.saved, 4),
     }
     return Tell("finished", f"{finish.outcome.value}: {finish.message}", details)

@@ -69,7 +69,8 @@ def plan_stored(state: JobState, stored: RoundPlan, now: float) -> Moves:
     )
     state, folds = _fold_parked(state)
     here = [planned for planned in stored.cohort if planned.client in state.roster]
-    orders = [order_of(state.phase.round, planned) for planned in here] if isinstance(state.phase, Collecting) else []
+    round_ = state.phase.round if isinstance(state.phase, Collecting) else None
+    orders = [order_of(state, round_, planned) for planned in here] if round_ else []
     return state, [*out, *withdrawn, *folds, *orders, tells.planned(stored, state.config)]
 
 
@@ -166,7 +167,7 @@ def round_stored(state: JobState, commit: RoundCommit, now: float) -> Moves:
     state, out = _settle_the_rest(state, commit)
     state = replace(state, progress=after_commit(state.progress, commit, state.config), failed_attempt=None)
     state, more = _measure_or_go_on(state, commit, now)
-    return state, [*settled, *out, tells.committed(commit, state.config), *more]
+    return state, [*settled, *out, tells.committed(commit, state.progress, state.config), *more]
 
 
 def _settle_the_rest(state: JobState, commit: RoundCommit) -> Moves:
@@ -280,4 +281,6 @@ def pause(state: JobState) -> Moves:
 def finish(state: JobState, outcome: Outcome, reason: Reason, message: str) -> Moves:
     """The job is over; whatever was being done is dropped."""
     end = Finish(outcome, reason, message)
-    return moved(state, tells.finished(end, state.progress), end, phase=Finished(outcome, reason, message))
+    return moved(
+        state, tells.finished(end, state.progress, state.config), end, phase=Finished(outcome, reason, message)
+    )

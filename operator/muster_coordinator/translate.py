@@ -53,6 +53,7 @@ def _train(order: OrderTraining, reference: Reference, recipe: Recipe, now: floa
         time_left_ms=min(left_ms, 2**32 - 1),
         codec=pb.CodecId.Name(numbers.value),
         recipe=None if recipe == Recipe(Pipeline(numbers)) else recipe_message(recipe),
+        participations=order.participations,
     )
 
 

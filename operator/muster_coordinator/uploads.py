@@ -34,7 +34,7 @@ from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline, pipeline_of
 from muster_wire.errors import Cause, FrameError, PayloadError, WireError
 from muster_wire.frames import Header
-from muster_wire.payload import MAX_NORM, PayloadKind
+from muster_wire.payload import MAX_NORM, PayloadKind, Shape
 from muster_wire.received import ReceivedFrame, parse_request
 from muster_wire.v1 import federation_pb2 as pb
 
@@ -232,8 +232,10 @@ class Uploads:
             partial.upload.close()
             return self._reject(offered, error)
         self._workbench.stage(offered.assignment, partial.upload)
+        header = partial.upload.header
+        self._meter.add_plain(Shape(header.layout, offered.kind, Pipeline()).sizes.most)
         answer = self._lobby.expect_answer(offered.assignment)
-        self._inbox.post(_staged(offered, partial.upload.header.size))
+        self._inbox.post(_staged(offered, header.size))
         reply = reply_of(await answer)
         self._partials.pop(offered.assignment, None)
         return reply
@@ -289,6 +291,7 @@ def _staged(offered: Offered, size: int) -> UpdateStaged:
         metrics=dict(message.metrics),
         size_bytes=size,
         train_ms=message.train_ms,
+        memory_lost=message.memory_lost,
     )
 
 

@@ -26,6 +26,7 @@ from muster_coordinator.store import FileStore
 from muster_coordinator.strategies import Strategy
 from muster_coordinator.sums import Sum
 from muster_coordinator.tensorfile import TensorFileError, read_contents
+from muster_wire.chain import Audience
 from muster_wire.errors import WireError
 from muster_wire.layout import Layout
 from muster_wire.payload import decode
@@ -126,10 +127,12 @@ class Workbench:
 
     # --- stored models ------------------------------------------------------------------------------------------------
 
-    def remember(self, commits: Iterable[RoundCommit]) -> None:
-        """What was kept before this coordinator started."""
-        for commit in commits:
-            self._remember(commit.model, commit.round)
+    def remember(self, commits: Iterable[RoundCommit]) -> list[str]:
+        """What was kept before this coordinator started, and what is odd about it, for people."""
+        models = {commit.round: commit.model for commit in commits}
+        for number, digest in models.items():
+            self._remember(digest, number)
+        return self._broadcasts.restore(models, self.layout) if self.layout else []
 
     def _remember(self, digest: str, number: int) -> None:
         self._stored.add(digest)
@@ -146,11 +149,11 @@ class Workbench:
             raise ModelFileError(f"{path}: its content doesn't have its digest any more")
         self._name, self._model = digest, model
 
-    def publish(self, model: str) -> None:
+    def publish(self, model: str, number: int, audience: Audience) -> None:
         if model != self._name or self._model is None:
             self.load(model)
         if self._model is not None:
-            self._broadcasts.publish(model, self._model)
+            self._broadcasts.publish(model, self._model, number, audience)
 
     def prune(self, keep: Collection[str]) -> None:
         """Forget what is not kept any more. Models that are not of this history are another coordinator's to prune."""

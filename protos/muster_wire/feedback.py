@@ -81,9 +81,9 @@ class Memory:
     participations: int = 0
 
     @classmethod
-    def empty(cls) -> Memory:
-        """Of a client that never took part, or lost what it knew."""
-        return cls(np.zeros(0, np.float32), np.zeros(0, np.float32))
+    def empty(cls, participations: int = 0) -> Memory:
+        """Of a client that never took part, or lost what it knew after so many participations."""
+        return cls(np.zeros(0, np.float32), np.zeros(0, np.float32), participations)
 
     @property
     def is_empty(self) -> bool:

@@ -42,17 +42,23 @@ class Header:
     size: int
     checksum: str  # XXH3-128 of the encoded bytes
     layout: Layout
-    digest: str  # of the decoded values
+    digest: str  # of the decoded values; of a change, those that it leads to
+    base: str = ""  # the version that this is the change from; empty for what stands alone
 
     @classmethod
     def from_message(cls, message: pb.TransferHeader, known: Layout | None = None) -> Header:
         """Checks a peer's header; LayoutError, PayloadError or FrameError. A `known` layout is not read again."""
-        for name, digest in (("checksum", message.checksum), ("digest", message.digest)):
-            if not _is_digest(digest):
+        for name, digest in (("checksum", message.checksum), ("digest", message.digest), ("base", message.base)):
+            if not _is_digest(digest) and (digest or name != "base"):
                 raise FrameError(f"the transfer's {name} is not 32 hexadecimal digits: {digest[:40]!r}")
         is_known = known is not None and known.to_json() == message.layout
         layout = known if known is not None and is_known else Layout.from_json(message.layout)
-        return cls(_codec(message), message.size, message.checksum, layout, message.digest)
+        return cls(_codec(message), message.size, message.checksum, layout, message.digest, message.base)
+
+    @property
+    def is_change(self) -> bool:
+        """Whether it leads from one version to the next; else it is a whole model, or a client's update."""
+        return bool(self.base)
 
     def shape(self, kind: PayloadKind) -> Shape:
         """What the payload has to be; PayloadError if the header promises a size that it can't have.
@@ -75,6 +81,7 @@ class Header:
             layout=self.layout.to_json(),
             digest=self.digest,
             pipeline=None if pipeline == Pipeline(pipeline.numbers) else pipeline_message(pipeline),
+            base=self.base,
         )
 
 
@@ -127,11 +134,16 @@ class Transfer:
 
 
 def prepare(
-    payload: memoryview, layout: Layout, codec: CodecId | Pipeline, digest: str, frame_bytes: int = FRAME_BYTES
+    payload: memoryview,
+    layout: Layout,
+    codec: CodecId | Pipeline,
+    digest: str,
+    frame_bytes: int = FRAME_BYTES,
+    base: str = "",
 ) -> Transfer:
     """Checksums a payload whole and frame by frame; it must not change any more."""
     data = memoryview(payload).toreadonly().cast("B")
-    header = Header(_plain(codec), len(data), checksum128(data), layout, digest)
+    header = Header(_plain(codec), len(data), checksum128(data), layout, digest, base)
     starts = range(0, len(data), frame_bytes)
     return Transfer(header, data, frame_bytes, tuple(checksum64(data[at : at + frame_bytes]) for at in starts))
 

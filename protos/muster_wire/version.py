@@ -23,7 +23,8 @@ class Version:
         return f"{self.major}.{self.minor}"
 
 
-CURRENT = Version(1, 0)
+CURRENT = Version(1, 1)
+CHAINS = Version(1, 1)  # the first that fetches changes; before it, only snapshots
 
 
 def negotiate(theirs: Version, ours: Version = CURRENT) -> Version:

@@ -196,7 +196,7 @@ def test_checksums() -> None:
 
 
 def test_the_wire_version() -> None:
-    assert Version(1, 0) == CURRENT
+    assert Version(1, 1) == CURRENT
 
 
 def test_causes_are_those_of_the_proto() -> None:

@@ -47,6 +47,7 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 0
     metrics: dict[str, float] = {}
     train_ms: int = 0
+    memory_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,9 @@ class Book(Protocol):
 
     def adopt(self, client: ClientId) -> None:
         """Find what is kept of a client that this worker now acts for."""
+
+    def shelf(self) -> Path | None:
+        """Where to keep the model that this worker holds; None if nothing outlives it."""
 
     def held(self) -> frozenset[str]:
         """The assignments whose updates are kept."""
@@ -97,6 +101,9 @@ class MemoryBook:
 
     def adopt(self, client: ClientId) -> None:
         self._states.setdefault(client, {})
+
+    def shelf(self) -> Path | None:
+        return None
 
     def held(self) -> frozenset[str]:
         return frozenset(self._held)
@@ -129,14 +136,20 @@ class FolderBook:
 
     ``state.safetensors`` is the client's state and ``memory.safetensors`` what is left of its updates to send; each
     ``held-<assignment>.safetensors`` is one update with both as they are after it. All are written aside and renamed,
-    and a held update goes last: a worker that is killed while it settles one does it again, to the same end.
+    and a held update goes last: a worker that is killed while it settles one does it again, to the same end. The model
+    that the worker holds lies with the first of its clients, as ``reference.bin``.
     """
 
     def __init__(self, folder: Path, job_uid: str) -> None:
         self._folder = folder / quote(job_uid, safe="")
         self._held: dict[str, Path] = {}
+        self._first: ClientId | None = None
+
+    def shelf(self) -> Path | None:
+        return self._home(self._first) / "reference.bin" if self._first else None
 
     def adopt(self, client: ClientId) -> None:
+        self._first = min(self._first or client, client)
         folder = self._home(client)
         try:
             folder.mkdir(parents=True, exist_ok=True)

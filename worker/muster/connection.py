@@ -18,7 +18,8 @@ from muster.credentials import Credentials
 from muster.errors import ConnectionBrokenError, RefusedError, StaleCertificateError
 from muster.orders import Orders, parse_orders
 from muster_wire.errors import VersionError, WireError
-from muster_wire.frames import MAX_FRAME_BYTES, Header, Memory, Reassembly, Transfer
+from muster_wire.frames import MAX_FRAME_BYTES, Header, Transfer
+from muster_wire.holding import Holding
 from muster_wire.layout import Layout
 from muster_wire.received import parse_frame
 from muster_wire.v1 import federation_pb2 as wire
@@ -120,42 +121,26 @@ class Connection:
             if not calls.is_retired:
                 raise
 
-    def fetch(self, digest: str, partial: Reassembly | None, keep: Callable[[Reassembly, Memory], None]) -> None:
-        """Receive a model, from where an earlier try broke; `keep` gets the transfer before its first byte.
+    def fetch(self, digest: str, holding: Holding) -> None:
+        """Receive what leads from the version that is held to this one, from where an earlier try broke.
 
         Raises:
             ConnectionBrokenError: it broke; what has arrived so far is kept.
         """
-        offset = partial.received if partial else 0
-        request = wire.FetchRequest(session=self._session, digest=digest, offset=offset)
+        wish = holding.want(digest)
+        if holding.is_there:
+            return
+        request = wire.FetchRequest(
+            session=self._session, digest=digest, offset=wish.offset, held=wish.held, partial=wish.partial
+        )
         with self._calls() as calls:
             for message in calls.fetch(request, metadata=self._metadata):
                 frame = parse_frame(message)
                 if frame.header is not None:
-                    partial = self._begin(frame.header, digest, partial, keep)
-                if partial is None:
-                    raise ConnectionBrokenError("the coordinator sent a model without a header")
-                partial.add(frame)
-            if partial is None or not partial.is_complete:
-                raise ConnectionBrokenError(f"the transfer of model {digest} ended early")
-
-    def _begin(
-        self,
-        message: wire.TransferHeader,
-        digest: str,
-        partial: Reassembly | None,
-        keep: Callable[[Reassembly, Memory], None],
-    ) -> Reassembly:
-        header = Header.from_message(message, self._layout)
-        self._layout = header.layout
-        if header.digest != digest:
-            raise ConnectionBrokenError(f"the coordinator sent model {header.digest} instead of {digest}")
-        if partial is not None and partial.header == header:
-            return partial
-        memory = Memory(header.size)
-        fresh = Reassembly(header, memory)
-        keep(fresh, memory)
-        return fresh
+                    header = Header.from_message(frame.header, self._layout)
+                    self._layout = header.layout
+                    holding.begin(header)
+                holding.add(frame)
 
     def offer(self, offer: wire.Offer, transfer: Transfer) -> Verdict | Postponed:
         """Hand in an update: an offer, then its frames from the offset that the coordinator names.

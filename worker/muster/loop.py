@@ -27,7 +27,7 @@ from muster_spec.clients import ClientId
 from muster_telemetry.logs import bound
 from muster_wire.codecs import Pipeline
 from muster_wire.errors import WireError
-from muster_wire.feedback import Memory, Recipe, encode, random_of
+from muster_wire.feedback import Memory, encode, random_of
 from muster_wire.frames import Transfer, prepare
 from muster_wire.layout import Layout
 from muster_wire.payload import encode_snapshot
@@ -57,7 +57,7 @@ class Loop:
         self._workshop = workshop
         self._book = book
         self._clients = clients
-        self._models = Models(connection)
+        self._models = Models(connection, book.shelf())
         self._session = 0
         self._offered: set[str] = set()
         self._done: set[str] = set()
@@ -204,7 +204,7 @@ class Loop:
             log.info("stopped %s: it is no longer wanted", assignment.id)
             return
         whole = part.whole if part else base.layout
-        memory = self._memory(assignment, order.recipe, whole.trainable_size)
+        memory, is_lost = self._memory(assignment, order, whole.trainable_size)
         encoded = encode(trainee.update, order.recipe, narrowed(memory, part), random_of(order.seed))
         offered = Offered(
             assignment=assignment.id,
@@ -216,23 +216,25 @@ class Loop:
             steps=trainee.trained.steps,
             metrics=trainee.trained.metrics,
             train_ms=trainee.train_ms,
+            memory_lost=is_lost,
         )
         memory_after = widened(memory, encoded.memory, part) if order.recipe.remembers else None
         self._book.keep(HeldUpdate(offered, encoded.payload, trainee.state_after, memory_after))
 
-    def _memory(self, assignment: Assignment, recipe: Recipe, size: int) -> Memory:
-        """What this client has left to send, if its updates are made in a way that leaves something."""
-        if not recipe.remembers:
-            return Memory.empty()
+    def _memory(self, assignment: Assignment, order: Train, size: int) -> tuple[Memory, bool]:
+        """What this client has left to send, and whether it is lost: then it is zero, after as many participations."""
+        if not order.recipe.remembers:
+            return Memory.empty(), False
         memory = self._book.memory(assignment.client, size)
-        if memory.is_empty and assignment.round > 1:
-            log.warning(
-                "%s starts round %d with nothing left to send of earlier updates: right if none of them was used, and "
-                "else lost with a worker that had no --state",
-                assignment.client,
-                assignment.round,
-            )
-        return memory
+        if not memory.is_empty or not order.participations:
+            return memory, False
+        log.warning(
+            "%s took part %d times, and what it had left to send is lost: it goes on from zero; a --state folder that "
+            "outlives the worker would have kept it",
+            assignment.client,
+            order.participations,
+        )
+        return Memory.empty(order.participations), True
 
     def _keep_model(self, assignment: Assignment, values: Values) -> None:
         offered = Offered(
@@ -257,4 +259,5 @@ def _offer_message(offered: Offered) -> wire.Offer:
         steps=offered.steps,
         metrics=offered.metrics,
         train_ms=offered.train_ms,
+        memory_lost=offered.memory_lost,
     )

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from muster.connection import Connection
 from muster.errors import ConnectionBrokenError
+from muster_wire.codecs import Pipeline
+from muster_wire.durable import write_whole
 from muster_wire.errors import WireError
-from muster_wire.frames import Memory, Reassembly
-from muster_wire.payload import PayloadKind, Shape, decode_in_place
+from muster_wire.holding import Holding
+from muster_wire.layout import Layout
+from muster_wire.payload import PayloadKind, Shape, decode, encode_snapshot
 from muster_wire.values import Values
 
-_KEPT = 2  # the one that is trained from, and the next one while somebody still measures the last
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class _Partial:
-    """A transfer that has begun; if it breaks, the next try goes on from what is here."""
-
-    digest: str
-    transfer: Reassembly
-    memory: Memory
+_KEPT: Final = 2  # the one that is trained from, and the next one while somebody still measures the last
 
 
 class Models:
-    """Decoded snapshots by digest, the last two of them."""
+    """Versions by digest, the last two of them. With a place, the newest survives this process.
 
-    def __init__(self, connection: Connection) -> None:
+    Only changes make that worth a file: without them every version is fetched whole anyway.
+    """
+
+    def __init__(self, connection: Connection, place: Path | None = None) -> None:
         self._connection = connection
+        self._place = place
+        self._holding: Holding | None = None
         self._decoded: OrderedDict[str, Values] = OrderedDict()
-        self._partial: _Partial | None = None
 
     def get(self, digest: str) -> Values:
         """A model, fetched if it isn't here, and proven to be the one of this name.
@@ -46,24 +48,32 @@ class Models:
         return self._decoded[digest]
 
     def _fetch(self, digest: str) -> Values:
-        def keep(transfer: Reassembly, memory: Memory) -> None:
-            self._partial = _Partial(digest, transfer, memory)
+        if self._holding is None:
+            self._holding = Holding(_read(self._place))
+        self._connection.fetch(digest, self._holding)
+        if not self._holding.is_there:
+            raise ConnectionBrokenError(f"the transfer of model {digest} ended early")
+        values = self._holding.take()
+        if self._place and self._holding.has_changed:
+            _write(self._place, values)
+        return values
 
-        begun = self._partial if self._partial and self._partial.digest == digest else None
-        self._connection.fetch(digest, begun.transfer if begun else None, keep)
-        whole, self._partial = self._partial, None
-        if whole is None:
-            raise ConnectionBrokenError(f"no byte of model {digest} has come")
-        return _decode(whole)
 
-
-def _decode(whole: _Partial) -> Values:
-    header = whole.transfer.header
+def _write(place: Path, values: Values) -> None:
+    """The layout on a line, then a snapshot in float32."""
     try:
-        whole.transfer.finish()
-        values = decode_in_place(Shape(header.layout, PayloadKind.SNAPSHOT, header.codec), whole.memory.view())
-    except WireError as error:
-        raise ConnectionBrokenError(f"model {whole.digest} arrived damaged: {error}") from error
-    if values.digest() != whole.digest:
-        raise ConnectionBrokenError(f"the bytes sent as model {whole.digest} are those of {values.digest()}")
-    return values
+        write_whole(place, f"{values.layout.to_json()}\n".encode(), encode_snapshot(values, Pipeline()))
+    except OSError as error:
+        log.warning("%s: can't be written (%s): after a restart this worker fetches a whole model", place, error)
+
+
+def _read(place: Path | None) -> Values | None:
+    """What an earlier process held. Only its digest says that it is whole: the coordinator knows it, or doesn't."""
+    if place is None or not place.exists():
+        return None
+    try:
+        text, _, payload = place.read_bytes().partition(b"\n")
+        return decode(Shape(Layout.from_json(text), PayloadKind.SNAPSHOT, Pipeline()), payload)
+    except (OSError, WireError) as error:
+        log.warning("%s: can't be read (%s): a whole model is fetched instead", place, error)
+        return None

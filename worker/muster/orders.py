@@ -44,6 +44,7 @@ class Train:
     seed: int
     recipe: Recipe
     sub_model: SubModel | None = None
+    participations: int = 0  # updates of this client that were used so far, as the coordinator counts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _work(message: wire.Assignment) -> Initialise | Train | Evaluate:
 
 def _train(message: wire.Train) -> Train:
     part = SubModel(draw_from(message.sub_model), message.sub_model.groups) if message.HasField("sub_model") else None
-    return Train(message.base, message.seed, _recipe(message), part)
+    return Train(message.base, message.seed, _recipe(message), part, message.participations)
 
 
 def _recipe(message: wire.Train) -> Recipe:

@@ -10,6 +10,7 @@ from typing import Protocol
 from muster_coordinator.metrics.phases import Mark
 from muster_coordinator.ports import Models, Ports, Reporter, Store
 from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
+from muster_wire.chain import Audience
 
 
 class Watcher(Protocol):
@@ -95,8 +96,8 @@ class WatchedModels:
     def load_first(self, path: str) -> str:
         return self._models.load_first(path)
 
-    def publish(self, model: str) -> None:
-        self._models.publish(model)
+    def publish(self, model: str, number: int, audience: Audience) -> None:
+        self._models.publish(model, number, audience)
 
     def prune(self, keep: Collection[str]) -> None:
         self._models.prune(keep)

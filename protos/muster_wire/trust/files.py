@@ -84,7 +84,7 @@ def _public_half(file: NamedFile, pem: bytes) -> bytes:
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file that only this user can read, whole or not at all, over whatever was there."""
-    write_whole(path, content, 0o600)
+    write_whole(path, content, mode=0o600)
 
 
 class Watched:

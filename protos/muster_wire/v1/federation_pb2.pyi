@@ -145,20 +145,22 @@ class Initialise(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., groups: _Optional[bool] = ...) -> None: ...
 
 class Train(_message.Message):
-    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe", "sub_model")
+    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe", "sub_model", "participations")
     BASE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     SUB_MODEL_FIELD_NUMBER: _ClassVar[int]
+    PARTICIPATIONS_FIELD_NUMBER: _ClassVar[int]
     base: str
     seed: int
     time_left_ms: int
     codec: CodecId
     recipe: Recipe
     sub_model: SubModel
-    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., sub_model: _Optional[_Union[SubModel, _Mapping]] = ...) -> None: ...
+    participations: int
+    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., sub_model: _Optional[_Union[SubModel, _Mapping]] = ..., participations: _Optional[int] = ...) -> None: ...
 
 class SubModel(_message.Message):
     __slots__ = ("seed", "number", "masks", "keep", "groups")
@@ -209,30 +211,36 @@ class Settlement(_message.Message):
     def __init__(self, assignment: _Optional[str] = ..., fate: _Optional[_Union[Settlement.Fate, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class FetchRequest(_message.Message):
-    __slots__ = ("session", "digest", "offset")
+    __slots__ = ("session", "digest", "offset", "held", "partial")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
     session: str
     digest: str
     offset: int
-    def __init__(self, session: _Optional[str] = ..., digest: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+    held: str
+    partial: str
+    def __init__(self, session: _Optional[str] = ..., digest: _Optional[str] = ..., offset: _Optional[int] = ..., held: _Optional[str] = ..., partial: _Optional[str] = ...) -> None: ...
 
 class TransferHeader(_message.Message):
-    __slots__ = ("codec", "size", "checksum", "layout", "digest", "pipeline")
+    __slots__ = ("codec", "size", "checksum", "layout", "digest", "pipeline", "base")
     CODEC_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
     codec: CodecId
     size: int
     checksum: str
     layout: str
     digest: str
     pipeline: Pipeline
-    def __init__(self, codec: _Optional[_Union[CodecId, str]] = ..., size: _Optional[int] = ..., checksum: _Optional[str] = ..., layout: _Optional[str] = ..., digest: _Optional[str] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ...) -> None: ...
+    base: str
+    def __init__(self, codec: _Optional[_Union[CodecId, str]] = ..., size: _Optional[int] = ..., checksum: _Optional[str] = ..., layout: _Optional[str] = ..., digest: _Optional[str] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., base: _Optional[str] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("header", "offset", "checksum", "data")
@@ -255,7 +263,7 @@ class SubmitRequest(_message.Message):
     def __init__(self, offer: _Optional[_Union[Offer, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("session", "assignment", "header", "examples", "steps", "metrics", "train_ms")
+    __slots__ = ("session", "assignment", "header", "examples", "steps", "metrics", "train_ms", "memory_lost")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +278,7 @@ class Offer(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     TRAIN_MS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LOST_FIELD_NUMBER: _ClassVar[int]
     session: str
     assignment: str
     header: TransferHeader
@@ -277,7 +286,8 @@ class Offer(_message.Message):
     steps: int
     metrics: _containers.ScalarMap[str, float]
     train_ms: int
-    def __init__(self, session: _Optional[str] = ..., assignment: _Optional[str] = ..., header: _Optional[_Union[TransferHeader, _Mapping]] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., train_ms: _Optional[int] = ...) -> None: ...
+    memory_lost: bool
+    def __init__(self, session: _Optional[str] = ..., assignment: _Optional[str] = ..., header: _Optional[_Union[TransferHeader, _Mapping]] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., train_ms: _Optional[int] = ..., memory_lost: _Optional[bool] = ...) -> None: ...
 
 class SubmitReply(_message.Message):
     __slots__ = ("proceed", "verdict", "wait")

@@ -94,8 +94,9 @@ class FederationServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Fetch(self, request, context):
-        """A version of the model, from an offset. Frames are prepared once and shared by all clients. NOT_FOUND: this version
-        is no longer given out, so nobody waits for work on it: listen.
+        """A version of the model, from an offset: a snapshot, or the changes that lead to it from the version that is held, or
+        a snapshot and the changes after it, one transfer after the other. Frames are prepared once and shared by all
+        clients. NOT_FOUND: this version is no longer given out, so nobody waits for work on it: listen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

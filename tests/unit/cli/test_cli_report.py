@@ -1,6 +1,7 @@
 """What a run says last."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ VIEW = View(
     baselines={"pooled": 0.98, "localOnly": 0.3},
     bytes_up=1_000_000,
     bytes_down=2_000_000,
+    compression="up int4",
+    bytes_saved=0.912,
     first_planned=100.0,
     finished={"time": 120.0},
 )
@@ -39,6 +42,8 @@ def test_the_closing_event_is_json_with_every_field():
         "baselines": {"pooled": 0.98, "localOnly": 0.3},
         "bytesUp": 1_000_000,
         "bytesDown": 2_000_000,
+        "compression": "up int4",
+        "bytesSaved": 0.912,
         "seconds": 20.0,
         "totalSeconds": 40.0,
         "folder": "muster-runs/digits/x",
@@ -55,6 +60,12 @@ def test_a_run_that_could_not_start_closes_with_the_same_fields():
 def test_what_was_not_measured_is_null():
     event = done_event(View(), Ending("Failed", "", 1), now=2.0, began=1.0)
     assert (event["accuracy"], event["baselines"]) == (None, {"pooled": None, "localOnly": None})
+
+
+def test_what_compression_saved_is_said_where_it_saved_anything():
+    assert "91.2 % fewer bytes than float32: up int4" in summary(VIEW, COMPLETE, FOLDER, now=130.0)
+    plain = replace(VIEW, bytes_saved=-0.001)
+    assert not any("fewer" in line for line in summary(plain, COMPLETE, FOLDER, now=130.0))
 
 
 def test_a_complete_run_shows_its_result_and_its_model():

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from muster_coordinator.broadcast import Broadcasts
-from muster_wire.codecs import Pipeline
+from muster_coordinator.compression import Down
+from muster_coordinator.reference import Encoder
 from muster_wire.errors import FrameError
 from muster_wire.frames import Header, Memory, Reassembly
 from muster_wire.layout import Kind, Layout, TensorSpec
@@ -15,10 +16,11 @@ LAYOUT = Layout((TensorSpec("weight", (1000,), "float32", Kind.TRAINABLE),))
 
 @pytest.fixture
 def version(tmp_path):
-    broadcasts = Broadcasts(tmp_path, Pipeline(), keep=2, frame_bytes=512)
+    broadcasts = Broadcasts(Encoder(tmp_path, Down(), 0), keep=2, frame_bytes=512)
     model = Values.gather(LAYOUT, {"weight": np.arange(1000)})
     broadcasts.publish(model.digest(), model)
-    return model, broadcasts.get(model.digest())
+    (sent,) = broadcasts.way(model.digest(), "").versions
+    return model, sent
 
 
 def test_clients_side_by_side_get_the_very_same_frames(version):

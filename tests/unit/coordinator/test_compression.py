@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from muster_coordinator.compression import NUMBERS, Codecs, codecs_of
+from muster_coordinator.compression import NUMBERS, Codecs, Down, codecs_of
 from muster_coordinator.instructions import OrderTraining
 from muster_coordinator.orders import Notice
 from muster_coordinator.records import AssignmentId
@@ -48,14 +49,70 @@ def up(*stages: str | dict[str, Any], **others: Any) -> Recipe:
     [("none", Pipeline(CodecId.FLOAT32)), ("light", Pipeline(CodecId.FLOAT16, lossless=True))],
 )
 def test_presets_choose_both_ways(preset: str, pipeline: Pipeline) -> None:
-    assert codecs_of(compression_of(preset=preset)) == Codecs(Recipe(pipeline), pipeline)
+    assert codecs_of(compression_of(preset=preset)) == Codecs(Recipe(pipeline), Down(pipeline))
 
 
 def test_pipelines_choose_each_way() -> None:
     half = Stages(codecs=(Codec(type="Float16"),))
     plain, halves = Pipeline(), Pipeline(CodecId.FLOAT16)
-    assert codecs_of(Compression(up=half)) == Codecs(Recipe(halves), plain)
-    assert codecs_of(Compression(down=half)) == Codecs(Recipe(plain), halves)
+    assert codecs_of(Compression(up=half)) == Codecs(Recipe(halves), Down(plain))
+    assert codecs_of(Compression(down=half)) == Codecs(Recipe(plain), Down(halves))
+
+
+@pytest.mark.parametrize("preset", ["balanced", "max"])
+def test_presets_send_changes_down(preset: str) -> None:
+    codecs, meant = codecs_of(compression_of(preset=preset)), PRESETS[preset]
+    assert codecs == Codecs(meant.up, Down(meant.snapshot, meant.delta))
+    assert codecs_of(compression_of(preset=preset, deltas=False)).down == Down(meant.snapshot)
+
+
+def down(*stages: str | dict[str, Any], deltas: bool | None = None, **others: Any) -> Down:
+    codecs = [{"type": stage} if isinstance(stage, str) else stage for stage in stages]
+    whether = {} if deltas is None else {"deltas": deltas}
+    return codecs_of(compression_of(down={"codecs": codecs, **others}, **whether)).down
+
+
+INT8, INT4, HALF = Pipeline(CodecId.INT8), Pipeline(CodecId.INT4), Pipeline(CodecId.FLOAT16)
+
+
+@pytest.mark.parametrize(
+    ("given", "others", "expected"),
+    [
+        (["Float16"], {}, Down(HALF)),
+        (["Int8"], {}, Down(INT8)),
+        (["Int8"], {"deltas": True}, Down(INT8, Recipe(INT8))),
+        (["Int8"], {"errorFeedback": True}, Down(INT8, Recipe(INT8))),
+        (["Int4"], {}, Down(INT8, Recipe(INT4))),  # what this coarse codec rounds away must not be lost
+        (["Int4"], {"deltas": False}, Down(INT4)),
+        (["Int4"], {"errorFeedback": False}, Down(INT4)),
+        (
+            ["OneBit", "Lossless"],
+            {},
+            Down(replace(INT8, lossless=True), Recipe(Pipeline(CodecId.ONE_BIT, False, True))),
+        ),
+        (["Float32"], {"deltas": True}, Down(Pipeline(), Recipe(Pipeline()))),
+    ],
+)
+def test_when_changes_come_down(given: list[str], others: dict[str, bool], expected: Down) -> None:
+    assert down(*given, **others) == expected
+
+
+def test_every_field_of_top_k_down_is_in_the_recipe() -> None:
+    top = {key: value for key, value in TOP.items() if key != "momentum"}
+    blocks = {"type": "Int8", "int8": {"blockSize": 128}}
+    numbers = Pipeline(CodecId.INT8, block=128)
+    assert down({"type": "TopK", "topK": top}, blocks) == Down(
+        numbers, Recipe(replace(numbers, sparse=True), Choice(0.02, per_tensor=True, sampled=True), warm_up=3)
+    )
+    small = {"type": "Int4", "int4": {"blockSize": 32}}
+    assert down("TopK", small).delta == Recipe(Pipeline(CodecId.INT4, True, block=32), Choice(0.01), warm_up=4)
+
+
+def test_a_pipeline_is_said_in_words() -> None:
+    assert codecs_of(compression_of(preset="max")).text == (
+        "up top-k 3%+int4+lossless, down int8+lossless snapshots and top-k 6%+int4+lossless deltas"
+    )
+    assert codecs_of(compression_of(preset="none")).text == "up float32, down float32"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +186,9 @@ def train_message(recipe: Recipe) -> pb.Train:
 
 
 def test_workers_must_know_every_stage() -> None:
-    codecs = Codecs(Recipe(Pipeline(CodecId.INT8, sparse=True), EVERYTHING), Pipeline(CodecId.FLOAT16, lossless=True))
+    codecs = Codecs(
+        Recipe(Pipeline(CodecId.INT8, sparse=True), EVERYTHING), Down(Pipeline(CodecId.FLOAT16, lossless=True))
+    )
     assert codecs.stages == {CodecId.INT8, CodecId.SPARSE, CodecId.FLOAT16, CodecId.LOSSLESS}
 
 
@@ -138,6 +197,7 @@ def test_what_is_not_refused_is_there() -> None:
     types = set(compression["up"]["properties"]["codecs"]["items"]["properties"]["type"]["enum"])
     refused = {entry.path: set(entry.values) for entry in support().unsupported}
     presets = set(compression["preset"]["enum"]) - refused["job.spec.compression.preset"]
-    assert all(PRESETS[preset].delta is None for preset in presets)
-    assert types - refused["job.spec.compression.up.codecs[].type"] == set(NUMBERS) | {"TopK", "Lossless"}
-    assert types - refused["job.spec.compression.down.codecs[].type"] == {"Float32", "Float16"}
+    assert presets == set(PRESETS)
+    known = set(NUMBERS) | {"TopK", "Lossless"}
+    assert types - refused["job.spec.compression.up.codecs[].type"] == known
+    assert types - refused["job.spec.compression.down.codecs[].type"] == known

@@ -6,6 +6,7 @@ from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
 from muster_coordinator.events import ClientsJoined, StopRequested, Tick, UpdateRejected, UpdateStaged
 from muster_coordinator.instructions import OrderInitialisation, OrderTraining, Outcome
+from muster_coordinator.meter import Traffic
 from muster_coordinator.orders import OrderBook
 from muster_coordinator.ports import Ports
 from muster_coordinator.recovery import History
@@ -23,6 +24,7 @@ class World:
         self.commits = []
         self.plans = []
         self.models = 0
+        self.published = []
         self.answers = {}
         self.book = OrderBook(self.wake)
         self.ports = Ports(self, self, self.book, self, self, self, self)
@@ -37,7 +39,7 @@ class World:
         self.told.append((kind, dict(details)))
 
     def take(self):
-        return 10, 20
+        return Traffic(10, 20, 60)
 
     def reached(self, place):
         self.done.append(place)
@@ -73,8 +75,9 @@ class World:
     def load_first(self, path):
         return path
 
-    def publish(self, model):
+    def publish(self, model, number, audience):
         self.done.append(f"publish {model}")
+        self.published.append((number, audience))
 
     def prune(self, keep):
         self.done.append(f"prune {keep}")

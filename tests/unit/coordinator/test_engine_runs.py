@@ -585,3 +585,27 @@ def test_with_fewer_clients_than_a_rule_needs_no_round_is_made() -> None:
     assert finish.reason is Reason.TOO_MANY_FAILED_ROUNDS
     assert "only 4 of at least 5 updates are possible" in finish.message
     assert len(world.commits) == 1
+
+
+def test_orders_say_how_often_a_client_took_part() -> None:
+    world = FakeWorld(config_for())
+    world.run()
+    orders = {order.assignment: order.participations for order in of_type(world, OrderTraining)}
+    assert [orders[AssignmentId(f"{number}.0.a/1")] for number in (1, 2, 3)] == [0, 1, 2]
+    world.start()  # counted from the records
+    assert world.state.progress.participations == {A0: 3, A1: 3, A2: 3}
+
+
+def test_a_lost_memory_is_said_and_counted() -> None:
+    world = ready()
+    name = AssignmentId("1.0.a/1")
+    update = UpdateStaged(A1, name, examples=3, steps=1, metrics={}, size_bytes=9, memory_lost=True)
+    world.staged[name] = update
+    world.post(update)
+    (warning,) = [tell for tell in world.told if tell.kind == "warning"]
+    assert "a/1 has lost what it had left to send" in warning.message
+    for client in (A0, A2):
+        world.work(client)
+    committed = [tell for tell in world.told if tell.kind == "committed"][-1]
+    assert committed.details["memoriesLost"] == 1
+    assert committed.details["compression"] == "up float32, down float32"

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from muster_coordinator.broadcast import Broadcasts
+from muster_coordinator.compression import Down
 from muster_coordinator.observer import Unobserved
 from muster_coordinator.records import RoundCommit
+from muster_coordinator.reference import Encoder
 from muster_coordinator.store import FileStore
 from muster_coordinator.strategies import strategy_of
 from muster_coordinator.workbench import Retention, Workbench
 from muster_spec.types import Strategy
-from muster_wire.codecs import Pipeline
 
 
 def commit(number: int) -> RoundCommit:
@@ -46,7 +47,7 @@ def test_old_models_go_and_milestones_stay(tmp_path: Path, keep: int, every: int
     for number in range(10):
         (models / f"m{number}.safetensors").touch()
     store = FileStore(tmp_path, Unobserved())
-    broadcasts = Broadcasts(tmp_path, Pipeline(), 2)
+    broadcasts = Broadcasts(Encoder(tmp_path, Down(), 0), 2)
     bench = Workbench(store, strategy_of(Strategy(type="FedAvg")), broadcasts, Retention(keep, every))
     bench.remember(commit(number) for number in range(10))
     bench.prune(["m2"])  # the best one

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_wire.adaptive import Search, Seen, adapt
-from muster_wire.chain import Chain, Route, route, wants_keyframe
+from muster_wire.chain import MAX_DELTAS, Audience, Chain, Route, Start, route, wants_keyframe
 
 
 def play(rounds: int, best: float, least: float = 0.001, most: float = 0.1) -> list[float]:
@@ -67,18 +68,18 @@ def test_bounds_that_hold_nothing(bounds: tuple[float, float]) -> None:
         Search.start(*bounds)
 
 
-CHAIN = Chain(keyframe=5, snapshot=100, deltas={6: 30, 7: 40, 8: 50})
+CHAIN = Chain(keyframe=5, snapshot=100, deltas={6: 30, 7: 40, 8: 50}, plain=400)
 
 
 @pytest.mark.parametrize(
     ("held", "expected"),
     [
-        (8, Route(None, (), 0)),
-        (7, Route(None, (8,), 50)),
-        (5, Route(None, (6, 7, 8), 120)),
-        (4, Route(5, (6, 7, 8), 220)),
-        (9, Route(5, (6, 7, 8), 220)),
-        (None, Route(5, (6, 7, 8), 220)),
+        (8, Route(Start.HELD, (), 0)),
+        (7, Route(Start.HELD, (8,), 50)),
+        (5, Route(Start.HELD, (6, 7, 8), 120)),
+        (4, Route(Start.KEYFRAME, (6, 7, 8), 220)),
+        (9, Route(Start.KEYFRAME, (6, 7, 8), 220)),
+        (None, Route(Start.KEYFRAME, (6, 7, 8), 220)),
     ],
 )
 def test_the_way_to_the_newest_version(held: int | None, expected: Route) -> None:
@@ -87,8 +88,14 @@ def test_the_way_to_the_newest_version(held: int | None, expected: Route) -> Non
 
 
 def test_a_chain_of_nothing_is_its_keyframe() -> None:
-    assert route(Chain(3, 100, {}), None) == Route(3, (), 100)
-    assert route(Chain(3, 100, {}), 3) == Route(None, (), 0)
+    assert route(Chain(3, 100, {}, 400), None) == Route(Start.KEYFRAME, (), 100)
+    assert route(Chain(3, 100, {}, 400), 3) == Route(Start.HELD, (), 0)
+
+
+def test_a_long_way_is_left_out() -> None:
+    chain = replace(CHAIN, plain=110)
+    assert route(chain, None) == route(chain, 5) == Route(Start.PLAIN, (), 110)
+    assert route(chain, 6) == Route(Start.HELD, (7, 8), 90)
 
 
 @pytest.mark.parametrize(
@@ -102,13 +109,27 @@ def test_a_chain_of_nothing_is_its_keyframe() -> None:
     ],
 )
 def test_when_the_chain_is_cut(held: dict[int, int], newcomers: float, expected: bool) -> None:
-    assert wants_keyframe(CHAIN, snapshot=100, delta=40, held=held, newcomers=newcomers) is expected
+    assert wants_keyframe(CHAIN, 100, 40, Audience(held, newcomers)) is expected
 
 
-@given(st.lists(st.integers(1, 100), max_size=20), st.integers(1, 500), st.one_of(st.none(), st.integers(-3, 30)))
-def test_every_way_ends_at_the_newest(deltas: list[int], snapshot: int, held: int | None) -> None:
-    chain = Chain(2, snapshot, dict(zip(itertools.count(3), deltas, strict=False)))
+@pytest.mark.parametrize(("count", "size"), [(MAX_DELTAS, 1), (32, 200)])
+def test_a_chain_ends_somewhere_though_nobody_walks_it_all(count: int, size: int) -> None:
+    up_to_date = Audience({count: 10})
+    for length, expected in ((count - 1, False), (count, True)):
+        chain = Chain(0, 10_000, dict.fromkeys(range(1, length + 1), size), 400)
+        assert wants_keyframe(chain, 10_000, size, up_to_date) is expected
+
+
+@given(
+    st.lists(st.integers(1, 100), max_size=20),
+    st.integers(1, 500),
+    st.integers(1, 900),
+    st.one_of(st.none(), st.integers(-3, 30)),
+)
+def test_every_way_ends_at_the_newest(deltas: list[int], snapshot: int, plain: int, held: int | None) -> None:
+    chain = Chain(2, snapshot, dict(zip(itertools.count(3), deltas, strict=False)), plain)
     way = route(chain, held)
-    start = held if way.snapshot is None else way.snapshot
+    start = {Start.HELD: held, Start.KEYFRAME: chain.keyframe, Start.PLAIN: chain.newest}[way.start]
     assert start is not None
     assert list(way.deltas) == list(range(start + 1, chain.newest + 1))
+    assert way.size <= plain

@@ -15,6 +15,7 @@ from muster.credentials import KEPT, RETRY_S, Enrolled, EnrolledCredentials, Fil
 from muster.errors import ConnectionBrokenError, CredentialError, RefusedError, StaleCertificateError
 from muster.worker import TlsFiles
 from muster.workshop import Workshop
+from muster_wire.holding import Holding
 from muster_wire.trust.authority import make_authority
 from muster_wire.trust.bundle import make_bundle
 from muster_wire.trust.certificate import read_certificate
@@ -222,8 +223,8 @@ def test_renewal_moves_the_stream_of_orders_and_lets_transfers_end_where_they_be
     connection.join(wire.JoinRequest(worker="w"))
     orders = connection.listen(lambda _: None)
     assert next(orders).revision == 1
-    got = []
-    fetching = threading.Thread(target=connection.fetch, args=(digest, None, lambda whole, _: got.append(whole)))
+    holding = Holding()
+    fetching = threading.Thread(target=connection.fetch, args=(digest, holding))
     fetching.start()
     assert federation.paused.wait(20)
     office.now += 100
@@ -233,7 +234,7 @@ def test_renewal_moves_the_stream_of_orders_and_lets_transfers_end_where_they_be
     assert next(orders).revision == 2
     federation.resumed.set()
     fetching.join(20)
-    assert got[0].is_complete
+    assert holding.is_there
     assert federation.fetch_offsets == [0]
     assert len(federation.joins) == 1
     connection.beat([])

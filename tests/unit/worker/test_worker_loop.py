@@ -6,8 +6,10 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_task import work
@@ -50,13 +52,19 @@ def first_model(seed=7):
     return Workshop(work()).initialise(seed)
 
 
-def train(assignment, base, index=0, seed=11, codec=FLOAT32, recipe=None):
+def train(assignment, base, index=0, seed=11, codec=FLOAT32, recipe=None, participations=0):
     return wire.Assignment(
         id=assignment,
         pool="p",
         index=index,
         round=int(assignment.split(".")[0]),
-        train=wire.Train(base=base, seed=seed, codec=codec, recipe=recipe and recipe_message(recipe)),
+        train=wire.Train(
+            base=base,
+            seed=seed,
+            codec=codec,
+            recipe=recipe and recipe_message(recipe),
+            participations=participations,
+        ),
     )
 
 
@@ -129,15 +137,30 @@ def test_what_is_left_out_moves_with_the_commit(tmp_path, caplog):
     memory = encode(expected_update(base, seed=1), TOP, Memory.empty(), random_of(1)).memory
     replayed = encode(expected_update(base, seed=3), TOP, memory, random_of(3))
     assert third.digest() == replayed.decoded.digest() == successor.offers[0].header.digest
-    assert "nothing left to send" not in caplog.text
+    assert "is lost" not in caplog.text
 
 
 def test_a_worker_that_has_lost_its_memory_says_so(caplog):
     federation, base = FakeFederation(work()), first_model()
+    warm = replace(TOP, warm_up=2)
+    with at_work(federation):
+        federation.order(train("9.0.p/0", federation.publish(base), recipe=warm, participations=3))
+        update = received(federation, "9.0.p/0", base, TOP.pipeline)
+    assert "p/0 took part 3 times, and what it had left to send is lost" in caplog.text
+    assert federation.offers[0].memory_lost
+    expected = encode(expected_update(base), warm, Memory.empty(3), random_of(11))  # its warm-up is over
+    assert update.digest() == expected.decoded.digest()
+    assert np.count_nonzero(update.trainable) < np.count_nonzero(
+        encode(expected_update(base), warm, Memory.empty(), random_of(11)).decoded.trainable
+    )
+
+
+def test_a_first_participation_has_lost_nothing():
+    federation, base = FakeFederation(work()), first_model()
     with at_work(federation):
         federation.order(train("9.0.p/0", federation.publish(base), recipe=TOP))
         received(federation, "9.0.p/0", base, TOP.pipeline)
-    assert "p/0 starts round 9 with nothing left to send of earlier updates" in caplog.text
+    assert not federation.offers[0].memory_lost
 
 
 def test_it_acts_for_several_clients_and_fetches_once():
