@@ -39,6 +39,11 @@ class Version:
         self._transfer = transfer
         self._recent: OrderedDict[int, bytes] = OrderedDict()
 
+    @property
+    def size(self) -> int:
+        """Bytes of the payload."""
+        return self._transfer.header.size
+
     def frames(self, offset: int) -> Iterator[bytes]:
         """Serialized frames from this offset on. FrameError if it isn't in the payload."""
         return self._transfer.frames(offset, self._frame_at)
