@@ -6,21 +6,24 @@ import asyncio
 import logging
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from muster_coordinator.access import Access
 from muster_coordinator.announcer import Announcer
 from muster_coordinator.apiserver import Account, ApiServer, JobName, JobSeen
 from muster_coordinator.broadcast import Broadcasts
-from muster_coordinator.combining import combining_of
+from muster_coordinator.budget import demand_of
+from muster_coordinator.combining import Combining, combining_of
 from muster_coordinator.compression import codecs_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
-from muster_coordinator.errors import StorageError
+from muster_coordinator.errors import InputError, StorageError
 from muster_coordinator.events import PauseWished
 from muster_coordinator.federation import Federation, Service
+from muster_coordinator.gate import Gate, Limit
 from muster_coordinator.inbox import Inbox
-from muster_coordinator.limits import frame_bytes
+from muster_coordinator.limits import frame_bytes, spool_bytes
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.metrics.metering import Metering, Surroundings
@@ -37,11 +40,12 @@ from muster_coordinator.sessions import Patience, SessionTable, pool_sizes
 from muster_coordinator.settings import Settings
 from muster_coordinator.shown import Training
 from muster_coordinator.store import FileStore
-from muster_coordinator.strategies import strategy_of
+from muster_coordinator.strategies import Strategy, strategy_of
 from muster_coordinator.training import Circumstances, training_of
 from muster_coordinator.uploads import Intake, Uploads
 from muster_coordinator.workbench import Retention, Workbench
 from muster_spec.clients import ClientId
+from muster_spec.quantities import size_bytes
 from muster_spec.types import ResolvedJob
 
 log = logging.getLogger("muster.coordinator")
@@ -97,8 +101,12 @@ def assemble(
     broadcasts = Broadcasts(encoder, VERSIONS_GIVEN_OUT + _staleness(job), size, store.shelf)
     retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
     combining = combining_of(job.spec.robustness)
-    workbench = Workbench(store, strategy_of(job.spec.strategy), broadcasts, retention, combining)
+    strategy = strategy_of(job.spec.strategy)
+    gate = Gate(_limit(job, strategy, combining, size), lambda: workbench.layout, _warner(reporter))
+    workbench = Workbench(store, strategy, broadcasts, retention, combining, gate.problem)
     history = recover(store, workbench, reporter)
+    if workbench.layout and (problem := gate.problem(workbench.layout)):
+        raise InputError(problem)
     inbox, meter = Inbox(), ByteMeter()
     lobby = Lobby(SessionTable(pool_sizes(job), Patience()), inbox, clock)
 
@@ -107,13 +115,13 @@ def assemble(
             loop.call_soon_threadsafe(lobby.wake, changed, answers)
 
     book = OrderBook(wake)
-    intake = Intake(store.staging, codecs.up.pipeline, size, combining.max_norm)
-    uploads = Uploads(intake, lobby, book, inbox, workbench, meter)
+    intake = Intake(store.staging, codecs.up.pipeline, size, combining.max_norm, spool_bytes(job.clients_total))
+    uploads = Uploads(intake, lobby, book, inbox, workbench, meter, gate)
     ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
     driver = Driver(config_of(job, store.next_epoch()), ports)
     metering.look_at(Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, store.root))
     announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
-    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment)
+    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, gate, meter, clock, access.enrolment)
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer)
 
 
@@ -133,6 +141,20 @@ def announce(
 
     server = ApiServer(account, JobName(job.namespace, job.name, job.uid))
     return Announcer(server, tell, hear, clock.unix)
+
+
+def _limit(job: ResolvedJob, strategy: Strategy, combining: Combining, frame_bytes: int) -> Limit | None:
+    budget = job.spec.coordinator.memory_budget if job.spec.coordinator else None
+    demand = demand_of(strategy, combining.rule, job.clients_total, frame_bytes)
+    return Limit(size_bytes(budget), demand) if budget else None
+
+
+def _warner(reporter: LineReporter) -> Callable[[str], None]:
+    def warn(message: str) -> None:
+        log.warning("%s", message)
+        reporter.tell("warning", {"message": message})
+
+    return warn
 
 
 def _staleness(job: ResolvedJob) -> int:

@@ -50,6 +50,7 @@ class Version:
 
     @property
     def size(self) -> int:
+        """Bytes of the payload."""
         return self._transfer.header.size
 
     def frames(self, offset: int) -> Iterator[bytes]:

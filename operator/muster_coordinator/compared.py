@@ -27,9 +27,16 @@ from muster_wire.layout import Layout
 from muster_wire.payload import Shape
 from muster_wire.values import Floats, Values
 
-BUFFER_BYTES: Final = 2**21  # of float32 values that are read at a time; working copies are a few times that
+BUFFER_BYTES: Final = 2**21  # of float32 values that are read at a time
+_WORKING_COPIES: Final = 6  # of the buffer: sorted, widened, and what a rule makes of it
+_SQUARES: Final = 4  # n² numbers of eight bytes: products, distances, and what a rule makes of them
 _NARROWEST: Final = 64
 _TRAINABLE, _FLOAT_BUFFERS, _INTEGERS = 0, 1, 2
+
+
+def comparing_bytes(updates: int) -> int:
+    """Memory beside models that comparing so many updates takes."""
+    return (1 + _WORKING_COPIES) * max(BUFFER_BYTES, 4 * _NARROWEST * updates) + _SQUARES * 8 * updates**2
 
 
 class Compared:

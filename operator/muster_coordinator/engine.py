@@ -14,6 +14,7 @@ from muster_coordinator import arrivals, membership, tells, transitions
 from muster_coordinator.config import GRACE_S, EngineConfig, config_of
 from muster_coordinator.evaluation import is_due
 from muster_coordinator.events import (
+    BudgetExceeded,
     ClientsJoined,
     ClientsLost,
     EvaluationReported,
@@ -112,6 +113,8 @@ def _hear(state: JobState, event: Event, now: float) -> Moves:  # noqa: C901, PL
             return transitions.round_stored(state, event.commit, now)
         case EvaluationStored():
             return transitions.evaluation_stored(state, event.record, now)
+        case BudgetExceeded():
+            return transitions.finish(state, Outcome.FAILED, Reason.MEMORY_BUDGET, event.reason)
         case StopRequested():
             return transitions.finish(state, Outcome.SUSPENDED, Reason.STOPPED, event.reason)
         case PauseWished(is_wished):

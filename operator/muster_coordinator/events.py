@@ -97,6 +97,13 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetExceeded:
+    """The job's memory budget can never hold its model."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """Somebody wants the coordinator to leave; the job can be resumed."""
 
@@ -121,6 +128,7 @@ Event = (
     | RoundStored
     | EvaluationStored
     | Tick
+    | BudgetExceeded
     | StopRequested
     | PauseWished
 )

@@ -21,6 +21,7 @@ from muster_coordinator.claims import MAX_NAME, one_line, problem_with_join, pro
 from muster_coordinator.compression import Codecs
 from muster_coordinator.enrolment import Enrolment
 from muster_coordinator.events import EvaluationReported, WorkFailed
+from muster_coordinator.gate import Gate
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation
 from muster_coordinator.limits import frame_bytes
@@ -61,6 +62,7 @@ class Service:
     inbox: Inbox
     broadcasts: Broadcasts
     uploads: Uploads
+    gate: Gate
     meter: ByteMeter
     clock: Clock
     enrolment: Enrolment
@@ -195,9 +197,10 @@ class Federation:
                 grpc.StatusCode.NOT_FOUND, "this version of the model is no longer given out; listen again"
             )
         try:
-            for frame in frames_of(versions, request):
-                await context.write(frame)
-                self._service.meter.add_down(len(frame))
+            async with self._service.gate.download(sum(version.size for version in versions)):
+                for frame in frames_of(versions, request):
+                    await context.write(frame)
+                    self._service.meter.add_down(len(frame))
         except FrameError as error:
             await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
         self._service.meter.add_plain(self._service.broadcasts.plain_size)

@@ -174,6 +174,7 @@ class Reason(StrEnum):
     TASK_FAILED = "TaskFailed"
     NO_FIRST_MODEL = "NoFirstModel"
     NO_CLIENTS = "NoClients"
+    MEMORY_BUDGET = "MemoryBudget"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     STOPPED = "Stopped"
     PAUSED = "Paused"

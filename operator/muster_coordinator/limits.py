@@ -6,10 +6,14 @@ import contextlib
 import ctypes
 from typing import Final
 
+from muster_coordinator.staging import MEMORY_BYTES
+
 # A frame on its way is held twice over, by grpc and the socket, for each client that is sending. So the more clients,
 # the smaller a frame, and together they hold the same; but the smaller a frame, the more a byte costs to handle.
 _FRAMES_TOGETHER: Final = 2**23
 _SMALLEST, _LARGEST = 2**16, 2**20
+
+_SPOOLS_TOGETHER: Final = 2**23  # what uploads that wait for the end of their round hold in memory before their files
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>
 # Frames come from a heap that is used again and again, since fresh pages cost more than what is copied into them.
@@ -22,6 +26,11 @@ def frame_bytes(clients: int) -> int:
     share = _FRAMES_TOGETHER // max(clients, 1)
     power_of_two: int = 1 << max(share.bit_length() - 1, 0)
     return min(max(power_of_two, _SMALLEST), _LARGEST)
+
+
+def spool_bytes(clients: int) -> int:
+    """Of each upload, what stays in memory; the rest, and all of a longer one, lies in a file."""
+    return min(_SPOOLS_TOGETHER // max(clients, 1), MEMORY_BYTES)
 
 
 def keep_memory_small() -> None:

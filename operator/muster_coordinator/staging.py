@@ -33,9 +33,16 @@ class Upload:
     Raises PayloadError at once if the header promises another size than its layout and codec make.
     """
 
-    def __init__(self, header: Header, kind: PayloadKind, directory: Path, frame_bytes: int = MAX_FRAME_BYTES) -> None:
+    def __init__(
+        self,
+        header: Header,
+        kind: PayloadKind,
+        directory: Path,
+        frame_bytes: int = MAX_FRAME_BYTES,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
         self.shape: Shape = header.shape(kind)
-        self._bytes = _Spool(directory)
+        self._bytes = _Spool(directory, memory_bytes)
         self._transfer = Reassembly(header, self._bytes, frame_bytes)
         self._checked: Checked | None = None
 
@@ -89,14 +96,15 @@ class Upload:
 class _Spool:
     """Bytes in order: in memory while they are few, then in an unlinked file."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory_bytes: int) -> None:
         self._directory = directory
+        self._memory_bytes = memory_bytes
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
         self._size = 0
 
     def append(self, data: BytesLike) -> None:
-        if self._file is None and self._size + len(data) <= MEMORY_BYTES:
+        if self._file is None and self._size + len(data) <= self._memory_bytes:
             self._memory += data
         else:
             self._write(data)

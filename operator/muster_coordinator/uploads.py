@@ -20,7 +20,8 @@ import grpc.aio
 
 from muster_coordinator.assignments import client_of
 from muster_coordinator.claims import MAX_NAME, one_line, problem_with_numbers
-from muster_coordinator.events import UpdateRejected, UpdateStaged
+from muster_coordinator.events import BudgetExceeded, UpdateRejected, UpdateStaged
+from muster_coordinator.gate import WAIT_MS, Gate
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation
 from muster_coordinator.lobby import Lobby
@@ -28,7 +29,7 @@ from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Answer, OrderBook
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.sessions import Session
-from muster_coordinator.staging import StagingError, Upload
+from muster_coordinator.staging import MEMORY_BYTES, StagingError, Upload
 from muster_coordinator.workbench import Workbench
 from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline, pipeline_of
@@ -72,14 +73,15 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Where uploads are staged, how they have to be encoded, in frames of at most which size, and how large they may be
-    as vectors.
+    """Where uploads are staged, how they have to be encoded, in frames of at most which size, how large they may be as
+    vectors, and how much of each stays in memory.
     """
 
     folder: Path
     pipeline: Pipeline
     frame_bytes: int
     max_norm: float = MAX_NORM
+    memory_bytes: int = MEMORY_BYTES
 
 
 class Uploads:
@@ -93,8 +95,10 @@ class Uploads:
         inbox: Inbox,
         workbench: Workbench,
         meter: ByteMeter,
+        gate: Gate,
     ) -> None:
         self._intake = intake
+        self._gate = gate
         self._lobby = lobby
         self._book = book
         self._inbox = inbox
@@ -141,13 +145,12 @@ class Uploads:
             partial = await self._begin(offered)
             if known := self._known(offered.message, session):  # an earlier stream may have brought it meanwhile
                 return known
-            if partial.conclusion is None:
-                await context.write(pb.SubmitReply(proceed=pb.Proceed(offset=partial.upload.received)))
-                await self._read_frames(partial, context)
+            if partial.conclusion is None and not await self._has_read(partial, context):
+                return _wait(WAIT_MS)
             return await self._concluded(offered, partial)
         except StagingError as error:
             log.warning("%s", error)
-            return pb.SubmitReply(wait=pb.Wait(milliseconds=NO_ROOM_WAIT_MS))
+            return _wait(NO_ROOM_WAIT_MS)
         except WireError as error:
             return self._reject(offered, error)
 
@@ -158,11 +161,14 @@ class Uploads:
             raise PayloadError(Cause.NOT_FINITE if "diverged" in problem else Cause.MALFORMED, problem)
         header = await self._header(offered.message.header)
         self._check_header(header, offered.kind)
+        self._check_budget(header, offered.kind)
         await self._settle_down(offered.assignment)
         partial = self._partials.get(offered.assignment)
         if partial is None or (partial.conclusion is None and partial.upload.header != header):
             self._drop(offered.assignment)
-            partial = Partial(Upload(header, offered.kind, self._intake.folder, self._intake.frame_bytes))
+            intake = self._intake
+            upload = Upload(header, offered.kind, intake.folder, intake.frame_bytes, intake.memory_bytes)
+            partial = Partial(upload)
             self._partials[offered.assignment] = partial
         return partial
 
@@ -188,7 +194,22 @@ class Uploads:
         if kind is PayloadKind.UPDATE and layout is not None and header.layout != layout:
             raise PayloadError(Cause.WRONG_LAYOUT, difference_of_layouts(header.layout, layout))
 
+    def _check_budget(self, header: Header, kind: PayloadKind) -> None:
+        """A first model that can't be trained within the job's memory is the end of the job, whoever makes it."""
+        problem = self._gate.problem(header.layout) if kind is PayloadKind.SNAPSHOT else None
+        if problem:
+            self._inbox.post(BudgetExceeded(problem))
+            raise PayloadError(Cause.TOO_LARGE, problem)
+
     # --- the bytes ----------------------------------------------------------------------------------------------------
+
+    async def _has_read(self, partial: Partial, context: Context) -> bool:
+        """Whether all of it is here now; not if there was no room for another transfer."""
+        with self._gate.upload(partial.upload.header.size - partial.upload.received) as has_room:
+            if has_room:
+                await context.write(pb.SubmitReply(proceed=pb.Proceed(offset=partial.upload.received)))
+                await self._read_frames(partial, context)
+        return has_room
 
     async def _read_frames(self, partial: Partial, context: Context) -> None:
         partial.owner = context
@@ -310,6 +331,10 @@ def difference_of_layouts(theirs: Any, ours: Any) -> str:
 
 def _named(pipeline: Pipeline) -> str:
     return f"{pipeline.name} in blocks of {pipeline.block}" if pipeline.block else pipeline.name
+
+
+def _wait(milliseconds: int) -> pb.SubmitReply:
+    return pb.SubmitReply(wait=pb.Wait(milliseconds=milliseconds))
 
 
 def accepted() -> pb.SubmitReply:

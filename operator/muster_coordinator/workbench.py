@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import numpy as np
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.combining import MEAN, Combining
 from muster_coordinator.compared import Compared
+from muster_coordinator.errors import InputError
 from muster_coordinator.models import ModelFileError, StoredModel, read_first_model, write_model
 from muster_coordinator.records import AssignmentId, RoundCommit
 from muster_coordinator.staging import Upload
@@ -56,10 +57,12 @@ class Workbench:
         broadcasts: Broadcasts,
         retention: Retention,
         combining: Combining = MEAN,
+        problem: Callable[[Layout], str | None] = lambda layout: None,  # noqa: ARG005 -- with any model
     ) -> None:
         self._store = store
         self._strategy = strategy
         self._combining = combining
+        self._problem = problem
         self._broadcasts = broadcasts
         self._retention = retention
         self._recent: deque[str] = deque(maxlen=max(retention.keep, KEEP_AT_LEAST))
@@ -115,7 +118,10 @@ class Workbench:
         return self._keep(made, number)
 
     def load_first(self, path: str) -> str:
-        return self._keep(read_first_model(Path(path)), 0)
+        first = read_first_model(Path(path))
+        if problem := self._problem(first.layout):
+            raise InputError(problem)
+        return self._keep(first, 0)
 
     def _keep(self, made: Values, number: int) -> str:
         digest = made.digest()

@@ -107,9 +107,15 @@ class Loop:
                 with _place(assignment):
                     self._work(assignment)
             case Wait(until):
-                self._desk.wait_news(orders, None if until is None else max(until - time.monotonic(), 0.0))
+                self._wait(orders, until)
             case Leave(reason):
                 self._desk.end(Ending(0, reason))
+
+    def _wait(self, orders: Orders, until: float | None) -> None:
+        """For news, or for the moment when a coordinator that had no room wants to be asked again."""
+        if until is not None:
+            self._desk.activity = Activity(min(self._not_before, key=lambda id_: self._not_before[id_]), "waiting")
+        self._desk.wait_news(orders, None if until is None else max(until - time.monotonic(), 0.0))
 
     def _settle(self, settlement: Settlement) -> None:
         fate = "used" if settlement.used else "not used"

@@ -36,9 +36,7 @@ class Rule(ABC):
 
     name: ClassVar[str]  # in the manifest: spec.robustness.aggregation.type
     touches: ClassVar[frozenset[Kind]] = frozenset({Kind.TRAINABLE})
-    models_in_memory: ClassVar[int] = (
-        4  # beyond idle: base, result, and two encoded versions while one replaces the other
-    )
+    models_in_memory: ClassVar[int] = 3  # as a strategy's, with the result in the sum's place; buffers come on top
     needs_products: ClassVar[bool] = False
 
     @property

@@ -26,7 +26,8 @@ class Strategy(ABC):
 
     name: ClassVar[str]  # in the manifest: spec.strategy.type
     touches: ClassVar[frozenset[Kind]] = frozenset({Kind.TRAINABLE})  # kinds that `step` is for
-    models_in_memory: ClassVar[int] = 4  # beyond idle: base, sum, and two encoded versions while one replaces the other
+    # Beyond idle: the sum; once it is gone, a version's bytes and what clients decode of them. Files are page cache.
+    models_in_memory: ClassVar[int] = 3
 
     @abstractmethod
     def step(self, base: Wide, mean: Wide) -> Wide:

@@ -284,11 +284,12 @@ def test_withdrawn_work_stops():
 
 def test_a_coordinator_out_of_memory_is_asked_again():
     federation, base = FakeFederation(work()), first_model()
-    federation.waits = [50, 50]
+    federation.waits = [50, 2500]  # the last first: longer than the pause before a worker's first beat
     with at_work(federation):
         federation.order(train("1.0.p/0", federation.publish(base)))
         received(federation, "1.0.p/0", base)
     assert len(federation.offers) == 3
+    assert "waiting" in {p.activity for beat in federation.beats for p in beat.progress}
 
 
 def test_a_rejected_update_is_forgotten():
