@@ -93,7 +93,7 @@ def _first_model(state: JobState) -> Moves:
 # --- hearing ----------------------------------------------------------------------------------------------------------
 
 
-def _hear(state: JobState, event: Event, now: float) -> Moves:  # noqa: C901, PLR0911 - one line for each kind of event
+def _hear(state: JobState, event: Event, now: float) -> Moves:  # noqa: C901, PLR0911, PLR0912 - a line for each event
     match event:
         case ClientsJoined():
             return membership.join(state, event, now)
