@@ -20,6 +20,14 @@ class BestShown(Shown, frozen=True):
     model: str
 
 
+class PoolShown(Shown, frozen=True):
+    """The clients of one pool."""
+
+    name: str
+    total: int
+    connected: int
+
+
 class ClientsShown(Shown, frozen=True):
     """The clients by state."""
 
@@ -30,6 +38,7 @@ class ClientsShown(Shown, frozen=True):
     submitted: int
     excluded: int
     lost: int
+    pools: tuple[PoolShown, ...]
 
 
 class TrafficShown(Shown, frozen=True):

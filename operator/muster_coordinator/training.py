@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.records import EvaluationRecord, RoundPlan
-from muster_coordinator.shown import BestShown, ClientsShown, RoundShown, TrafficShown, Training
+from muster_coordinator.shown import BestShown, ClientsShown, PoolShown, RoundShown, TrafficShown, Training
 from muster_coordinator.state import (
     Collecting,
     Committing,
@@ -135,6 +136,14 @@ def _clients(state: JobState, round_: Round | None) -> ClientsShown:
         submitted=len(round_.updates) if round_ else 0,
         excluded=0,  # nobody is left out so far
         lost=len(state.roster.gone),
+        pools=_pools(state),
+    )
+
+
+def _pools(state: JobState) -> tuple[PoolShown, ...]:
+    here = Counter(client.rpartition("/")[0] for client in state.roster.workers)
+    return tuple(
+        PoolShown(name=pool.name, total=pool.clients, connected=here[pool.name]) for pool in state.config.pools
     )
 
 

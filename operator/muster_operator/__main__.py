@@ -12,12 +12,12 @@ import time
 from muster_operator.api import Api, Observer, unobserved
 from muster_operator.connection import Connection, find_connection
 from muster_operator.errors import OperatorError
-from muster_operator.handlers import KopfWorld, build_registry, place_kopf_line, run_kopf
+from muster_operator.handlers import KopfWorld, Queues, build_registry, place_kopf_line, run_kopf
 from muster_operator.lease import Lease
 from muster_operator.metrics import OperatorMetrics, Sights
 from muster_operator.queue import WorkQueue
 from muster_operator.reconcile import Reconciler
-from muster_operator.service import Service, serve_probes
+from muster_operator.service import Line, Service, serve_probes
 from muster_operator.settings import Settings, read_settings
 from muster_operator.watches import WatchLog
 from muster_telemetry.logs import LogFormat, start_logging
@@ -48,17 +48,21 @@ async def operate(settings: Settings, connection: Connection, observer: Observer
     """Watch and reconcile until a signal comes or the lease is lost. The observer hears of every request."""
     metrics, watches = OperatorMetrics(), WatchLog(time.monotonic)
     api = Api(connection, observer, metrics)
-    world, queue = KopfWorld(), WorkQueue(asyncio.get_running_loop().time)
+    world, clock = KopfWorld(), asyncio.get_running_loop().time
+    queues = Queues(WorkQueue(clock), WorkQueue(clock))
     ready, stop = asyncio.Event(), asyncio.Event()
     lease = Lease(api, settings.lease_namespace, settings.identity, time.time)
-    service = Service(Reconciler(api, world, settings.install, time.time), queue, lease, world.jobs, metrics)
-    metrics.look_at(Sights(lambda: service.is_leading, queue.standing, world.phases, watches.silences))
+    reconciler = Reconciler(api, world, settings.install, time.time)
+    jobs = Line("FederatedJob", queues.jobs, reconciler.reconcile, world.jobs, settings.reconcilers)
+    pools = Line("ClientPool", queues.pools, reconciler.reconcile_pool, world.pools, at_once=1)
+    service = Service((jobs, pools), lease, metrics)
+    metrics.look_at(Sights(lambda: service.is_leading, queues.jobs.standing, world.phases, watches.silences))
     probes = await serve_probes(service, settings.probe_port, metrics.registry)
     # Begun before kopf, which takes whatever is begun after it for its own, and waits for it in vain.
     working = asyncio.create_task(_work(service, settings, stop))
     signals = asyncio.create_task(_take_signals(ready, stop))
     try:
-        await run_kopf(build_registry(world, queue, connection, watches), settings.namespaces, ready, stop)
+        await run_kopf(build_registry(world, queues, connection, watches), settings.namespaces, ready, stop)
     finally:
         stop.set()
         signals.cancel()
@@ -71,7 +75,7 @@ async def operate(settings: Settings, connection: Connection, observer: Observer
 
 async def _work(service: Service, settings: Settings, stop: asyncio.Event) -> bool:
     """Reconcile until told to stop. Whether it came to an end by itself, which is a lease lost or a fault."""
-    work = asyncio.create_task(service.run(settings.reconcilers, settings.resync_s))
+    work = asyncio.create_task(service.run(settings.resync_s))
     work.add_done_callback(lambda _: stop.set())
     await stop.wait()
     is_lost = work.done()

@@ -17,8 +17,7 @@ from muster_operator.api import Api
 from muster_operator.build.pods import AUTHORITY_KEY, CERTIFICATE_KEY, PRIVATE_KEY, TOKEN_KEY
 from muster_operator.errors import ApiError, Conflict, NotFound
 from muster_operator.objects import RESOURCES, Object, contains, digest, timestamp
-from muster_operator.observed import Observed
-from muster_operator.status import Transition, transitions
+from muster_operator.status import Transition
 from muster_wire.trust.authority import AUTHORITY_S, make_authority
 
 log = logging.getLogger("muster.operator")
@@ -80,34 +79,34 @@ def with_credentials(secret: Object, hosts: Sequence[str], now: float) -> Object
     return secret | {"data": {name: base64.b64encode(value).decode() for name, value in values.items()}}
 
 
-async def write_status(api: Api, seen: Observed, status: Object) -> None:
-    """Write the status where it differs, then tell of what has changed in it."""
-    before = seen.job.get("status") or {}
+async def write_status(api: Api, owner: Object, status: Object, news: Sequence[Transition]) -> None:
+    """Write the status of a job or a pool where it differs, then tell of what has changed in it."""
+    before, metadata = owner.get("status") or {}, owner["metadata"]
     ours = {name: value for name, value in before.items() if name != "training"}
     if ours.keys() == status.keys() and contains(ours, status) and contains(status, ours):
         return
-    head = {"apiVersion": RESOURCES["FederatedJob"].api_version, "kind": "FederatedJob"}
-    # With the uid: the status of a job of the same name that was made since is another's.
-    metadata = {"name": seen.name, "namespace": seen.namespace, "uid": seen.uid}
+    head = {"apiVersion": RESOURCES[owner["kind"]].api_version, "kind": owner["kind"]}
+    # With the uid: the status of an object of the same name that was made since is another's.
+    exact = {name: metadata[name] for name in ("name", "namespace", "uid")}
     try:
-        await api.apply(head | {"metadata": metadata, "status": status}, "status")
+        await api.apply(head | {"metadata": exact, "status": status}, "status")
     except (Conflict, NotFound) as error:
-        log.info("%s/%s: gone, or another by now: %s", seen.namespace, seen.name, error)
+        log.info("%s/%s: gone, or another by now: %s", metadata["namespace"], metadata["name"], error)
         return
-    for transition in transitions(before, status):
-        await _post_event(api, seen, transition)
+    for transition in news:
+        await _post_event(api, owner, transition)
 
 
-async def _post_event(api: Api, seen: Observed, transition: Transition) -> None:
+async def _post_event(api: Api, owner: Object, transition: Transition) -> None:
     """One Event. Should it be lost, the condition says the same."""
-    now = timestamp(time.time())
-    reference = {name: seen.job["metadata"].get(name) for name in ("name", "namespace", "uid", "resourceVersion")}
-    name = digest([transition.reason, transition.message, seen.uid, now])
+    now, metadata = timestamp(time.time()), owner["metadata"]
+    reference = {name: metadata.get(name) for name in ("name", "namespace", "uid", "resourceVersion")}
+    name = digest([transition.reason, transition.message, metadata["uid"], now])
     event = {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{seen.name}.{name}", "namespace": seen.namespace},
-        "involvedObject": {"apiVersion": RESOURCES["FederatedJob"].api_version, "kind": "FederatedJob"} | reference,
+        "metadata": {"name": f"{metadata['name']}.{name}", "namespace": metadata["namespace"]},
+        "involvedObject": {"apiVersion": RESOURCES[owner["kind"]].api_version, "kind": owner["kind"]} | reference,
         "type": "Warning" if transition.is_warning else "Normal",
         "reason": transition.reason,
         "message": transition.message,
@@ -121,4 +120,4 @@ async def _post_event(api: Api, seen: Observed, transition: Transition) -> None:
     except Conflict:
         log.debug("an earlier pass has posted this Event already")
     except ApiError as error:
-        log.warning("an Event of %s/%s is lost: %s", seen.namespace, seen.name, error)
+        log.warning("an Event of %s/%s is lost: %s", metadata["namespace"], metadata["name"], error)

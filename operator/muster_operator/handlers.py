@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import kopf
@@ -16,13 +17,15 @@ import msgspec
 from muster_operator.connection import Connection
 from muster_operator.objects import CHILDREN, JOB, RESOURCES, SELECTOR, Object, dig, label_of
 from muster_operator.observed import Observed, observe
+from muster_operator.pools import PoolSeen
 from muster_operator.queue import JobKey, WorkQueue
 from muster_operator.watches import WatchLog, listening_session
 
 _WATCH_S = 240  # a watch is renewed this often, and given up when it is silent for
 _SILENCE_S = 60  # this long: API servers send a bookmark every minute
-_JOBS, _POOLS, _PARTS = "jobs_by_name", "pools_by_name", "parts_by_job"
+_JOBS, _USERS, _POOLS, _PARTS = "jobs_by_name", "jobs_by_pool", "pools_by_name", "parts_by_job"
 _TOGETHER_S = 0.05  # parts change together, and one look sees them all
+_POOL_S = 1.0  # a pool is a sum over jobs, each of which changes as often
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -37,6 +40,14 @@ class _Job(msgspec.Struct):
 
 
 _PHASE = msgspec.json.Decoder(_Job)
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """What is to be looked at."""
+
+    jobs: WorkQueue
+    pools: WorkQueue
 
 
 class KopfWorld:
@@ -63,10 +74,17 @@ class KopfWorld:
         index = self._indexes.get(_JOBS, {})
         return {key: _PHASE.decode(raw).status.phase for key in list(index) for raw in index.get(key, ())}
 
+    def observe_pool(self, namespace: str, name: str) -> PoolSeen | None:
+        found = self._read(_POOLS, (namespace, name))
+        jobs = [job for key in self.users_of(namespace, name) for job in self._read(_JOBS, key)]
+        return PoolSeen(found[0], tuple(jobs)) if found else None
+
+    def pools(self) -> Collection[JobKey]:
+        return list(self._indexes.get(_POOLS, ()))
+
     def users_of(self, namespace: str, pool: str) -> list[JobKey]:
         """The jobs that name a pool."""
-        here = [key for key in self.jobs() if key[0] == namespace]
-        return [key for key in here if any(pool in _pools_of(job) for job in self._read(_JOBS, key))]
+        return [(namespace, name) for name in self._indexes.get(_USERS, {}).get((namespace, pool), ())]
 
     def _read(self, index: str, key: JobKey) -> list[Object]:
         return [msgspec.json.decode(raw) for raw in self._indexes.get(index, {}).get(key, ())]
@@ -87,7 +105,7 @@ def slim(kind: str, body: Mapping[str, Any]) -> bytes:
 
 
 def build_registry(
-    world: KopfWorld, queue: WorkQueue, connection: Connection, watches: WatchLog
+    world: KopfWorld, queues: Queues, connection: Connection, watches: WatchLog
 ) -> kopf.OperatorRegistry:
     """All that kopf is told to do."""
     registry = kopf.OperatorRegistry()
@@ -97,25 +115,31 @@ def build_registry(
         """Asked again when the API server no longer takes the last one: its token may have been renewed since."""
         return kopf.AiohttpSession(server=connection.server, aiohttp_session=listening_session(connection, watches))
 
-    _watch_jobs(registry, world, queue)
-    _watch_pools(registry, world, queue)
+    _watch_jobs(registry, world, queues)
+    _watch_pools(registry, world, queues)
     for kind in CHILDREN:
-        _watch_parts(registry, world, queue, kind)
+        _watch_parts(registry, world, queues.jobs, kind)
     return registry
 
 
-def _watch_jobs(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQueue) -> None:
+def _watch_jobs(registry: kopf.OperatorRegistry, world: KopfWorld, queues: Queues) -> None:
     @kopf.index("muster.dev", "federatedjobs", id=_JOBS, registry=registry)
     def keep(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
         return {(namespace or "", name): slim("FederatedJob", body)}
 
+    @kopf.index("muster.dev", "federatedjobs", id=_USERS, registry=registry)
+    def keep_use(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, str]:
+        return {(namespace or "", pool): name for pool in _pools_of(dict(body))}
+
     @kopf.on.event("muster.dev", "federatedjobs", registry=registry)
-    def look(namespace: str | None, name: str, **kwargs: Any) -> None:
+    def look(namespace: str | None, name: str, body: kopf.Body, **kwargs: Any) -> None:
         world.attach(kwargs)
-        queue.add((namespace or "", name))
+        queues.jobs.add((namespace or "", name))
+        for pool in _pools_of(dict(body)):
+            queues.pools.add((namespace or "", pool), _POOL_S)
 
 
-def _watch_pools(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQueue) -> None:
+def _watch_pools(registry: kopf.OperatorRegistry, world: KopfWorld, queues: Queues) -> None:
     @kopf.index("muster.dev", "clientpools", id=_POOLS, registry=registry)
     def keep(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
         return {(namespace or "", name): slim("ClientPool", body)}
@@ -123,8 +147,9 @@ def _watch_pools(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQ
     @kopf.on.event("muster.dev", "clientpools", registry=registry)
     def look(namespace: str | None, name: str, **kwargs: Any) -> None:
         world.attach(kwargs)
+        queues.pools.add((namespace or "", name))
         for key in world.users_of(namespace or "", name):
-            queue.add(key)
+            queues.jobs.add(key)
 
 
 def _watch_parts(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQueue, kind: str) -> None:

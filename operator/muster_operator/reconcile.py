@@ -1,4 +1,4 @@
-"""One pass over one job: observe → plan → apply, and when to look again."""
+"""One pass over one job or pool: observe → plan → apply, and when to look again."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from muster_operator.api import Api
 from muster_operator.apply import apply_actions, write_status
 from muster_operator.observed import Observed
 from muster_operator.plan import plan
+from muster_operator.pools import PoolSeen, pool_status, pool_transitions
 from muster_operator.settings import Install
-from muster_operator.status import with_refused
+from muster_operator.status import transitions, with_refused
 
 log = logging.getLogger("muster.operator")
 
@@ -23,6 +24,9 @@ class World(Protocol):
 
     def observe(self, namespace: str, name: str) -> Observed | None:
         """The job as it is now, with its parts; None if there is none."""
+
+    def observe_pool(self, namespace: str, name: str) -> PoolSeen | None:
+        """The pool and the jobs that name it; None if there is none."""
 
 
 class Reconciler:
@@ -43,7 +47,16 @@ class Reconciler:
         planned = plan(seen, self._install, now)
         refused = await apply_actions(self._api, namespace, planned.actions)
         if planned.status is not None:
-            await write_status(self._api, seen, with_refused(planned.status, refused))
+            status = with_refused(planned.status, refused)
+            await write_status(self._api, seen.job, status, transitions(seen.job.get("status") or {}, status))
         if refused:
             return REFUSED_AGAIN_S
         return max(0.0, planned.wake_at - now) if planned.wake_at is not None else None
+
+    async def reconcile_pool(self, namespace: str, name: str) -> float | None:
+        """Bring a pool's status up to date. It changes with its jobs only, so there is no next look by itself."""
+        seen = self._world.observe_pool(namespace, name)
+        if seen is not None:
+            status = pool_status(seen, self._now())
+            await write_status(self._api, seen.pool, status, pool_transitions(seen, status))
+        return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -14,39 +16,43 @@ from muster_operator.errors import ApiError
 from muster_operator.lease import Lease
 from muster_operator.metrics import OperatorMetrics
 from muster_operator.queue import JobKey, WorkQueue
-from muster_operator.reconcile import Reconciler
 from muster_telemetry.logs import bound
 
 log = logging.getLogger("muster.operator")
 
 
-class Service:
-    """`jobs` lists every job there is, for the periodic look at all of them."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One kind of thing that is looked at. `everything` lists all there are, for the periodic look at all of them."""
 
-    def __init__(
-        self,
-        reconciler: Reconciler,
-        queue: WorkQueue,
-        lease: Lease,
-        jobs: Callable[[], Collection[JobKey]],
-        metrics: OperatorMetrics,
-    ) -> None:
+    kind: Literal["FederatedJob", "ClientPool"]
+    queue: WorkQueue
+    look: Callable[[str, str], Awaitable[float | None]]
+    everything: Callable[[], Collection[JobKey]]
+    at_once: int
+
+
+_FIELDS = {"FederatedJob": "job", "ClientPool": "pool"}  # of log lines
+
+
+class Service:
+    """Works on its lines for as long as it holds the lease."""
+
+    def __init__(self, lines: Sequence[Line], lease: Lease, metrics: OperatorMetrics) -> None:
         self.is_leading = False
         self.is_over = False
-        self._reconciler = reconciler
-        self._queue = queue
+        self._lines = lines
         self._lease = lease
-        self._jobs = jobs
         self._metrics = metrics
 
-    async def run(self, reconcilers: int, resync_s: float) -> None:
+    async def run(self, resync_s: float) -> None:
         """Work for as long as the lease is held. Returns when it is lost: the process is to end then."""
         try:
             await self._lease.acquire()
             self.is_leading = True
             async with asyncio.TaskGroup() as group:
-                work = [group.create_task(self._work()) for _ in range(reconcilers)]
-                work.append(group.create_task(self._resync(resync_s)))
+                work = [group.create_task(self._work(line)) for line in self._lines for _ in range(line.at_once)]
+                work += [group.create_task(_resync(line, resync_s)) for line in self._lines]
                 await self._lease.hold()
                 for task in work:
                     task.cancel()
@@ -54,35 +60,36 @@ class Service:
             self.is_leading = False
             self.is_over = True
 
-    async def _work(self) -> None:
+    async def _work(self, line: Line) -> None:
         while True:
-            key = await self._queue.take()
-            with bound(namespace=key[0], job=key[1]):
-                await self._look(key)
+            key = await line.queue.take()
+            with bound(namespace=key[0], **{_FIELDS[line.kind]: key[1]}):
+                await self._look(line, key)
 
-    async def _look(self, key: JobKey) -> None:
-        began, result = self._queue.now(), "done"
+    async def _look(self, line: Line, key: JobKey) -> None:
+        began, result, queue = line.queue.now(), "done", line.queue
         try:
-            again_s = await self._reconciler.reconcile(*key)
+            again_s = await line.look(*key)
         except ApiError as error:
             result = "refused"
-            log.warning("%s/%s: %s; again in %.1f s", *key, error, self._queue.failed(key))
+            log.warning("%s/%s: %s; again in %.1f s", *key, error, queue.failed(key))
         except Exception:
             result = "fault"
-            # A fault of ours with one job must not stop all others; it is tried again, ever more seldom.
-            log.exception("%s/%s: a fault of the operator itself; again in %.1f s", *key, self._queue.failed(key))
+            # A fault of ours with one object must not stop all others; it is tried again, ever more seldom.
+            log.exception("%s/%s: a fault of the operator itself; again in %.1f s", *key, queue.failed(key))
         else:
-            self._queue.done(key, again_s)
+            queue.done(key, again_s)
         finally:
-            self._metrics.reconciled("FederatedJob", result, self._queue.now() - began)
+            self._metrics.reconciled(line.kind, result, queue.now() - began)
 
-    async def _resync(self, every_s: float) -> None:
-        """Look at everything now and then, spread out: should an event ever be lost, it is made up for."""
-        while True:
-            await asyncio.sleep(every_s)
-            keys = list(self._jobs())
-            for number, key in enumerate(keys):
-                self._queue.add(key, every_s / 2 * number / len(keys))
+
+async def _resync(line: Line, every_s: float) -> None:
+    """Look at everything now and then, spread out: should an event ever be lost, it is made up for."""
+    while True:
+        await asyncio.sleep(every_s)
+        keys = list(line.everything())
+        for number, key in enumerate(keys):
+            line.queue.add(key, every_s / 2 * number / len(keys))
 
 
 async def serve_probes(service: Service, port: int, registry: CollectorRegistry) -> web.AppRunner:
