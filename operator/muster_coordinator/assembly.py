@@ -122,7 +122,7 @@ def announce(
     offset_s = clock.unix() - clock.now()
 
     def tell() -> Training | None:
-        around = Circumstances(job.spec.compression, workbench.layout, offset_s)
+        around = Circumstances(job.spec.compression, workbench.layout, offset_s, clock.now())
         return training_of(driver.state, around) if driver.has_started else None
 
     def hear(seen: JobSeen) -> None:

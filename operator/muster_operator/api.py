@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import aiohttp
@@ -73,6 +73,13 @@ class Api:
         answer = await self._ask("GET", _path(kind, namespace), query=query)
         head = {"apiVersion": RESOURCES[kind].api_version, "kind": kind}
         return [head | item for item in answer["items"]]
+
+    async def events_of(self, namespace: str, uid: str, reason: str) -> Sequence[Object]:
+        """The Events of that reason about one object."""
+        fields = f"involvedObject.uid={uid},reason={reason}"
+        answer = await self._ask("GET", _path("Event", namespace), query={"fieldSelector": fields})
+        items: Sequence[Object] = answer["items"]
+        return items
 
     async def create(self, manifest: Object) -> Object:
         metadata = manifest["metadata"]

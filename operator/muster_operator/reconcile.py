@@ -11,6 +11,7 @@ from muster_operator.apply import apply_actions, write_status
 from muster_operator.observed import Observed
 from muster_operator.plan import plan
 from muster_operator.pools import PoolSeen, pool_status, pool_transitions
+from muster_operator.refusals import with_refusals
 from muster_operator.settings import Install
 from muster_operator.status import transitions, with_refused
 
@@ -43,6 +44,7 @@ class Reconciler:
         seen = self._world.observe(namespace, name)
         if seen is None:
             return None
+        seen = await with_refusals(self._api, seen)
         now = self._now()
         planned = plan(seen, self._install, now)
         refused = await apply_actions(self._api, namespace, planned.actions)
