@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from muster_wire.errors import TrustError
+from muster_wire.trust.certificate import UNREADABLE
 from muster_wire.trust.identity import Identity
 from muster_wire.trust.keys import Pair, PrivateKey, PublicKey, key_from_pem, key_to_pem, make_key
 
@@ -109,7 +110,7 @@ def authority_from_pem(roots: bytes, key: bytes) -> Authority:
     private = key_from_pem(key)
     try:
         certificates = x509.load_pem_x509_certificates(roots)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise TrustError(f"no certificates in PEM: {error}") from error
     for root in certificates:
         if root.public_key() == private.public_key() and _may_sign(root):

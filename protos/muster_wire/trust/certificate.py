@@ -7,14 +7,18 @@ written; the dates at each call) is checked with what this module reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from muster_wire.errors import TrustError
 from muster_wire.trust.identity import Identity, parse_identity
 
 MAX_PEM_BYTES = 64 * 1024
+# What `cryptography` raises over bytes that are no certificate, request or key that it knows.
+UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def parse_pem(pem: bytes) -> x509.Certificate:
         raise TrustError(f"a certificate of {len(pem)} bytes is longer than anybody needs ({MAX_PEM_BYTES})")
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise TrustError(f"not a certificate in PEM: {error}") from error
 
 

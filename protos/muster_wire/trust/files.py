@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from muster_wire.durable import write_whole
 from muster_wire.errors import TrustError
-from muster_wire.trust.certificate import parse_pem
+from muster_wire.trust.certificate import UNREADABLE, parse_pem
 from muster_wire.trust.keys import Pair
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -66,7 +65,7 @@ def read_authorities(file: NamedFile) -> bytes:
     content = read_file(file)
     try:
         x509.load_pem_x509_certificates(content)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise TrustError(f"{file[0]} {file[1]}: no certificates in PEM in it: {error}") from error
     return content
 
@@ -78,7 +77,7 @@ def _public_bytes(certificate: x509.Certificate) -> bytes:
 def _public_half(file: NamedFile, pem: bytes) -> bytes:
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise TrustError(f"{file[0]} {file[1]}: not an unencrypted private key in PEM") from error
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from muster_wire.errors import TrustError
+from muster_wire.trust.certificate import UNREADABLE
 
 MAX_REQUEST_BYTES = 8 * 1024
 
@@ -40,7 +41,7 @@ def key_from_pem(pem: bytes) -> PrivateKey:
     """Raises TrustError for anything but an unencrypted P-256 key."""
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise TrustError(f"not an unencrypted private key in PEM: {error}") from error
     if not isinstance(key, PrivateKey) or key.curve.name != "secp256r1":
         raise TrustError("not a P-256 key, which is what Muster signs with")
@@ -61,7 +62,7 @@ def read_request(der: bytes) -> PublicKey:
         request = x509.load_der_x509_csr(der)
         key = request.public_key()
         is_signed = request.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (*UNREADABLE, InvalidSignature) as error:
         raise TrustError(f"not a PKCS#10 request: {error}") from error
     if not isinstance(key, PublicKey) or key.curve.name != "secp256r1":
         raise TrustError("only P-256 keys are certified")

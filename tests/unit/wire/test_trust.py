@@ -1,5 +1,6 @@
 """Identities, a job's authority, certificates from strangers, join bundles and files: what is believed, what is not."""
 
+import base64
 import contextlib
 import ipaddress
 import os
@@ -188,7 +189,8 @@ def test_a_request_proves_that_its_sender_holds_the_key():
     assert read_request(request) == key.public_key()
     swapped = bytearray(request)
     swapped[-1] ^= 1
-    for bad in (bytes(swapped), request[:40], b"", b"\x30" * 9000):
+    no_version = request.replace(b"\x02\x01\x00", b"\x02\x01\x07", 1)
+    for bad in (bytes(swapped), no_version, request[:40], b"", b"\x30" * 9000):
         with pytest.raises(TrustError):
             read_request(bad)
 
@@ -215,6 +217,18 @@ def forged(*names, subject=(), extra=()):
 URI = x509.UniformResourceIdentifier
 
 
+_WHOLE = forged(URI("muster://job-1/p"))
+
+
+def _of_a_version_that_never_was(pem):
+    der = (
+        x509.load_pem_x509_certificate(pem)
+        .public_bytes(Encoding.DER)
+        .replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x01")
+    )
+    return b"-----BEGIN CERTIFICATE-----\n%s-----END CERTIFICATE-----\n" % base64.encodebytes(der)
+
+
 @pytest.mark.parametrize(
     ("pem", "words"),
     [
@@ -230,6 +244,7 @@ URI = x509.UniformResourceIdentifier
         (b"x" * (MAX_PEM_BYTES + 1), "longer than anybody needs"),
         (b"", "not a certificate"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "not a certificate"),
+        (_of_a_version_that_never_was(_WHOLE), "not a valid X509 version"),
     ],
 )
 def test_a_strangers_certificate_is_refused_with_a_reason(pem, words):
@@ -244,9 +259,6 @@ def test_a_damaged_certificate_never_raises_anything_else(at, change):
     pem[at % len(pem)] ^= change
     with contextlib.suppress(TrustError):
         read_certificate(bytes(pem))
-
-
-_WHOLE = forged(URI("muster://job-1/p"))
 
 
 # --- bundles ----------------------------------------------------------------------------------------------------------
