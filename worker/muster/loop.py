@@ -86,6 +86,7 @@ class Loop:
         wanted = {each.id for each in orders.assignments}
         if session != self._session:
             self._session = session
+            self._failures = 0  # the coordinator is there: what broke with the last session goes on at once
             self._offered.clear()
             self._done.clear()
         self._offered &= wanted

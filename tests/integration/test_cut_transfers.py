@@ -1,0 +1,252 @@
+"""Connections that break at any byte, a thousand of them, while codecs remember what they left out of each update.
+
+Real workers talk to a real coordinator through proxies that cut at random, in both directions; the same job then runs
+undisturbed. Both have to be the same, to the bit: every round's updates, every model, every client's memory.
+"""
+
+import random
+import sys
+import threading
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from coordinating import TOKEN, commits_in, coordinator, errors_of, write_job
+from muster.connection import Connection
+from muster.courier import Courier
+from muster.credentials import Fixed, Material
+from muster.desk import Desk
+from muster.errors import ConnectionBrokenError
+from muster.membership import Membership
+from muster.worker import WorkerSettings
+from muster_coordinator.durable import unseal
+from muster_coordinator.records import RoundPlan
+from proxying import CALM, Direction, Proxy, Weather
+from running import TASKS
+
+CUTS = 1000
+WORKERS, CLIENTS_OF_EACH = 16, 8
+CLIENTS = WORKERS * CLIENTS_OF_EACH  # so many that frames are as short as they get, and most transfers have several
+VALUES = 80_000
+ROUNDS = 24
+UP_FRAME_BYTES = 2**14
+GIVE_UP_S = 240
+
+TOP = {"type": "TopK", "topK": {"share": 0.3, "momentum": 0.5, "warmUpRounds": 2}}
+JOB = {
+    "task": {
+        "entrypoint": "drifting:Drifting",
+        "config": {"values": VALUES},
+        "source": {"type": "Path", "path": {"path": str(TASKS)}},
+    },
+    "rounds": {"total": ROUNDS, "deadlineSeconds": 600, "cohort": 32},
+    "compression": {
+        "up": {"codecs": [TOP, {"type": "Int8"}, {"type": "Lossless"}]},
+        "down": {"codecs": [{"type": "Float16"}]},
+    },
+    "evaluation": {"every": 1, "central": {"type": "Never"}, "federated": True},
+}
+
+
+class Storm:
+    """Where connections break: each at one byte, drawn from all those that a round moves, until enough have broken."""
+
+    def __init__(self, seed, cuts):
+        self.proxies = []
+        self._seed = seed
+        self._cuts = cuts
+
+    @property
+    def landed(self):
+        return [cut for proxy in self.proxies for cut in proxy.cuts]
+
+    def over(self, worker):
+        """The weather over one worker's connections. The first one of all gets as far as to join."""
+        calm = set()
+
+        def forecast(connection, direction):
+            if len(self.landed) >= self._cuts:
+                calm.add(connection)
+            way, at = self._draw(worker, connection)
+            if way is not direction or connection in calm:
+                return CALM
+            return Weather(at + 4096 * (connection == 0), by_reset=bool(at % 2))
+
+        return forecast
+
+    def _draw(self, worker, connection):
+        lot = random.Random(f"{self._seed} {worker} {connection}")
+        way = lot.choice(list(Direction))
+        small = lot.random() < 0.15  # within the calls that have no frames
+        return way, lot.randint(1, 1_500 if small else 100_000 if way is Direction.DOWN else 25_000)
+
+
+@dataclass
+class Hits:
+    """Calls that a cut broke, by kind, and transfers that went on in their middle."""
+
+    broken: Counter
+    resumed: Counter
+
+
+class Watched(Connection):
+    """A worker's connection that remembers what broke. Its frames are as short as it likes: that is the sender's."""
+
+    def __init__(self, address, hits):
+        super().__init__(address, TOKEN, Fixed(Material()))
+        self._hits = hits
+
+    @property
+    def frame_bytes(self):
+        return UP_FRAME_BYTES
+
+    @contextmanager
+    def _noting(self, kind):
+        try:
+            yield
+        except ConnectionBrokenError:
+            self._hits.broken[kind] += 1
+            raise
+
+    def join(self, request):
+        with self._noting("Join"):
+            return super().join(request)
+
+    def listen(self, opened):
+        with self._noting("Listen"):
+            yield from super().listen(opened)
+
+    def fetch(self, digest, partial, keep):
+        self._hits.resumed["Fetch"] += partial is not None and partial.received > 0
+        with self._noting("Fetch"):
+            return super().fetch(digest, partial, keep)
+
+    def offer(self, offer, transfer):
+        with self._noting("Submit"):
+            return super().offer(offer, Noted(transfer, self._hits))
+
+    def report(self, *arguments, **named):
+        with self._noting("Report"):
+            return super().report(*arguments, **named)
+
+    def beat(self, progress):
+        with self._noting("Beat"):
+            return super().beat(progress)
+
+
+class Noted:
+    """A transfer that remembers where it was asked to go on."""
+
+    def __init__(self, transfer, hits):
+        self._transfer = transfer
+        self._hits = hits
+        self.header = transfer.header
+
+    def requests(self, offset=0):
+        self._hits.resumed["Submit"] += offset > 0
+        return self._transfer.requests(offset)
+
+
+class Worker:
+    """What `muster worker` is made of, in a thread, so that its memory can be looked at in the end."""
+
+    def __init__(self, address, number, hits):
+        first = number * CLIENTS_OF_EACH
+        clients = tuple(range(first, first + CLIENTS_OF_EACH))
+        connection = Watched(address, hits)
+        settings = WorkerSettings(coordinator=address, pool="p", token=TOKEN, indices=clients)
+        self._desk = Desk()
+        self._membership = Membership(settings, f"worker-{number}", connection)
+        self._courier = Courier(connection, self._desk, self._membership.join)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        try:
+            if self._courier.connect():
+                loop = self._membership.build_loop(self._desk)
+                self._courier.start()
+                loop.run()
+        finally:
+            self._courier.stop()
+
+    def join(self):
+        self._thread.join(GIVE_UP_S)
+        return self._desk.ending
+
+    def memories(self):
+        """Of every client, as bytes."""
+        book = self._membership._book
+        assert not book.held()
+        return {
+            client: {name: array.tobytes() for name, array in book.memory(client, VALUES).arrays().items()}
+            for client in self._membership._clients
+        }
+
+
+def run(folder, storm):
+    """A job run to its end: its coordinator's history, its clients' memories, and what was hit on the way."""
+    folder.mkdir()
+    hits, memories = Hits(Counter(), Counter()), {}
+    with coordinator(folder, write_job(folder, clients=CLIENTS, **JOB)) as running, ExitStack() as stack:
+        for number in range(WORKERS):
+            storm.proxies.append(stack.enter_context(Proxy(running.address, storm.over(number))))
+        workers = [Worker(proxy.address, number, hits) for number, proxy in enumerate(storm.proxies)]
+        for worker in workers:
+            ending = worker.join()
+            assert ending is not None, (len(storm.landed), running.events[-3:])
+            assert ending.code == 0, ending
+            memories |= worker.memories()
+        assert running.wait() == 0, errors_of(folder)
+    return History(commits_in(folder / "storage"), plans_in(folder / "storage")), memories, hits
+
+
+def plans_in(storage):
+    return [unseal(path.read_bytes(), RoundPlan) for path in sorted((storage / "plans").glob("*.json"))]
+
+
+@dataclass
+class History:
+    """What a coordinator left behind."""
+
+    commits: list
+    plans: list
+
+    @property
+    def models(self):
+        return [commit.model for commit in self.commits]
+
+    @property
+    def used(self):
+        """Every update that was counted, in the order in which it was."""
+        return [[update.assignment for update in commit.used] for commit in self.commits]
+
+    @property
+    def asked(self):
+        return [[planned.assignment for planned in plan.cohort] for plan in self.plans]
+
+
+@pytest.mark.timeout(600)
+def test_a_thousand_cuts_leave_no_trace(tmp_path):
+    storm, calm = Storm(seed=7, cuts=CUTS), Storm(seed=7, cuts=0)
+    cut, memories, hits = run(tmp_path / "cut", storm)
+    trainings = sys.modules["drifting"].Drifting.trainings
+    whole, memories_of_whole, _ = run(tmp_path / "whole", calm)
+
+    assert not calm.landed
+    assert len(storm.landed) >= CUTS
+    ways = Counter(cut.direction for cut in storm.landed if cut.withheld)  # with bytes of a message under way
+    assert min(ways[way] for way in Direction) > CUTS / 4, ways
+    assert hits.broken.keys() == {"Join", "Listen", "Fetch", "Submit", "Report", "Beat"}, hits
+    assert min(hits.broken[kind] for kind in ("Fetch", "Submit")) > CUTS / 8, hits
+    assert min(hits.resumed[kind] for kind in ("Fetch", "Submit")) > CUTS / 25, hits
+
+    assert cut.used == cut.asked  # each update that was asked for, once, and no other
+    assert trainings == sum(map(len, cut.asked[1:]))  # none was lost and trained again
+    assert cut.used[1:] == whole.used[1:]  # whoever came first made the first model
+    assert cut.models == whole.models
+    assert memories.keys() == {f"p/{index}" for index in range(CLIENTS)}
+    assert memories == memories_of_whole
+    assert any(memory["residual"] for memory in memories.values())
