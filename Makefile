@@ -4,8 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NAME   ?=
+SECONDS ?= 30
 
-.PHONY: help setup run test lint format types unit contract integration test-slurm test-cluster bench proto manifests clean
+.PHONY: help setup run test lint format types unit contract integration test-slurm test-cluster fuzz bench proto manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +47,10 @@ test-slurm: $(STAMP) ## real SLURM (skips with a reason where it can't run)
 test-cluster: $(STAMP) ## a real Kubernetes API server (KUBECONFIG, or one built from Go modules)
 	@scripts/stage cluster "$(BIN)/pytest tests/cluster -q"
 
+fuzz: $(STAMP) ## every decoder of others' bytes, SECONDS each (30), guided by coverage
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@scripts/stage fuzz "PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS)"
+
 bench: $(STAMP) ## every benchmark, or one: make bench NAME=memory
 	@$(BIN)/python benchmarks/run.py $(NAME)
 
@@ -59,5 +64,5 @@ manifests: $(STAMP) ## what is made from crds/ and helm/muster: the chart's copi
 	@$(BIN)/python scripts/manifests
 
 clean: ## remove everything that make and the runs made
-	rm -rf $(VENV) muster-runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) muster-runs .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

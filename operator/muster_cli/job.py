@@ -39,7 +39,7 @@ def identify(job: ResolvedJob, folder: RunFolder) -> ResolvedJob:
         return msgspec.structs.replace(job, uid=str(uuid.uuid4()))
     try:
         before = msgspec.json.decode(folder.job.read_bytes(), type=ResolvedJob)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise BadInput(f"{folder.job}: can't be read ({error}); start anew in another folder (--out)") from error
     return msgspec.structs.replace(job, uid=before.uid)
 

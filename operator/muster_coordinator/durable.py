@@ -52,7 +52,7 @@ def unseal(data: bytes, kind: type[RecordT]) -> RecordT:
         if _checksum(body) != sealed.checksum:
             raise BrokenSeal("its checksum doesn't match its content")
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BrokenSeal(f"it can't be read: {error}") from error
 
 

@@ -80,7 +80,7 @@ def read_job(path: Path) -> ResolvedJob:
         return msgspec.json.decode(path.read_bytes(), type=ResolvedJob)
     except OSError as error:
         raise InputError(f"--job {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InputError(f"--job {path}: not a resolved job: {error}") from error
 
 

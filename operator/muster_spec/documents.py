@@ -90,7 +90,10 @@ for _tag, (_pattern, _first) in _PLAIN.items():
 
 def _number(_: _Loader, node: yaml.ScalarNode) -> int | float:
     text = node.value.replace("_", "").lower()
-    value = int(text.replace("0o", "0"), 8) if re.fullmatch(r"[-+]?0o?[0-7]+", text) else _plain_number(text)
+    try:
+        value = int(text.replace("0o", "0"), 8) if re.fullmatch(r"[-+]?0o?[0-7]+", text) else _plain_number(text)
+    except ValueError as error:
+        raise _NotManifestError(problem=f"{node.value} is not a number", problem_mark=node.start_mark) from error
     if isinstance(value, float) and not math.isfinite(value):
         raise _NotManifestError(problem=f"{node.value} is not a finite number", problem_mark=node.start_mark)
     return value
@@ -126,7 +129,11 @@ def read_documents(files: list[Path]) -> tuple[list[Document], list[Problem]]:
 def parse_documents(text: str, file: str = "") -> tuple[list[Document], list[Problem]]:
     """The documents of a YAML text. Empty ones are skipped but counted, as kubectl does."""
     documents: list[Document] = []
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        return [], [Problem(Category.SYNTAX, f"not valid YAML: {error.reason}", file=file, document=1, line=line)]
     try:
         index = 0
         while loader.check_node():

@@ -113,16 +113,23 @@ def authority_from_pem(roots: bytes, key: bytes) -> Authority:
     except UNREADABLE as error:
         raise TrustError(f"no certificates in PEM: {error}") from error
     for root in certificates:
-        if root.public_key() == private.public_key() and _may_sign(root):
+        if _is_of(root, private) and _may_sign(root):
             return Authority(root, private)
     raise TrustError("not the key of any of the authorities that it should belong to")
+
+
+def _is_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
+    try:
+        return certificate.public_key() == key.public_key()
+    except UNREADABLE:  # another's, of a kind that nobody here knows
+        return False
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
     try:
         certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return False
 
 

@@ -18,7 +18,14 @@ from muster_wire.trust.identity import Identity, parse_identity
 
 MAX_PEM_BYTES = 64 * 1024
 # What `cryptography` raises over bytes that are no certificate, request or key that it knows.
-UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ def _identity(certificate: x509.Certificate) -> Identity:
         names = list(extension.value)
     except x509.ExtensionNotFound:
         names = []
-    except (ValueError, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise TrustError(f"the certificate's extensions can't be read: {error}") from error
     if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
         raise TrustError(f"a client's certificate has one subject alternative name, a URI; this one has {len(names)}")
@@ -80,7 +87,7 @@ def _identity(certificate: x509.Certificate) -> Identity:
 
 def _origin(certificate: x509.Certificate) -> int | None:
     try:
-        found = certificate.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
+        found = certificate.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)  # which reads all of the subject
         return int(str(found[0].value), 16) if found else None
-    except ValueError as error:
-        raise TrustError("the certificate's subject has a serial number that is not hexadecimal") from error
+    except UNREADABLE as error:
+        raise TrustError("the certificate's subject can't be read, or its serial number is not hexadecimal") from error

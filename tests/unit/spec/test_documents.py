@@ -48,6 +48,8 @@ def test_single_values_are_read_as_kubectl_reads_them(text: str, value: Any) -> 
         ("[" * 100 + "]" * 100, "nested too deeply", 1),
         ("[" * 5000 + "]" * 5000, "nested too deeply", 0),  # the parser itself gives up, and knows no line
         ("a: !!python/object:os.system {}", "could not determine a constructor", 1),
+        ("a: 0b_", "0b_ is not a number", 1),
+        ("a: 1\nb: \x00", "special characters are not allowed", 2),
         ("{a: b}: c", "unhashable|a key has to be a text", 1),
     ],
 )

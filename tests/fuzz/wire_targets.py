@@ -1,0 +1,256 @@
+"""What comes in over the wire: messages, headers, layouts, whole transfers, payloads."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from muster.orders import parse_orders
+from muster_coordinator.staging import Upload
+from muster_wire import payload as payloads_
+from muster_wire.codecs import CodecId, Pipeline
+from muster_wire.errors import PayloadError, WireError
+from muster_wire.frames import Header, Transfer, prepare
+from muster_wire.layout import MAX_ELEMENTS, Kind, Layout, TensorSpec
+from muster_wire.messages import recipe_message
+from muster_wire.payload import PayloadKind, Shape
+from muster_wire.presets import PRESETS
+from muster_wire.received import ReceivedFrame, parse_frame, parse_request
+from muster_wire.v1 import federation_pb2 as pb
+from muster_wire.values import Values, difference
+
+LAYOUT = Layout(
+    (
+        TensorSpec("fc.weight", (2, 20), "float32", Kind.TRAINABLE),
+        TensorSpec("bn.running_var", (3,), "float32", Kind.FLOAT_BUFFER),
+        TensorSpec("bn.count", (), "int64", Kind.INTEGER_BUFFER),
+        TensorSpec("bn.flag", (2,), "bool", Kind.INTEGER_BUFFER),
+        TensorSpec("backbone", (3,), "float16", Kind.FROZEN),
+    )
+)
+PIPELINES = tuple(
+    Pipeline(numbers, sparse, lossless, 16 if numbers >= CodecId.INT8 else 0)
+    for numbers in CodecId
+    if numbers < CodecId.SPARSE
+    for sparse in (False, True)
+    for lossless in (False, True)
+)
+FRAME_BYTES = 64
+SHAPES = tuple(Shape(LAYOUT, kind, pipeline) for kind in PayloadKind for pipeline in PIPELINES)
+
+
+def model() -> Values:
+    """A small one, with some of everything."""
+    values = Values.zeros(LAYOUT)
+    rng = np.random.default_rng(0)
+    for floats in (values.trainable, values.float_buffers, values.frozen):
+        floats[...] = rng.standard_normal(floats.size)
+    values.trainable[::3] = 0
+    values.integers[...] = [258, 1, 0]
+    return values
+
+
+@cache
+def _transfer(shape: Shape) -> Transfer:
+    values = model()
+    if shape.kind is PayloadKind.SNAPSHOT:
+        encoded = payloads_.encode_snapshot(values, shape.pipeline)
+    else:
+        encoded = payloads_.encode_update(difference(values, Values.zeros(LAYOUT)), shape.pipeline)
+    return prepare(encoded, LAYOUT, shape.pipeline, values.digest(), FRAME_BYTES)
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def request(data: bytes) -> None:
+    """Our reader and protobuf's read the same, or both refuse."""
+    try:
+        ours = parse_request(data)
+    except WireError:
+        ours = None
+    try:
+        theirs = pb.SubmitRequest.FromString(data)
+    except DecodeError:
+        assert ours is None
+        return
+    match theirs.WhichOneof("kind"):
+        case "offer":
+            assert ours == theirs.offer
+        case "frame":
+            assert isinstance(ours, ReceivedFrame)
+            _assert_same(ours, theirs.frame)
+        case _:
+            assert ours is None
+
+
+def frame(data: bytes) -> None:
+    """The same for what a worker receives."""
+    try:
+        ours = parse_frame(data)
+    except WireError:
+        ours = None
+    try:
+        theirs = pb.Frame.FromString(data)
+    except DecodeError:
+        assert ours is None
+        return
+    assert ours is not None
+    _assert_same(ours, theirs)
+
+
+def _assert_same(ours: ReceivedFrame, theirs: pb.Frame) -> None:
+    assert (ours.offset, ours.checksum, bytes(ours.data)) == (theirs.offset, theirs.checksum, theirs.data)
+    assert (ours.header is not None) == theirs.HasField("header")
+    assert ours.header is None or ours.header == theirs.header
+
+
+def requests() -> Iterator[bytes]:
+    transfer = _transfer(SHAPES[0])
+    yield from list(transfer.requests())[:3]
+    offer = pb.Offer(session="s" * 32, assignment="1.0.p/0", header=transfer.header.to_message(), examples=5, steps=2)
+    offer.metrics["loss"] = 0.5
+    yield pb.SubmitRequest(offer=offer).SerializeToString()
+
+
+def frames() -> Iterator[bytes]:
+    yield from list(_transfer(SHAPES[0]).frames())[:3]
+
+
+def header(data: bytes) -> None:
+    """A header that is taken means what it said, and promises no more bytes than its layout can make."""
+    try:
+        message = pb.TransferHeader.FromString(data)
+        found = Header.from_message(message)
+    except (DecodeError, WireError):
+        return
+    assert Header.from_message(found.to_message()) == found
+    assert Header.from_message(message, found.layout) == found
+    for kind in PayloadKind:
+        try:
+            shape = found.shape(kind)
+        except PayloadError:
+            continue
+        assert shape.sizes.least <= found.size <= shape.sizes.most < 2**40
+
+
+def headers() -> Iterator[bytes]:
+    for shape in SHAPES[::5]:
+        yield _transfer(shape).header.to_message().SerializeToString()
+
+
+def layout(data: bytes) -> None:
+    """A layout that is taken has one text, and says where each tensor lies."""
+    try:
+        found = Layout.from_json(data)
+    except WireError:
+        return
+    assert Layout.from_json(found.to_json()) == found
+    assert found.to_json().encode().decode() == found.to_json()
+    assert sum(span.stop - span.start for span in found.spans) == found.total_size <= MAX_ELEMENTS
+
+
+def layouts() -> Iterator[bytes]:
+    yield LAYOUT.to_json().encode()
+    yield b'{"tensors":[]}'
+    odd = rb'{"name":"\u00e9\ud83d\ude00","shape":[0,9007199254740993],"dtype":"int8","kind":"integerBuffer"}'
+    yield b'{"tensors":[' + odd + b"]}"
+
+
+def orders(data: bytes) -> None:
+    """What a worker hears from a coordinator."""
+    try:
+        found = parse_orders(pb.Orders.FromString(data))
+    except (DecodeError, WireError):
+        return
+    assert all(found.wants(each.id) for each in found.assignments) or found.finished
+
+
+def some_orders() -> Iterator[bytes]:
+    train = pb.Train(base="0" * 32, seed=2**63, recipe=recipe_message(PRESETS["max"].up))
+    initialise, evaluate = pb.Initialise(seed=1), pb.Evaluate(model="0" * 32, scope=pb.Evaluate.SCOPE_LOCAL)
+    assignments = [
+        pb.Assignment(id="1.0.p/0", pool="p", index=0, round=1, train=train),
+        pb.Assignment(id="0.0.p/1", pool="p", index=1, initialise=initialise),
+        pb.Assignment(id="1.local.p/0", pool="p", index=0, round=1, evaluate=evaluate),
+    ]
+    settled = pb.Settlement(assignment="0.0.p/0", fate=pb.Settlement.FATE_USED, reason="used")
+    yield pb.Orders(revision=3, assignments=assignments, settlements=[settled]).SerializeToString()
+    yield pb.Orders(revision=4, finished=True, reason="Complete").SerializeToString()
+
+
+# --- transfers and payloads -------------------------------------------------------------------------------------------
+
+
+def upload(data: bytes) -> None:
+    """Messages, each behind its length: the first byte says of what, the rest is staged as by a coordinator."""
+    if not data:
+        return
+    shape = SHAPES[data[0] % len(SHAPES)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Upload(_transfer(shape).header, shape.kind, Path(folder), 4096) as staged,
+    ):
+        taken = bytearray()
+        for message in _messages(data[1:]):
+            try:
+                arrived = parse_request(message)
+                if isinstance(arrived, ReceivedFrame):
+                    staged.add(arrived)
+                    taken += arrived.data
+            except WireError:
+                pass
+            assert staged.received == len(taken) <= staged.header.size
+        assert staged.view() == taken
+        try:
+            staged.check()
+        except WireError:
+            return
+        assert staged.is_complete
+        assert payloads_.decode(staged.shape, staged.view()).digest()
+
+
+def _messages(data: bytes) -> Iterator[bytes]:
+    while len(data) > 2:
+        (length,) = struct.unpack_from("<H", data)
+        yield data[2 : 2 + length]
+        data = data[2 + length :]
+
+
+def uploads() -> Iterator[bytes]:
+    for index in range(0, len(SHAPES), 7):
+        messages = _transfer(SHAPES[index]).requests()
+        yield bytes([index]) + b"".join(struct.pack("<H", len(message)) + message for message in messages)
+
+
+def payload(data: bytes) -> None:
+    """The first byte says what it should be. What passes the checks decodes, adds up and advances a model."""
+    if not data:
+        return
+    shape, encoded = SHAPES[data[0] % len(SHAPES)], data[1:]
+    try:
+        checked = payloads_.check(shape, encoded)
+    except PayloadError:
+        return
+    values = payloads_.decode(shape, encoded)
+    assert np.isfinite(values.trainable).all()
+    assert np.isclose(np.linalg.norm(values.trainable.astype(float)), checked.norm, rtol=1e-5)
+    in_place = payloads_.decode_in_place(shape, encoded)
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(values.buffers, in_place.buffers, strict=True))
+    if shape.kind is PayloadKind.UPDATE:
+        payloads_.accumulate(shape, encoded, Values.zeros(LAYOUT, frozen=False), 1.0)
+        payloads_.advance(shape, encoded, model())
+    if shape.pipeline == Pipeline(shape.pipeline.numbers) and shape.pipeline.numbers <= CodecId.BFLOAT16:
+        encode = payloads_.encode_update if shape.kind is PayloadKind.UPDATE else payloads_.encode_snapshot
+        assert encode(values, shape.pipeline) == encoded
+
+
+def payloads() -> Iterator[bytes]:
+    for index, shape in enumerate(SHAPES):
+        yield bytes([index]) + bytes(_transfer(shape).payload)
