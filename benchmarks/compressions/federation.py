@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxying import Proxy
-
 from muster_cli.folder import RunFolder, make_folder
 from muster_cli.job import identify, load_job, write_job
 from muster_cli.plan import WorkerPlan, modules_to_preload
 from muster_cli.processes import Child, CoordinatorCommand, Nursery, last_words, worker_arguments
 from muster_spec.types import ResolvedJob
+from proxying import Proxy
 
 TOKEN = "a-token-of-a-benchmark"  # noqa: S105 -- it opens a coordinator on loopback, for seconds
 PATIENCE_S = 30.0
