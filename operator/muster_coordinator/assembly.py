@@ -106,12 +106,15 @@ def assemble(
 
     book = OrderBook(wake)
     intake = Intake(store.staging, codecs.up.pipeline, size, combining.max_norm)
-    uploads = Uploads(intake, lobby, book, inbox, workbench, meter)
+    uploads = Uploads(intake, lobby, book, inbox, workbench, meter, access.refusals)
     ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
     driver = Driver(config_of(job, store.next_epoch()), ports)
-    metering.look_at(Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, store.root))
+    refusals = access.refusals
+    metering.look_at(
+        Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, refusals.totals, store.root)
+    )
     announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
-    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment)
+    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment, refusals)
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer)
 
 
