@@ -4,6 +4,7 @@ the job controller and the kubelet have, as far as a plan can tell. Written for 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -49,11 +50,13 @@ class Cluster:
         self.objects: dict[Key, Object] = {}
         self.now = START
         self.is_job_deleted = False
+        self.refusals: dict[str, str] = {}  # what the API server says to Jobs, by uid
         self._uids = itertools.count(1)
 
     def see(self) -> Observed:
         labelled = [copy.deepcopy(one) for one in self.objects.values() if label_of(one, JOB)]
-        return observe(copy.deepcopy(self.job), copy.deepcopy(self.pools), labelled)
+        seen = observe(copy.deepcopy(self.job), copy.deepcopy(self.pools), labelled)
+        return dataclasses.replace(seen, refusals=dict(self.refusals))
 
     def plan(self) -> Plan:
         return plan(self.see(), INSTALL, self.now)
@@ -156,7 +159,8 @@ class Cluster:
         self.settle()
         for name in self.keys("Job"):
             job = self.child("Job", name)
-            self.start_pod(name)
+            for index in range(job["spec"]["parallelism"]):
+                self.start_pod(name, index=index)
             self.say(name, ready=job["spec"]["parallelism"], active=job["spec"]["parallelism"])
         self.settle()
 

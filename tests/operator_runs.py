@@ -63,8 +63,8 @@ class Lab:
     def apply(self, manifest: str = MANIFEST) -> None:
         self.cluster.tell("apply", "-n", self.namespace, "-f", "-", manifest=manifest)
 
-    def tell(self, *arguments: str) -> str:
-        return self.cluster.tell("-n", self.namespace, *arguments)
+    def tell(self, *arguments: str, manifest: str | None = None) -> str:
+        return self.cluster.tell("-n", self.namespace, *arguments, manifest=manifest)
 
     def get(self, *what: str) -> Any:
         return json.loads(self.tell("get", *what, "-o", "json"))

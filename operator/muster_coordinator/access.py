@@ -17,6 +17,7 @@ from muster_coordinator.denylist import DenyList
 from muster_coordinator.enrolment import Enrolment
 from muster_coordinator.guard import Anybody, Guard
 from muster_coordinator.ports import Clock
+from muster_coordinator.refusals import Refusals, Refused
 from muster_coordinator.security import Security
 from muster_coordinator.tls import ServerCertificates, read_authority
 
@@ -28,8 +29,9 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class TokenCheck(grpc.aio.ServerInterceptor):
     """Refuses every call without `authorization: Bearer <token>`."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, refusals: Refusals) -> None:
         self._expected = f"Bearer {token}".encode()
+        self._refusals = refusals
         self._refusal: Handler = grpc.unary_unary_rpc_method_handler(_refuse)
 
     async def intercept_service(
@@ -41,6 +43,7 @@ class TokenCheck(grpc.aio.ServerInterceptor):
         given = metadata.get(HEADER, "")
         if hmac.compare_digest(given if isinstance(given, bytes) else given.encode(), self._expected):
             return await continuation(handler_call_details)
+        self._refusals.count(Refused.WRONG_TOKEN)
         return self._refusal
 
 
@@ -58,6 +61,7 @@ class Access:
     guard: Guard | None
     enrolment: Enrolment
     certificates: ServerCertificates | None  # None: a plain port
+    refusals: Refusals
 
     @property
     def interceptors(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
@@ -67,12 +71,14 @@ class Access:
 
 def open_access(security: Security, realm: str, clock: Clock) -> Access:
     """Read what the settings name. Raises InputError for files that can't be used."""
-    guard = Guard(realm, DenyList(security.deny_list), clock) if security.is_mutual else None
+    refusals = Refusals()
+    guard = Guard(realm, DenyList(security.deny_list), clock, refusals) if security.is_mutual else None
     files = security.enrolment
     authority = read_authority(files) if files else None
     return Access(
-        token=TokenCheck(security.token) if security.token else None,
+        token=TokenCheck(security.token, refusals) if security.token else None,
         guard=guard,
-        enrolment=Enrolment(guard or Anybody(), clock, authority, files.valid_s if files else 0.0),
+        enrolment=Enrolment(guard or Anybody(), clock, refusals, authority, files.valid_s if files else 0.0),
         certificates=ServerCertificates(security.tls, clock) if security.tls else None,
+        refusals=refusals,
     )

@@ -15,7 +15,7 @@ from muster_coordinator.apiserver import Account, ApiServer, JobName, JobSeen
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.budget import demand_of
 from muster_coordinator.combining import Combining, combining_of
-from muster_coordinator.compression import codecs_of
+from muster_coordinator.compression import Codecs, codecs_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
 from muster_coordinator.errors import InputError, StorageError
@@ -41,6 +41,7 @@ from muster_coordinator.settings import Settings
 from muster_coordinator.shown import Training
 from muster_coordinator.store import FileStore
 from muster_coordinator.strategies import Strategy, strategy_of
+from muster_coordinator.tallies import Tallies
 from muster_coordinator.training import Circumstances, training_of
 from muster_coordinator.uploads import Intake, Uploads
 from muster_coordinator.workbench import Retention, Workbench
@@ -97,8 +98,7 @@ def assemble(
     store.open(job)
     codecs = codecs_of(job.spec.compression)
     size = frame_bytes(job.clients_total)
-    encoder = Encoder(store.staging, codecs.down, job.spec.seed)
-    broadcasts = Broadcasts(encoder, VERSIONS_GIVEN_OUT + _staleness(job), size, store.shelf)
+    broadcasts = _broadcasts(job, codecs, store, size)
     retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
     combining = combining_of(job.spec.robustness)
     strategy = strategy_of(job.spec.strategy)
@@ -107,7 +107,7 @@ def assemble(
     history = recover(store, workbench, reporter)
     if workbench.layout and (problem := gate.problem(workbench.layout)):
         raise InputError(problem)
-    inbox, meter = Inbox(), ByteMeter()
+    inbox, meter, refusals = Inbox(), ByteMeter(), access.refusals
     lobby = Lobby(SessionTable(pool_sizes(job), Patience()), inbox, clock)
 
     def wake(changed: frozenset[ClientId] | None, answers: dict[AssignmentId, Answer]) -> None:
@@ -116,13 +116,21 @@ def assemble(
 
     book = OrderBook(wake)
     intake = Intake(store.staging, codecs.up.pipeline, size, combining.max_norm, spool_bytes(job.clients_total))
-    uploads = Uploads(intake, lobby, book, inbox, workbench, meter, gate)
+    uploads = Uploads(intake, lobby, book, inbox, workbench, gate, Tallies(meter, refusals))
     ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
     driver = Driver(config_of(job, store.next_epoch()), ports)
-    metering.look_at(Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, store.root))
+    metering.look_at(
+        Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, refusals.totals, store.root)
+    )
     announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
-    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, gate, meter, clock, access.enrolment)
+    enrolment = access.enrolment
+    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, gate, meter, clock, enrolment, refusals)
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer)
+
+
+def _broadcasts(job: ResolvedJob, codecs: Codecs, store: FileStore, size: int) -> Broadcasts:
+    encoder = Encoder(store.staging, codecs.down, job.spec.seed)
+    return Broadcasts(encoder, VERSIONS_GIVEN_OUT + _staleness(job), size, store.shelf)
 
 
 def announce(
@@ -132,7 +140,7 @@ def announce(
     offset_s = clock.unix() - clock.now()
 
     def tell() -> Training | None:
-        around = Circumstances(job.spec.compression, workbench.layout, offset_s)
+        around = Circumstances(job.spec.compression, workbench.layout, offset_s, clock.now())
         return training_of(driver.state, around) if driver.has_started else None
 
     def hear(seen: JobSeen) -> None:

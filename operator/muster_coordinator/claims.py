@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from muster_wire.errors import Cause, PayloadError
 from muster_wire.v1 import federation_pb2 as pb
 
 MAX_NAME = 200
@@ -28,17 +29,18 @@ def problem_with_join(request: pb.JoinRequest) -> str | None:
     return next((problem for fine, problem in checks if not fine), None)
 
 
-def problem_with_numbers(examples: int, metrics: Mapping[str, float]) -> str | None:
+def problem_with_numbers(examples: int, metrics: Mapping[str, float]) -> PayloadError | None:
     """What can't be believed in a client's counts and metrics."""
     if examples > MAX_EXAMPLES:
-        return f"{examples} examples are more than anybody has"
+        return PayloadError(Cause.MALFORMED, f"{examples} examples are more than anybody has")
     if len(metrics) > MAX_METRICS:
-        return f"{len(metrics)} metrics are more than the {MAX_METRICS} allowed"
+        return PayloadError(Cause.MALFORMED, f"{len(metrics)} metrics are more than the {MAX_METRICS} allowed")
     for name, value in metrics.items():
         if len(name) > MAX_NAME or not name.isprintable():
-            return "a metric's name is short and printable"
+            return PayloadError(Cause.MALFORMED, "a metric's name is short and printable")
         if not math.isfinite(value):
-            return f"metric {name} is {value}: the training diverged; a lower learning rate may help"
+            diverged = f"metric {name} is {value}: the training diverged; a lower learning rate may help"
+            return PayloadError(Cause.NOT_FINITE, diverged)
     return None
 
 

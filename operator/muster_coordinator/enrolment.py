@@ -14,6 +14,7 @@ import grpc.aio
 
 from muster_coordinator.guard import Peers
 from muster_coordinator.ports import Clock
+from muster_coordinator.refusals import Refusals, Refused
 from muster_wire.errors import TrustError
 from muster_wire.trust.authority import Authority
 from muster_wire.trust.certificate import Certificate
@@ -30,6 +31,7 @@ class Enrolment:
 
     peers: Peers
     clock: Clock
+    refusals: Refusals
     authority: Authority | None
     valid_s: float
 
@@ -37,6 +39,7 @@ class Enrolment:
         """Certify the caller's key."""
         caller = self.peers.certificate(context)
         if self.authority is None or caller is None:
+            self.refusals.count(Refused.ENROLMENT)
             return await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "this coordinator certifies no keys: start it with --enrol-ca and --enrol-key, or give workers their "
@@ -45,6 +48,7 @@ class Enrolment:
         try:
             chain = certify(self.authority, caller, request.request, self.clock.unix(), self.valid_s)
         except TrustError as error:
+            self.refusals.count(Refused.ENROLMENT)
             return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.reason)
         return pb.EnrolReply(chain=chain, authorities=self.authority.pem)
 

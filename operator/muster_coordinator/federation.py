@@ -27,9 +27,10 @@ from muster_coordinator.instructions import OrderEvaluation
 from muster_coordinator.limits import frame_bytes
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
-from muster_coordinator.orders import Notice, OrderBook
+from muster_coordinator.orders import Notice, Order, OrderBook
 from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
+from muster_coordinator.refusals import Refusals, Refused
 from muster_coordinator.sessions import JoinRefusedError, JoinWish, Session, first_ordinals, pool_sizes
 from muster_coordinator.translate import orders_of
 from muster_coordinator.uploads import Uploads
@@ -66,6 +67,7 @@ class Service:
     meter: ByteMeter
     clock: Clock
     enrolment: Enrolment
+    refusals: Refusals
 
 
 class Federation:
@@ -109,8 +111,9 @@ class Federation:
         try:
             session = await self._service.lobby.join(wish, _held(request), request.device)
         except JoinRefusedError as refusal:
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED if refusal.retry else grpc.StatusCode.FAILED_PRECONDITION
-            await context.abort(code, refusal.reason)
+            if refusal.retry:  # an ordinary thing: it only has to wait
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, refusal.reason)
+            await self._refuse(Refused.JOIN, context, grpc.StatusCode.FAILED_PRECONDITION, refusal.reason)
         return pb.JoinReply(
             version=pb.Version(major=version.major, minor=version.minor),
             session=session.id,
@@ -126,11 +129,12 @@ class Federation:
         """The version to speak, once everything in this request has a length and a form that can be kept."""
         problem = problem_with_join(request) or self._missing_codec(request)
         if problem:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
+            await self._refuse(Refused.JOIN, context, grpc.StatusCode.FAILED_PRECONDITION, problem)
         try:
             return negotiate(WireVersion(request.version.major, request.version.minor))
         except VersionError as error:
-            return await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            return await self._refuse(Refused.WRONG_VERSION, context, code, str(error))
 
     def _missing_codec(self, request: pb.JoinRequest) -> str | None:
         known = {int(codec) for codec in request.codecs}
@@ -193,16 +197,15 @@ class Federation:
         session = await self._session(request.session, context)
         versions = await self._way(request, session)
         if versions is None:
-            await context.abort(
-                grpc.StatusCode.NOT_FOUND, "this version of the model is no longer given out; listen again"
-            )
+            gone = "this version of the model is no longer given out; listen again"
+            await self._refuse(Refused.NO_MODEL, context, grpc.StatusCode.NOT_FOUND, gone)
         try:
             async with self._service.gate.download(sum(version.size for version in versions)):
                 for frame in frames_of(versions, request):
                     await context.write(frame)
                     self._service.meter.add_down(len(frame))
         except FrameError as error:
-            await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+            await self._refuse(Refused.NO_MODEL, context, grpc.StatusCode.OUT_OF_RANGE, str(error))
         self._service.meter.add_plain(self._service.broadcasts.plain_size)
 
     async def _way(self, request: pb.FetchRequest, session: Session) -> list[Version] | None:
@@ -220,7 +223,8 @@ class Federation:
         """An offer, then frames: see uploads.py."""
         offer = _offer(await context.read())
         if offer is None:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a submission begins with an offer")
+            begin = "a submission begins with an offer"
+            await self._refuse(Refused.MALFORMED, context, grpc.StatusCode.INVALID_ARGUMENT, begin)
         session = await self._session(offer.session, context)
         await self._service.uploads.receive(offer, session, context)
 
@@ -232,18 +236,25 @@ class Federation:
         assignment = AssignmentId(request.assignment)
         client = client_of(assignment)
         if client not in session.clients:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{assignment[:MAX_NAME]} is not this worker's")
+            theirs = f"{assignment[:MAX_NAME]} is not this worker's"
+            await self._refuse(Refused.NOT_YOURS, context, grpc.StatusCode.PERMISSION_DENIED, theirs)
         order = self._service.book.wanted(client, assignment)
         if order is None:
             return pb.ReportReply()
-        metrics = dict(request.metrics)
-        problem = request.error or problem_with_numbers(request.examples, metrics)
-        if problem or not isinstance(order, OrderEvaluation):
-            reason = one_line(problem or "a result came for work that is not an evaluation")
-            self._service.inbox.post(WorkFailed(client, assignment, reason))
+        if problem := self._problem_with(request, order):
+            self._service.inbox.post(WorkFailed(client, assignment, one_line(problem)))
         else:
-            self._service.inbox.post(EvaluationReported(client, assignment, request.examples, metrics))
+            self._service.inbox.post(EvaluationReported(client, assignment, request.examples, dict(request.metrics)))
         return pb.ReportReply()
+
+    def _problem_with(self, request: pb.ReportRequest, order: Order) -> str | None:
+        if request.error:
+            return str(request.error)
+        unbelievable = problem_with_numbers(request.examples, dict(request.metrics))
+        if unbelievable:
+            self._service.refusals.count(Refused.of(unbelievable.cause))
+            return unbelievable.reason
+        return None if isinstance(order, OrderEvaluation) else "a result came for work that is not an evaluation"
 
     async def _session(self, session_id: str, context: Context) -> Session:
         session = self._service.lobby.find(session_id)
@@ -256,7 +267,12 @@ class Federation:
         return certificate.identity if certificate else None
 
     async def _reject_session(self, context: Context) -> NoReturn:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this session is not known or no longer valid: join again")
+        gone = "this session is not known or no longer valid: join again"
+        await self._refuse(Refused.NO_SESSION, context, grpc.StatusCode.UNAUTHENTICATED, gone)
+
+    async def _refuse(self, cause: Refused, context: Context, code: grpc.StatusCode, reason: str) -> NoReturn:
+        self._service.refusals.count(cause)
+        await context.abort(code, reason)
 
 
 def _offer(request: Any) -> pb.Offer | None:

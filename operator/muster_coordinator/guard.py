@@ -11,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
 
 from muster_coordinator.denylist import DenyList
 from muster_coordinator.ports import Clock
+from muster_coordinator.refusals import Refusals, Refused
 from muster_wire.errors import TrustError
 from muster_wire.trust.certificate import Certificate, read_certificate
 from muster_wire.trust.identity import Role
@@ -28,12 +30,20 @@ log = logging.getLogger("muster.coordinator")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
-Refusal: TypeAlias = tuple[grpc.StatusCode, str]
 
 OPEN_TO_JOINERS = ("/muster.wire.v1.Federation/Enrol", "/grpc.health.v1.Health/")
 SWEEP_S = 1.0
 
 _read = lru_cache(maxsize=4096)(read_certificate)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call may not be made, or go on: for the caller, and for the counters."""
+
+    code: grpc.StatusCode
+    reason: str
+    cause: Refused
 
 
 class Peers(Protocol):
@@ -53,10 +63,11 @@ class Anybody:
 class Guard(grpc.aio.ServerInterceptor):
     """Lets calls in, and ends those that should no longer be open."""
 
-    def __init__(self, realm: str, deny_list: DenyList, clock: Clock) -> None:
+    def __init__(self, realm: str, deny_list: DenyList, clock: Clock, refusals: Refusals) -> None:
         self._realm = realm
         self._deny_list = deny_list
         self._clock = clock
+        self._refusals = refusals
         self._open: dict[asyncio.Timeout, Certificate] = {}
 
     def certificate(self, context: Context) -> Certificate:
@@ -70,13 +81,13 @@ class Guard(grpc.aio.ServerInterceptor):
         """Why this certificate may not make, or go on with, a call of this method."""
         identity = certificate.identity
         if self._deny_list.refuses(certificate):
-            return grpc.StatusCode.PERMISSION_DENIED, f"the certificate of {identity.uri} has been revoked"
+            return _denied(f"the certificate of {identity.uri} has been revoked", Refused.REVOKED)
         if identity.realm != self._realm:
-            return grpc.StatusCode.PERMISSION_DENIED, f"{identity.uri} is not for this job, which is {self._realm}"
+            return _denied(f"{identity.uri} is not for this job, which is {self._realm}")
         if identity.role is Role.JOINER and not method.startswith(OPEN_TO_JOINERS):
-            return grpc.StatusCode.PERMISSION_DENIED, f"{identity.uri} may only enrol"
+            return _denied(f"{identity.uri} may only enrol")
         expired = certificate.refused_because(self._clock.unix())
-        return (grpc.StatusCode.UNAUTHENTICATED, expired) if expired else None
+        return Refusal(grpc.StatusCode.UNAUTHENTICATED, expired, Refused.EXPIRED) if expired else None
 
     async def intercept_service(
         self,
@@ -102,7 +113,7 @@ class Guard(grpc.aio.ServerInterceptor):
             except TimeoutError:
                 if not scope.expired():
                     raise
-            return await context.abort(*(self.refusal(certificate, method) or _MOVE_ON))
+            return await self._refuse(self.refusal(certificate, method) or _MOVE_ON, context)
 
         guarded_handler: Handler = build(guarded, handler.request_deserializer, handler.response_serializer)
         return guarded_handler
@@ -111,13 +122,16 @@ class Guard(grpc.aio.ServerInterceptor):
         try:
             certificate = self.certificate(context)
         except TrustError as error:
-            log.warning("a call from %s is refused: %s", context.peer(), error.reason)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, error.reason)
+            return await self._refuse(_denied(error.reason), context)
         refusal = self.refusal(certificate, method)
         if refusal:
-            log.warning("a call from %s is refused: %s", context.peer(), refusal[1])
-            await context.abort(*refusal)
+            await self._refuse(refusal, context)
         return certificate
+
+    async def _refuse(self, refusal: Refusal, context: Context) -> NoReturn:
+        log.warning("a call from %s is refused: %s", context.peer(), refusal.reason)
+        self._refusals.count(refusal.cause)
+        await context.abort(refusal.code, refusal.reason)
 
     # --- calls that are open ------------------------------------------------------------------------------------------
 
@@ -134,7 +148,11 @@ class Guard(grpc.aio.ServerInterceptor):
                 scope.reschedule(asyncio.get_running_loop().time())
 
 
-_MOVE_ON: Refusal = (grpc.StatusCode.UNAUTHENTICATED, "this certificate no longer holds: enrol again")
+def _denied(reason: str, cause: Refused = Refused.WRONG_IDENTITY) -> Refusal:
+    return Refusal(grpc.StatusCode.PERMISSION_DENIED, reason, cause)
+
+
+_MOVE_ON = Refusal(grpc.StatusCode.UNAUTHENTICATED, "this certificate no longer holds: enrol again", Refused.EXPIRED)
 _KINDS: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),

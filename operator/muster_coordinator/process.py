@@ -84,6 +84,7 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
         outcome = await _drive_in_thread(coordinator, loop)
         if coordinator.announcer:
             await coordinator.announcer.last_words()
+        _tell_refusals(coordinator, access)
         _export(coordinator)
         if outcome is not Outcome.SUSPENDED:
             await coordinator.lobby.say_goodbye(_last_at_work(coordinator), GOODBYE_S)
@@ -96,6 +97,13 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
         await server.stop(STREAMS_GRACE_S)
         if metrics:
             metrics.close()
+
+
+def _tell_refusals(coordinator: Coordinator, access: Access) -> None:
+    """What was refused in all, if anything was."""
+    counts = {cause.value: count for cause, count in access.refusals.totals().items() if count}
+    if counts:
+        coordinator.reporter.tell("refused", {"causes": counts})
 
 
 def _watches(coordinator: Coordinator, access: Access) -> list[Coroutine[None, None, None]]:

@@ -79,6 +79,8 @@ class Training(Shown, frozen=True):
     traffic: TrafficShown
     compression: str
     history: tuple[RoundShown, ...]
+    reason: str | None = None
+    message: str | None = None
     attempt: int | None = None
     deadline: str | None = None
     estimated_completion_time: str | None = None

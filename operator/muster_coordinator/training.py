@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from muster_coordinator.gathering import decide_gathering
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.records import EvaluationRecord, RoundPlan
+from muster_coordinator.rounds import Wait
 from muster_coordinator.shown import BestShown, ClientsShown, PoolShown, RoundShown, TrafficShown, Training
 from muster_coordinator.state import (
     Collecting,
@@ -37,16 +39,21 @@ from muster_wire.layout import Layout
 
 METRICS_SHOWN = 64
 ROUNDS_FOR_PACE = 10
+NO_QUORUM = "NoQuorum"
+QUORUM_PATIENCE_S = 30.0
 _LONGEST_REASON = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the engine doesn't know. `clock_offset_s` makes Unix time of the engine's; `layout` may not be there yet."""
+    """What the engine doesn't know. `now` is on its clock, and `clock_offset_s` makes Unix time of that; there may be
+    no `layout` yet.
+    """
 
     compression: Compression
     layout: Layout | None
     clock_offset_s: float
+    now: float
 
 
 def training_of(state: JobState, around: Circumstances) -> Training:
@@ -54,8 +61,10 @@ def training_of(state: JobState, around: Circumstances) -> Training:
     progress, round_ = state.progress, _open_round(state)
     last = state.failed_attempt or (progress.rounds[-1] if progress.rounds else None)
     measured = progress.evaluated
-    best = progress.best
+    best, lacking = progress.best, _lacking(state, around.now)
     return Training(
+        reason=NO_QUORUM if lacking else None,
+        message=lacking or None,
         epoch=state.config.epoch,
         phase=_phase(state),
         round=max(progress.committed, 0),
@@ -145,6 +154,14 @@ def _pools(state: JobState) -> tuple[PoolShown, ...]:
     return tuple(
         PoolShown(name=pool.name, total=pool.clients, connected=here[pool.name]) for pool in state.config.pools
     )
+
+
+def _lacking(state: JobState, now: float) -> str:
+    """Who is missing, once a round has waited for them for a while; empty if it is not for want of clients."""
+    if not isinstance(state.phase, Gathering) or now < state.phase.since + QUORUM_PATIENCE_S:
+        return ""
+    decided = decide_gathering(state, state.phase, now)
+    return decided.why[:_LONGEST_REASON] if isinstance(decided, Wait) else ""
 
 
 # --- when it will be done ---------------------------------------------------------------------------------------------

@@ -25,11 +25,12 @@ from muster_coordinator.gate import WAIT_MS, Gate
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation
 from muster_coordinator.lobby import Lobby
-from muster_coordinator.meter import ByteMeter
-from muster_coordinator.orders import Answer, OrderBook
+from muster_coordinator.orders import OrderBook
 from muster_coordinator.records import AssignmentId
+from muster_coordinator.refusals import Refused
 from muster_coordinator.sessions import Session
 from muster_coordinator.staging import MEMORY_BYTES, StagingError, Upload
+from muster_coordinator.tallies import Tallies
 from muster_coordinator.workbench import Workbench
 from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline, pipeline_of
@@ -94,8 +95,8 @@ class Uploads:
         book: OrderBook,
         inbox: Inbox,
         workbench: Workbench,
-        meter: ByteMeter,
         gate: Gate,
+        tallies: Tallies,
     ) -> None:
         self._intake = intake
         self._gate = gate
@@ -103,7 +104,8 @@ class Uploads:
         self._book = book
         self._inbox = inbox
         self._workbench = workbench
-        self._meter = meter
+        self._meter = tallies.meter
+        self._refusals = tallies.refusals
         self._partials: dict[AssignmentId, Partial] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="staging")
 
@@ -124,15 +126,25 @@ class Uploads:
         assignment = AssignmentId(offer.assignment)
         client = client_of(assignment)
         if client not in session.clients:
-            return verdict(Cause.NOT_YOURS, f"{one_line(assignment)} is not an assignment of this worker's clients")
+            return self._refused(
+                Cause.NOT_YOURS, f"{one_line(assignment)} is not an assignment of this worker's clients"
+            )
         if fate := self._book.fate(client, assignment):
-            return accepted() if fate.used else verdict(Cause.LATE, fate.reason)
+            return self._accepted_again() if fate.used else self._refused(Cause.LATE, fate.reason)
         if self._book.is_accepted(client, assignment):
-            return accepted()
+            return self._accepted_again()
         order = self._book.wanted(client, assignment)
         if order is None or isinstance(order, OrderEvaluation):
-            return verdict(Cause.UNKNOWN_ASSIGNMENT, "nobody waits for this update: see the orders")
+            return self._refused(Cause.UNKNOWN_ASSIGNMENT, "nobody waits for this update: see the orders")
         return None
+
+    def _accepted_again(self) -> pb.SubmitReply:
+        self._refusals.count(Refused.REPEATED)
+        return accepted()
+
+    def _refused(self, cause: Cause, reason: str) -> pb.SubmitReply:
+        self._refusals.count(Refused.of(cause))
+        return verdict(cause, reason)
 
     def _wanted(self, offer: pb.Offer) -> Offered:
         assignment = AssignmentId(offer.assignment)
@@ -158,7 +170,7 @@ class Uploads:
         """What has arrived already, or an empty upload of the size that this work must have."""
         problem = problem_with_numbers(offered.message.examples, dict(offered.message.metrics))
         if problem:
-            raise PayloadError(Cause.NOT_FINITE if "diverged" in problem else Cause.MALFORMED, problem)
+            raise problem
         header = await self._header(offered.message.header)
         self._check_header(header, offered.kind)
         self._check_budget(header, offered.kind)
@@ -233,6 +245,7 @@ class Uploads:
                 await self._in_thread(partial, lambda: partial.upload.add(frame))
         except FrameError as error:
             if error.cause is not Cause.TOO_LARGE:  # damaged on the way: what came before it is fine
+                self._refusals.count(Refused.DAMAGED)
                 await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
             raise
 
@@ -257,16 +270,16 @@ class Uploads:
         self._meter.add_plain(Shape(header.layout, offered.kind, Pipeline()).sizes.most)
         answer = self._lobby.expect_answer(offered.assignment)
         self._inbox.post(_staged(offered, header.size))
-        reply = reply_of(await answer)
+        said = await answer
         self._partials.pop(offered.assignment, None)
-        return reply
+        return accepted() if said.accepted else self._refused(Cause.LATE, said.reason)
 
     def _reject(self, offered: Offered, error: WireError) -> pb.SubmitReply:
         reason = one_line(error.reason)
         log.warning("update %s refused (%s): %s", offered.assignment, error.cause.name, reason)
         self._drop(offered.assignment)
         self._inbox.post(UpdateRejected(offered.client, offered.assignment, reason))
-        return verdict(error.cause, reason)
+        return self._refused(error.cause, reason)
 
     async def _in_thread(self, partial: Partial | None, work: Callable[[], T]) -> T:
         """Heavy work off the loop. A stream that breaks meanwhile doesn't stop it; `busy` says when it is done."""
@@ -345,8 +358,3 @@ def accepted() -> pb.SubmitReply:
 def verdict(cause: Cause, reason: str) -> pb.SubmitReply:
     """An update refused."""
     return pb.SubmitReply(verdict=pb.Verdict(accepted=False, reason=reason, cause=pb.Verdict.Cause.Name(cause.value)))
-
-
-def reply_of(answer: Answer) -> pb.SubmitReply:
-    """The engine's answer, on the wire."""
-    return accepted() if answer.accepted else verdict(Cause.LATE, answer.reason)

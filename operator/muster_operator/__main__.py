@@ -12,14 +12,14 @@ import time
 from muster_operator.api import Api, Observer, unobserved
 from muster_operator.connection import Connection, find_connection
 from muster_operator.errors import OperatorError
-from muster_operator.handlers import KopfWorld, Queues, build_registry, place_kopf_line, run_kopf
+from muster_operator.handlers import KopfWorld, Queues, build_registry, place_kopf_line, run_kopf, watched
 from muster_operator.lease import Lease
 from muster_operator.metrics import OperatorMetrics, Sights
 from muster_operator.queue import WorkQueue
 from muster_operator.reconcile import Reconciler
-from muster_operator.service import Line, Service, serve_probes
+from muster_operator.service import Line, Service, serve_probes, tell_of_silence
 from muster_operator.settings import Settings, read_settings
-from muster_operator.watches import WatchLog
+from muster_operator.watches import Watches
 from muster_telemetry.logs import LogFormat, start_logging
 
 log = logging.getLogger("muster.operator")
@@ -46,7 +46,7 @@ def log_to_stderr(log_format: LogFormat, level: str = "INFO") -> None:
 
 async def operate(settings: Settings, connection: Connection, observer: Observer = unobserved) -> int:
     """Watch and reconcile until a signal comes or the lease is lost. The observer hears of every request."""
-    metrics, watches = OperatorMetrics(), WatchLog(time.monotonic)
+    metrics, watches = OperatorMetrics(), Watches(connection, watched(settings.namespaces), time.monotonic)
     api = Api(connection, observer, metrics)
     world, clock = KopfWorld(), asyncio.get_running_loop().time
     queues = Queues(WorkQueue(clock), WorkQueue(clock))
@@ -57,15 +57,16 @@ async def operate(settings: Settings, connection: Connection, observer: Observer
     pools = Line("ClientPool", queues.pools, reconciler.reconcile_pool, world.pools, at_once=1)
     service = Service((jobs, pools), lease, metrics)
     metrics.look_at(Sights(lambda: service.is_leading, queues.jobs.standing, world.phases, watches.silences))
-    probes = await serve_probes(service, settings.probe_port, metrics.registry)
+    probes = await serve_probes(service, watches.silence, settings.probe_port, metrics.registry)
     # Begun before kopf, which takes whatever is begun after it for its own, and waits for it in vain.
     working = asyncio.create_task(_work(service, settings, stop))
-    signals = asyncio.create_task(_take_signals(ready, stop))
+    besides = [asyncio.create_task(_take_signals(ready, stop)), asyncio.create_task(tell_of_silence(watches.silence))]
     try:
         await run_kopf(build_registry(world, queues, connection, watches), settings.namespaces, ready, stop)
     finally:
         stop.set()
-        signals.cancel()
+        for task in besides:
+            task.cancel()
         is_lost = await working
         await lease.release()
         await probes.cleanup()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import aiohttp
@@ -65,37 +65,44 @@ class Api:
         await self._session.close()
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
-        return await self._ask("GET", _path(kind, namespace, name))
+        return await self._ask("GET", path_of(kind, namespace, name))
 
     async def list(self, kind: str, namespace: str | None, selector: str = "") -> list[Object]:
         """All objects of a kind, each with its kind in it, which lists leave out."""
         query = {"labelSelector": selector} if selector else {}
-        answer = await self._ask("GET", _path(kind, namespace), query=query)
+        answer = await self._ask("GET", path_of(kind, namespace), query=query)
         head = {"apiVersion": RESOURCES[kind].api_version, "kind": kind}
         return [head | item for item in answer["items"]]
 
+    async def events_of(self, namespace: str, uid: str, reason: str) -> Sequence[Object]:
+        """The Events of that reason about one object."""
+        fields = f"involvedObject.uid={uid},reason={reason}"
+        answer = await self._ask("GET", path_of("Event", namespace), query={"fieldSelector": fields})
+        items: Sequence[Object] = answer["items"]
+        return items
+
     async def create(self, manifest: Object) -> Object:
         metadata = manifest["metadata"]
-        path = _path(manifest["kind"], metadata["namespace"])
+        path = path_of(manifest["kind"], metadata["namespace"])
         return await self._ask("POST", path, manifest, query={"fieldManager": MANAGER})
 
     async def apply(self, manifest: Object, subresource: str = "") -> Object:
         """Server-side apply. We win: these fields are ours."""
         metadata = manifest["metadata"]
-        path = _path(manifest["kind"], metadata["namespace"], metadata["name"], subresource)
+        path = path_of(manifest["kind"], metadata["namespace"], metadata["name"], subresource)
         query = {"fieldManager": MANAGER, "force": "true"}
         return await self._ask("PATCH", path, manifest, query=query, content=_APPLY)
 
     async def patch(self, key: Key, namespace: str, uid: str, body: Object) -> Object:
         """Merge fields into exactly this object."""
-        path = _path(key.kind, namespace, key.name)
+        path = path_of(key.kind, namespace, key.name)
         exact = body | {"metadata": body.get("metadata", {}) | {"uid": uid}}
         return await self._ask("PATCH", path, exact, query={"fieldManager": MANAGER}, content=_MERGE)
 
     async def replace(self, manifest: Object) -> Object:
         """Replace what hasn't changed since it was read."""
         metadata = manifest["metadata"]
-        return await self._ask("PUT", _path(manifest["kind"], metadata["namespace"], metadata["name"]), manifest)
+        return await self._ask("PUT", path_of(manifest["kind"], metadata["namespace"], metadata["name"]), manifest)
 
     async def delete(self, key: Key, namespace: str, uid: str) -> None:
         """Remove exactly this object, and then what it owns."""
@@ -105,7 +112,7 @@ class Api:
             "propagationPolicy": "Background",
             "preconditions": {"uid": uid},
         }
-        await self._ask("DELETE", _path(key.kind, namespace, key.name), options)
+        await self._ask("DELETE", path_of(key.kind, namespace, key.name), options)
 
     async def _ask(
         self,
@@ -187,7 +194,8 @@ def _resource_in(path: str) -> str:
     return parts[2] if parts[0] == "namespaces" and len(parts) > 2 else parts[0]
 
 
-def _path(kind: str, namespace: str | None, name: str = "", subresource: str = "") -> str:
+def path_of(kind: str, namespace: str | None, name: str = "", subresource: str = "") -> str:
+    """Where the API serves an object, or all of a kind."""
     resource = RESOURCES[kind]
     root = "/api" if "/" not in resource.api_version else "/apis"
     place = f"/namespaces/{namespace}" if namespace else ""

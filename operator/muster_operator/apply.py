@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from muster_operator.actions import Action, Apply, Create, CreateToken, Delete, Patch
 from muster_operator.api import Api
@@ -23,23 +24,29 @@ from muster_wire.trust.authority import AUTHORITY_S, make_authority
 log = logging.getLogger("muster.operator")
 
 
-async def apply_actions(api: Api, namespace: str, actions: Sequence[Action]) -> list[str]:
-    """Carry them out in order; what the API server refused for good (a quota, a policy), for the status.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the API server refused for good (a quota, a policy), for the status; and whether we had seen what is."""
 
-    Raises TryLater where it is busy or away, so that the whole is tried again.
-    """
-    refused = []
+    refused: list[str]
+    was_stale: bool
+
+
+async def apply_actions(api: Api, namespace: str, actions: Sequence[Action]) -> Outcome:
+    """Carry them out in order. Raises TryLater where the server is busy or away, so that the whole is tried again."""
+    refused, was_stale = [], False
     for action in actions:
         try:
             await _apply(api, namespace, action)
         except (Conflict, NotFound) as error:
             log.info("%s: as good as done, or the next pass will see: %s", namespace, error)
+            was_stale = True
         except ApiError as error:
             if error.status in {400, 403, 422}:
                 refused.append(f"{_name(action)}: {error.message}")
             else:
                 raise
-    return refused
+    return Outcome(refused, was_stale)
 
 
 async def _apply(api: Api, namespace: str, action: Action) -> None:
@@ -79,12 +86,12 @@ def with_credentials(secret: Object, hosts: Sequence[str], now: float) -> Object
     return secret | {"data": {name: base64.b64encode(value).decode() for name, value in values.items()}}
 
 
-async def write_status(api: Api, owner: Object, status: Object, news: Sequence[Transition]) -> None:
-    """Write the status of a job or a pool where it differs, then tell of what has changed in it."""
+async def write_status(api: Api, owner: Object, status: Object, news: Sequence[Transition]) -> bool:
+    """Write the status of a job or a pool where it differs, then tell of its news. False if it wasn't as we saw it."""
     before, metadata = owner.get("status") or {}, owner["metadata"]
     ours = {name: value for name, value in before.items() if name != "training"}
     if ours.keys() == status.keys() and contains(ours, status) and contains(status, ours):
-        return
+        return True
     head = {"apiVersion": RESOURCES[owner["kind"]].api_version, "kind": owner["kind"]}
     # With the uid: the status of an object of the same name that was made since is another's.
     exact = {name: metadata[name] for name in ("name", "namespace", "uid")}
@@ -92,9 +99,10 @@ async def write_status(api: Api, owner: Object, status: Object, news: Sequence[T
         await api.apply(head | {"metadata": exact, "status": status}, "status")
     except (Conflict, NotFound) as error:
         log.info("%s/%s: gone, or another by now: %s", metadata["namespace"], metadata["name"], error)
-        return
+        return False
     for transition in news:
         await _post_event(api, owner, transition)
+    return True
 
 
 async def _post_event(api: Api, owner: Object, transition: Transition) -> None:

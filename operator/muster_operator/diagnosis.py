@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,17 @@ _WAITING = {
     "RunContainerError": "ContainerNotStarted",
 }
 STOPPED = 143
+
+# Words of the API server's admission, in which a refusal can be recognised.
+_REFUSALS = (
+    ("QuotaExceeded", re.compile(r"exceeded quota|failed quota")),
+    ("LimitRange", re.compile(r"(minimum|maximum|max limit to request ratio) .*\bper (Container|Pod)\b")),
+    ("PodSecurityViolated", re.compile(r"violates PodSecurity")),
+    ("ServiceAccountMissing", re.compile(r"serviceaccount .* not found", re.IGNORECASE)),
+    ("PriorityClassMissing", re.compile(r"PriorityClass .* was found|priorityclass.* not found", re.IGNORECASE)),
+    ("RuntimeClassMissing", re.compile(r"RuntimeClass .* not found", re.IGNORECASE)),
+)
+_DEVICE = re.compile(r"Insufficient ([a-z0-9.-]+/[a-z0-9.-]+)", re.IGNORECASE)  # cpu and memory have no slash
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,38 @@ def _scheduling(pod: Object) -> Trouble | None:
     blocked = [one for one in found if one.get("type") == "PodScheduled" and one.get("reason") == "Unschedulable"]
     if not blocked:
         return None
-    return Trouble("Unschedulable", f"pod {pod['metadata']['name']}: {blocked[0].get('message') or 'no node fits'}")
+    words = str(blocked[0].get("message") or "no node fits")
+    device = _DEVICE.search(words)
+    if device:
+        message = f"pod {pod['metadata']['name']} asks for {device[1]}, and no node has enough of it free: {words}"
+        return Trouble("UnschedulableDevice", message)
+    return Trouble("Unschedulable", f"pod {pod['metadata']['name']}: {words}")
+
+
+def lacks_pods(job: Object, pods: Sequence[Object]) -> bool:
+    """Whether a Job that runs has fewer pods than it should, which is normal for a moment only."""
+    spec, status = job.get("spec") or {}, job.get("status") or {}
+    is_over = condition_of(job, "Complete") or condition_of(job, "Failed")
+    if spec.get("suspend") or is_over or not status:  # without a status the job controller hasn't seen it yet
+        return False
+    done = int(status.get("succeeded") or 0) + _indexes(str(status.get("failedIndexes") or ""))
+    return sum(not ending_of(pod) for pod in pods) < int(spec.get("parallelism") or 0) - done
+
+
+def _indexes(text: str) -> int:
+    """How many there are in a list such as 1,3-5."""
+    ranges = [part.partition("-") for part in text.split(",") if part]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
+
+
+def refusal(words: str, otherwise: str) -> str:
+    """One word for why the API server refused something."""
+    return next((reason for reason, pattern in _REFUSALS if pattern.search(words)), otherwise)
+
+
+def refused_pods(words: str) -> Trouble:
+    """What keeps a Job's pods from being made at all."""
+    return Trouble(refusal(words, "PodsRefused"), f"its pods are refused: {words}")
 
 
 def first_trouble(pods: Sequence[Object]) -> Trouble | None:

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import kopf
 import msgspec
 
+from muster_operator.api import path_of
 from muster_operator.connection import Connection
 from muster_operator.objects import CHILDREN, JOB, RESOURCES, SELECTOR, Object, dig, label_of
 from muster_operator.observed import Observed, observe
 from muster_operator.pools import PoolSeen
 from muster_operator.queue import JobKey, WorkQueue
-from muster_operator.watches import WatchLog, listening_session
+from muster_operator.watches import GIVEN_UP_S, LASTS_S, Watches
 
-_WATCH_S = 240  # a watch is renewed this often, and given up when it is silent for
-_SILENCE_S = 60  # this long: API servers send a bookmark every minute
+_REQUEST_S, _CONNECT_S = 30, 10
 _JOBS, _USERS, _POOLS, _PARTS = "jobs_by_name", "jobs_by_pool", "pools_by_name", "parts_by_job"
 _TOGETHER_S = 0.05  # parts change together, and one look sees them all
 _POOL_S = 1.0  # a pool is a sum over jobs, each of which changes as often
@@ -104,16 +104,28 @@ def slim(kind: str, body: Mapping[str, Any]) -> bytes:
     return _ENCODER.encode(value)
 
 
-def build_registry(
-    world: KopfWorld, queues: Queues, connection: Connection, watches: WatchLog
-) -> kopf.OperatorRegistry:
+class Patience:
+    """How long kopf waits between tries, which it never gives up: an error that it gives up on ends the operator."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (0.5, 1.0, 2.0)
+        while True:
+            yield 4.0
+
+
+def watched(namespaces: tuple[str, ...]) -> dict[str, str]:
+    """The path of each watch, and the kind that it shows."""
+    kinds = ("FederatedJob", "ClientPool", *CHILDREN)
+    return {path_of(kind, namespace): kind for kind in kinds for namespace in (namespaces or (None,))}
+
+
+def build_registry(world: KopfWorld, queues: Queues, connection: Connection, watches: Watches) -> kopf.OperatorRegistry:
     """All that kopf is told to do."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.AiohttpSession:
-        """Asked again when the API server no longer takes the last one: its token may have been renewed since."""
-        return kopf.AiohttpSession(server=connection.server, aiohttp_session=listening_session(connection, watches))
+        return kopf.AiohttpSession(server=connection.server, aiohttp_session=watches.session())
 
     _watch_jobs(registry, world, queues)
     _watch_pools(registry, world, queues)
@@ -186,10 +198,12 @@ def build_settings() -> kopf.OperatorSettings:
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="operator.muster.dev")
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="operator.muster.dev")
     settings.scanning.disabled = True
-    settings.watching.server_timeout = _WATCH_S
-    settings.watching.client_timeout = _WATCH_S + 15
-    settings.watching.connect_timeout = 10
-    settings.watching.inactivity_timeout = _SILENCE_S + 15
+    settings.watching.server_timeout = LASTS_S
+    settings.watching.client_timeout = GIVEN_UP_S
+    settings.watching.connect_timeout = _CONNECT_S
+    settings.networking.request_timeout = _REQUEST_S
+    settings.networking.connect_timeout = _CONNECT_S
+    settings.networking.error_backoffs = Patience()
     settings.watching.reconnect_backoff = 1
     settings.queueing.idle_timeout = 1
     settings.queueing.worker_limit = 64

@@ -29,23 +29,24 @@ class Lease:
         self._now = now
 
     async def acquire(self) -> None:
-        """Wait until the lease is ours."""
-        while not await self._try():  # noqa: ASYNC110 - another process has it: only asking again tells
+        """Wait until the lease is ours, while another process has it or the API server is away."""
+        while not await self._try_patiently():  # noqa: ASYNC110 - only asking again tells
             await asyncio.sleep(RENEW_S / 2)
         log.info("this operator (%s) holds the lease %s/%s", self._identity, self._namespace, NAME)
 
     async def hold(self) -> None:
-        """Renew it; returns when it is lost, or couldn't be renewed in time."""
+        """Renew it; returns when it is lost, or couldn't be renewed in time, however long a request hangs."""
         renewed = self._now()
-        while self._now() - renewed < GIVE_UP_S:
-            await asyncio.sleep(RENEW_S)
+        while (left_s := renewed + GIVE_UP_S - self._now()) > 0:
+            await asyncio.sleep(min(RENEW_S, left_s))
             try:
-                if not await self._try():
-                    log.error("another operator holds the lease")
-                    return
+                async with asyncio.timeout(max(0.0, renewed + GIVE_UP_S - self._now())):
+                    if not await self._try():
+                        log.error("another operator holds the lease")
+                        return
                 renewed = self._now()
-            except ApiError as error:
-                log.warning("the lease can't be renewed: %s", error)
+            except (ApiError, TimeoutError) as error:
+                log.warning("the lease can't be renewed: %s", str(error) or "no answer in time")
         log.error("the lease couldn't be renewed for %d s", GIVE_UP_S)
 
     async def release(self) -> None:
@@ -56,6 +57,13 @@ class Lease:
                 await self._api.replace(lease | {"spec": lease["spec"] | {"holderIdentity": None}})
         except ApiError as error:
             log.warning("the lease wasn't released, and runs out by itself: %s", error)
+
+    async def _try_patiently(self) -> bool:
+        try:
+            return await self._try()
+        except ApiError as error:
+            log.warning("the lease can't be taken: %s", error)
+            return False
 
     async def _try(self) -> bool:
         """Take or renew it, unless somebody else holds it. Of two who try at once, one fails by resourceVersion."""

@@ -103,7 +103,7 @@ class _Looks(Collector):
         )
         watches = GaugeMetricFamily(
             "muster_operator_watch_silence_seconds",
-            "Since a watch was last heard of; API servers speak every minute or so.",
+            "Since a watch was last opened; each is opened anew every half minute.",
             labels=["kind"],
         )
         for kind, seconds in sights.silences().items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from muster_operator.objects import POOL, Key, Object, dig, is_controlled_by, is_going, key_of, label_of
 
@@ -13,7 +13,7 @@ class Observed:
     """One job as it is now.
 
     `children` are the job's own, but its pods. `strangers` have the label, but belong to another job that was called
-    the same and is on its way out. `claims` may outlive their job, so they belong to nobody.
+    the same and is on its way out. `refusals` are the API server's words to Jobs whose pods it doesn't admit, by uid.
     """
 
     job: Object
@@ -21,6 +21,7 @@ class Observed:
     children: Mapping[Key, Object]
     strangers: frozenset[Key]
     pods: tuple[Object, ...]
+    refusals: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from muster_operator.actions import Action, CreateToken, Delete, Plan
 from muster_operator.build.access import build_token
 from muster_operator.build.children import build_children
 from muster_operator.build.common import COORDINATOR, Context
+from muster_operator.diagnosis import lacks_pods
 from muster_operator.difference import difference, is_finished, leftovers
 from muster_operator.ledger import Ledger, advance, ledger_annotations, open_ledger, read_ledger, wished
 from muster_operator.objects import COMPONENT, Object, is_going, key_of, label_of
@@ -20,6 +21,8 @@ from muster_operator.settings import Install
 from muster_operator.status import build_status, refused_status, waiting_status
 from muster_operator.suspension import is_to_rest, last_moment
 from muster_operator.verdict import deadline, judge
+
+LACKING_S = 5.0  # between two looks at a job whose pods aren't made: nothing is heard of that
 
 
 def plan(seen: Observed, install: Install, now: float) -> Plan:
@@ -102,4 +105,6 @@ def _next_look(seen: Observed, pinned: Pinned, ledger: Ledger, now: float) -> fl
     moments = [deadline(seen, pinned, ledger, now)]
     if ledger.suspending_since is not None and not ledger.is_resting:
         moments.append(last_moment(pinned, ledger.suspending_since))
+    if any(lacks_pods(job, seen.pods_of(job)) for job in seen.of_kind("Job")):
+        moments.append(now + LACKING_S)
     return min((at for at in moments if at is not None), default=None)

@@ -81,6 +81,7 @@ def pool_status(seen: PoolSeen, now: float) -> Object:
     wanted, ready = sum(use.wanted for use in using), sum(min(use.ready, use.wanted) for use in using)
     told = [use.connected for use in using if use.connected is not None]
     reason, message, is_ready, is_progressing = _standing(seen, using, wanted, ready)
+    holds = {"Ready": is_ready, "Progressing": is_progressing, "Stalled": not (is_ready or is_progressing)}
     status: Object = {
         "observedGeneration": int(seen.pool["metadata"].get("generation", 0)),
         "reason": reason[:128],
@@ -92,7 +93,7 @@ def pool_status(seen: PoolSeen, now: float) -> Object:
             "ready": ready,
             "pending": wanted - ready,
         },
-        "conditions": list(_conditions(seen, {"Ready": is_ready, "Progressing": is_progressing}, reason, message, now)),
+        "conditions": list(_conditions(seen, holds, reason, message, now)),
     }
     connected = sum(told)
     clients = {"connected": connected, "missing": max(0, seen.clients * len(told) - connected)}
@@ -123,6 +124,8 @@ def _refusal(pool: Object) -> str:
 def _conditions(seen: PoolSeen, holds: Mapping[str, bool], reason: str, message: str, now: float) -> Iterator[Object]:
     before: Iterable[Object] = dig(seen.pool, "status", "conditions") or ()
     for kind, is_true in holds.items():
+        if kind == "Stalled" and not is_true:
+            continue  # for kstatus and its like, which look for it only where it holds
         status = "True" if is_true else "False"
         old = next((one for one in before if one.get("type") == kind and one.get("status") == status), {})
         yield {

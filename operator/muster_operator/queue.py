@@ -15,7 +15,7 @@ JobKey: TypeAlias = tuple[str, str]
 """Namespace and name."""
 
 FIRST_BACKOFF_S = 0.5
-LONGEST_BACKOFF_S = 60.0
+LONGEST_BACKOFF_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from muster_operator.apply import apply_actions, write_status
 from muster_operator.observed import Observed
 from muster_operator.plan import plan
 from muster_operator.pools import PoolSeen, pool_status, pool_transitions
+from muster_operator.refusals import with_refusals
 from muster_operator.settings import Install
 from muster_operator.status import transitions, with_refused
 
 log = logging.getLogger("muster.operator")
 
 REFUSED_AGAIN_S = 30.0
+STALE_AGAIN_S = 5.0
 
 
 class World(Protocol):
@@ -43,20 +45,29 @@ class Reconciler:
         seen = self._world.observe(namespace, name)
         if seen is None:
             return None
+        seen = await with_refusals(self._api, seen)
         now = self._now()
         planned = plan(seen, self._install, now)
-        refused = await apply_actions(self._api, namespace, planned.actions)
+        outcome = await apply_actions(self._api, namespace, planned.actions)
+        was_stale = outcome.was_stale
         if planned.status is not None:
-            status = with_refused(planned.status, refused)
-            await write_status(self._api, seen.job, status, transitions(seen.job.get("status") or {}, status))
-        if refused:
-            return REFUSED_AGAIN_S
-        return max(0.0, planned.wake_at - now) if planned.wake_at is not None else None
+            status = with_refused(planned.status, outcome.refused)
+            news = transitions(seen.job.get("status") or {}, status)
+            was_stale |= not await write_status(self._api, seen.job, status, news)
+        return _next_look(planned.wake_at, now, was_stale=was_stale, was_refused=bool(outcome.refused))
 
     async def reconcile_pool(self, namespace: str, name: str) -> float | None:
         """Bring a pool's status up to date. It changes with its jobs only, so there is no next look by itself."""
         seen = self._world.observe_pool(namespace, name)
         if seen is not None:
             status = pool_status(seen, self._now())
-            await write_status(self._api, seen.pool, status, pool_transitions(seen, status))
+            was_seen = await write_status(self._api, seen.pool, status, pool_transitions(seen, status))
+            return None if was_seen else STALE_AGAIN_S
         return None
+
+
+def _next_look(wake_at: float | None, now: float, *, was_stale: bool, was_refused: bool) -> float | None:
+    """What was refused may be let pass later. What we hadn't seen, a watch will tell; should it not, we look."""
+    waits = [max(0.0, wake_at - now)] if wake_at is not None else []
+    waits += [REFUSED_AGAIN_S] * was_refused + [STALE_AGAIN_S] * was_stale
+    return min(waits) if waits else None

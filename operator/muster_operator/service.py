@@ -20,6 +20,8 @@ from muster_telemetry.logs import bound
 
 log = logging.getLogger("muster.operator")
 
+_LISTEN_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -92,14 +94,32 @@ async def _resync(line: Line, every_s: float) -> None:
             line.queue.add(key, every_s / 2 * number / len(keys))
 
 
-async def serve_probes(service: Service, port: int, registry: CollectorRegistry) -> web.AppRunner:
-    """/healthz fails once the service has ended; /readyz until it leads; /metrics are for Prometheus."""
+async def tell_of_silence(silence: Callable[[], str]) -> None:
+    """Say in the log when a watch has died, and when all live again. Probes say the same to those who ask."""
+    before = ""
+    while True:
+        now = silence()
+        if bool(now) != bool(before):
+            log.log(logging.ERROR if now else logging.INFO, "%s", now or "all watches live again")
+        before = now
+        await asyncio.sleep(_LISTEN_S)
+
+
+async def serve_probes(
+    service: Service, silence: Callable[[], str], port: int, registry: CollectorRegistry
+) -> web.AppRunner:
+    """/healthz fails once the service has ended or sees nothing any more; /readyz does, too, until it leads.
+
+    /metrics are for Prometheus.
+    """
 
     async def healthz(_request: web.Request) -> web.Response:
-        return web.Response(status=500, text="ended") if service.is_over else web.Response(text="ok")
+        trouble = "ended" if service.is_over else silence()
+        return web.Response(status=500 if trouble else 200, text=trouble or "ok")
 
     async def readyz(_request: web.Request) -> web.Response:
-        return web.Response(text="ok") if service.is_leading else web.Response(status=503, text="waits for its lease")
+        trouble = silence() if service.is_leading else "waits for its lease"
+        return web.Response(status=503 if trouble else 200, text=trouble or "ok")
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from muster_operator.build.common import Context
 from muster_operator.build.coordinator import claim_name
 from muster_operator.build.workers import workers_name
-from muster_operator.diagnosis import Trouble, ending_of, first_trouble, is_ready
+from muster_operator.diagnosis import Trouble, ending_of, first_trouble, is_ready, refusal, refused_pods
 from muster_operator.difference import is_queued
 from muster_operator.ledger import Ledger
 from muster_operator.objects import Object, condition_of, dig, is_going, timestamp
@@ -72,7 +72,14 @@ def _standing(seen: Observed, context: Context, ledger: Ledger, pods: list[Objec
     active = [pod for pod in pods if not ending_of(pod) and not is_going(pod)]
     if not any(map(is_ready, active)):
         return _starting(seen, context, active, pods)
-    return _running(pools)
+    running = _running(pools)
+    return (_held_up(seen) or running) if running.reason == "Running" else running
+
+
+def _held_up(seen: Observed) -> Standing | None:
+    """What the coordinator says that its rounds wait for, where nothing is wrong with the pods."""
+    told = dig(seen.job, "status", "training") or {}
+    return Standing("Running", str(told["reason"]), str(told.get("message") or "")) if told.get("reason") else None
 
 
 def _how_far(seen: Observed) -> str:
@@ -91,7 +98,7 @@ def _starting(seen: Observed, context: Context, active: list[Object], pods: list
     if job is not None and is_queued(job):
         message = f"Job {context.coordinator_name} is suspended by somebody else, such as a queue"
         return Standing("Pending", "Queued", message)
-    trouble = first_trouble(active) or (None if active else first_trouble(pods))
+    trouble = first_trouble(active) or (None if active else _refused(seen, job) or first_trouble(pods))
     if trouble:
         return Standing("Starting", f"Coordinator{trouble.reason}", f"the coordinator's {trouble.message}"[:1024])
     if active:
@@ -106,7 +113,9 @@ def _running(pools: list[Object]) -> Standing:
         phase = "Running" if ready else "Starting"
         return Standing(phase, troubled["reason"], f"pool {troubled['name']}: {troubled['message']}"[:1024])
     if not ready:
-        return Standing("Starting", "WorkersStarting", f"the coordinator is ready and waits for {wanted} workers")
+        return Standing(
+            "Starting", "WorkersStarting", f"the coordinator is ready and waits for {counted(wanted, 'worker')}"
+        )
     return Standing("Running", "Running", f"{ready} of {wanted} workers are ready")
 
 
@@ -134,11 +143,16 @@ def _pool_trouble(seen: Observed, pinned: Pinned, pool: str, job: Object | None)
             return Trouble("WorkersFailed", str(failed.get("message") or "its workers have given up"))
         if is_queued(job):
             return Trouble("Queued", "its worker Job is suspended by somebody else, such as a queue")
-        trouble = first_trouble(_of_interest(seen.pods_of(job)))
+        trouble = _refused(seen, job) or first_trouble(_of_interest(seen.pods_of(job)))
         if trouble:
             return trouble
     drift = pinned.drift.get(pool)
     return Trouble("SpecDrift", drift) if drift else None
+
+
+def _refused(seen: Observed, job: Object | None) -> Trouble | None:
+    words = seen.refusals.get(job["metadata"]["uid"]) if job else None
+    return refused_pods(words) if words else None
 
 
 def _of_interest(pods: Sequence[Object]) -> list[Object]:
@@ -209,7 +223,7 @@ def with_refused(status: Object, refused: Sequence[str]) -> Object:
     if not refused:
         return status
     message = f"the API server refused {'; '.join(refused)}"[:1024]
-    told = {"reason": "Refused", "message": message}
+    told = {"reason": refusal(message, "Refused"), "message": message}
     return status | told | {"conditions": [condition | told for condition in status["conditions"]]}
 
 

@@ -1,75 +1,80 @@
-"""Whether the API server's watches are alive: when each was last heard of, to the byte.
+"""Whether the watches live, told where they can't lie: at the level of HTTP.
 
-kopf watches, and begins again where a watch breaks or falls silent; what it hears it doesn't tell, and of a quiet
-cluster there is nothing to tell but the bookmarks that API servers send every minute. So kopf is given a session of
-ours, which listens in.
+kopf opens each watch anew every half minute, and each of its requests passes here. It is shown who we are, waits out a
+token that is no longer taken, and is noted if it opens a watch. A watch that was not opened for longer than one may
+last is dead, whatever the reason: probes fail then, and say which one it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
 
 import aiohttp
 
 from muster_operator.connection import Connection
-from muster_operator.objects import RESOURCES
 
-_KINDS = {resource.plural: kind for kind, resource in RESOURCES.items()}
+log = logging.getLogger("muster.operator")
+
+LASTS_S = 30
+"""The API server ends a watch after this time."""
+GIVEN_UP_S = 40
+"""We end it after this time: it has stalled."""
+DEAD_S = 75.0
+_AGAIN_S = 2.0
+_TARDY_S = 5.0
 
 
-class WatchLog:
-    """When each kind was last heard of. `now` is any clock that only runs forward."""
+class Watches:
+    """A middleware for kopf's session. `paths` are those that have to be watched, each with the kind that it shows."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, connection: Connection, paths: Mapping[str, str], now: Callable[[], float]) -> None:
+        self._connection = connection
         self._now = now
-        self._heard: dict[str, float] = {}
+        self._kinds = paths
+        self._opened = dict.fromkeys(paths, now())
 
-    def heard(self, kind: str) -> None:
-        """Something has come, if only that nothing has changed."""
-        self._heard[kind] = self._now()
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Carry out one request of kopf's, again and again while our token isn't taken: a new one will come."""
+        while True:
+            token = self._connection.current_token()
+            if token:
+                request.headers["Authorization"] = f"Bearer {token}"
+            response = await handler(request)
+            if response.status != 401:
+                break
+            response.release()
+            log.warning("the API server doesn't take our token for %s; again in %.0f s", request.url.path, _AGAIN_S)
+            await asyncio.sleep(_AGAIN_S)
+        if response.ok and "watch" in request.url.query:
+            self._note(request.url.path)
+        return response
+
+    def _note(self, path: str) -> None:
+        """A watch was opened. One that was ended by the server in time needs no word."""
+        gap_s = self._now() - self._opened.get(path, self._now())
+        if gap_s > LASTS_S + _TARDY_S:
+            log.warning("the watch %s had stalled or was refused: opened anew after %.0f s", path, gap_s)
+        self._opened[path] = self._now()
+
+    def session(self) -> aiohttp.ClientSession:
+        """A session for kopf, which closes it."""
+        connector = aiohttp.TCPConnector(ssl=self._connection.tls(), limit=0)
+        return aiohttp.ClientSession(connector=connector, middlewares=(self,))
 
     def silences(self) -> dict[str, float]:
-        """For how many seconds each watch has been silent."""
+        """Seconds since a watch of each kind was opened; of a kind in several namespaces, the longest."""
         now = self._now()
-        return {kind: now - at for kind, at in sorted(self._heard.items())}
+        return {
+            kind: now - min(at for path, at in self._opened.items() if self._kinds.get(path) == kind)
+            for kind in sorted(set(self._kinds.values()))
+        }
 
-
-def listening_session(connection: Connection, log: WatchLog) -> aiohttp.ClientSession:
-    """A session to the API server, for kopf; what comes on its watches is noted."""
-    token = connection.current_token()
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=connection.tls()),
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-        response_class=_response_heard_by(log),
-    )
-
-
-def _response_heard_by(log: WatchLog) -> type[aiohttp.ClientResponse]:
-    class Heard(aiohttp.ClientResponse):
-        async def start(self, connection: Any) -> aiohttp.ClientResponse:
-            await super().start(connection)
-            kind = _KINDS.get(self.url.path.rpartition("/")[2])
-            if kind and self.url.query.get("watch") == "true" and self.ok:
-                log.heard(kind)
-                self.content = _Overheard(self.content, lambda: log.heard(kind))  # type: ignore[assignment]
-            return self
-
-    return Heard
-
-
-class _Overheard:
-    """A stream of bytes, and somebody who is told when some come."""
-
-    def __init__(self, stream: aiohttp.StreamReader, heard: Callable[[], None]) -> None:
-        self._stream = stream
-        self._heard = heard
-
-    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        """As aiohttp's."""
-        async for chunk in self._stream.iter_chunked(size):
-            self._heard()
-            yield chunk
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+    def silence(self) -> str:
+        """The watch that has been dead for longest, in a sentence; empty if all live."""
+        path = min(self._kinds, key=lambda each: self._opened[each])
+        silent_s = self._now() - self._opened[path]
+        return f"no watch {path} for {silent_s:.0f} s" if silent_s > DEAD_S else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,10 @@ class _NotManifestError(yaml.MarkedYAMLError):
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the number and text rules of kubectl."""
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """JSON's keys are texts, so numbers and truth values become what JSON would write."""
+        return {_key(key, node): value for key, value in super().construct_mapping(node, deep).items()}
+
 
 _PLAIN = {
     "tag:yaml.org,2002:bool": (
@@ -86,6 +90,14 @@ _PLAIN = {
 _Loader.yaml_implicit_resolvers = {}
 for _tag, (_pattern, _first) in _PLAIN.items():
     _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _key(key: Hashable, node: yaml.MappingNode) -> str:
+    if isinstance(key, bool):
+        return str(key).lower()
+    if isinstance(key, (str, int, float)):
+        return str(key)
+    raise _NotManifestError(problem="a key has to be a text", problem_mark=node.start_mark)
 
 
 def _number(_: _Loader, node: yaml.ScalarNode) -> int | float:

@@ -187,11 +187,45 @@ def test_a_pool_that_comes_later_starts_the_job(lab: Lab) -> None:
         wait_until(lambda: lab.children() >= PARTS, "all parts are there")
 
 
+LIMITS = """
+apiVersion: v1
+kind: LimitRange
+metadata: {name: small}
+spec: {limits: [{type: Container, max: {cpu: 100m}}]}
+"""
+WORKERS_QUOTA = """
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: one-pod}
+spec: {hard: {pods: "1"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason", "words"),
+    [(LIMITS, "LimitRange", "per Container is 100m"), (WORKERS_QUOTA, "QuotaExceeded", "exceeded quota: one-pod")],
+)
+def test_pods_that_the_api_server_refuses_are_told_of(lab: Lab, limit: str, reason: str, words: str) -> None:
+    lab.tell("apply", "-f", "-", manifest=limit)
+    with lab.operator():
+        lab.apply(MANIFEST.replace("clients: 2", 'clients: 2, template: {resources: {limits: {cpu: "2"}}}'))
+        wait_until(lambda: pool_reason(lab) == reason, "it is told at the pool", within_s=60)
+        assert words in lab.status()["pools"][0]["message"]
+        wait_until(lambda: reason in lab.tell("get", "events", "-o", "jsonpath={..reason}"), "an Event says it")
+        lab.tell("delete", "limitrange,quota", "--all")
+
+
+def pool_reason(lab: Lab) -> str | None:
+    pools = lab.status().get("pools") or [{}]
+    reason: str | None = pools[0].get("reason")
+    return reason
+
+
 def test_a_quota_is_told_of(lab: Lab) -> None:
     with lab.operator():
         lab.tell("create", "quota", "small", "--hard=count/services=0")
         lab.apply()
-        wait_until(lambda: lab.status().get("reason") == "Refused", "it is told")
+        wait_until(lambda: lab.status().get("reason") == "QuotaExceeded", "it is told")
         assert "exceeded quota: small" in lab.status()["message"]
         lab.tell("delete", "quota", "small")
         wait_until(lambda: lab.children() >= PARTS, "all parts are there", within_s=60)

@@ -33,7 +33,7 @@ history goes with its job, by the garbage collector, or stays.
   verbs: [list, watch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  verbs: [create, list] # list: why the job controller can't make a Job's pods is said there, and nowhere else
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [list, watch, create, patch, delete]

@@ -62,6 +62,8 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "muster_storage_size_bytes": ("Size of the file system that history and models are kept on.", ()),
 }
 READ_COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "muster_updates_rejected": ("Updates, or offers of one, that were refused, by cause.", ("cause",)),
+    "muster_calls_refused": ("Calls that were refused before they came to anything, by cause.", ("cause",)),
     "muster_transfer_bytes": ("Bytes of models (down) and updates (up) that crossed the wire.", ("direction",)),
 }
 

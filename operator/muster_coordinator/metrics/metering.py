@@ -19,6 +19,7 @@ from muster_coordinator.metrics.families import Families, Look
 from muster_coordinator.metrics.gauges import Gauge, gauges_of
 from muster_coordinator.metrics.phases import Course, Mark, follow
 from muster_coordinator.ports import Clock
+from muster_coordinator.refusals import Refused
 from muster_spec.types import ResolvedJob
 from muster_telemetry.scraping import MetricsServer, labelled, new_registry
 
@@ -37,6 +38,7 @@ class Surroundings:
     uploads: Callable[[], int]
     events: Callable[[], int]
     bytes_moved: Callable[[], tuple[int, int]]
+    refused: Callable[[], Mapping[Refused, int]]
     storage: Path
 
 
@@ -89,6 +91,9 @@ class Metering:
         up, down = around.bytes_moved()
         yield Gauge("muster_transfer_bytes", up, (("direction", "up"),))
         yield Gauge("muster_transfer_bytes", down, (("direction", "down"),))
+        for cause, count in around.refused().items():
+            family = "muster_updates_rejected" if cause.is_of_an_update else "muster_calls_refused"
+            yield Gauge(family, count, (("cause", cause.value),))
         room = os.statvfs(around.storage)
         yield Gauge("muster_storage_free_bytes", room.f_bavail * room.f_frsize)
         yield Gauge("muster_storage_size_bytes", room.f_blocks * room.f_frsize)

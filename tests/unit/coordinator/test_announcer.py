@@ -32,7 +32,7 @@ JOB = JobName("lab", "digits", "uid-1")
 
 def value(number: int) -> Training:
     state = FakeWorld(config_for()).state
-    training = training_of(state, Circumstances(Compression(preset="none"), None, 0.0))
+    training = training_of(state, Circumstances(Compression(preset="none"), None, 0.0, 0.0))
     return msgspec.structs.replace(training, round=number)
 
 

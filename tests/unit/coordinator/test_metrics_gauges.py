@@ -13,6 +13,7 @@ from muster_coordinator.metrics.families import COUNTERS, GAUGES, HISTOGRAMS, RE
 from muster_coordinator.metrics.gauges import Gauge, gauges_of
 from muster_coordinator.metrics.metering import Metering, Surroundings
 from muster_coordinator.metrics.phases import Mark
+from muster_coordinator.refusals import Refusals, Refused
 from muster_telemetry.scraping import labelled
 
 
@@ -94,7 +95,7 @@ def test_names_and_labels_follow_the_rules(name):
     assert not re.search(r"_(total|count|sum|bucket|info|ms|milliseconds|minutes|kb|mb)$", name)
     about, labels, *_ = (COUNTERS | HISTOGRAMS | GAUGES | READ_COUNTERS)[name]
     assert about.endswith(".")
-    assert set(labels) <= {"pool", "state", "phase", "on", "metric", "method", "code", "direction", "part"}
+    assert set(labels) <= {"pool", "state", "phase", "on", "metric", "method", "code", "direction", "part", "cause"}
     assert (name in HISTOGRAMS) <= name.endswith("_seconds")
 
 
@@ -143,7 +144,11 @@ class StoppedClock:
 
 def test_before_the_driver_starts_a_scrape_says_what_there_is(resolved_job, tmp_path):
     metering = Metering(resolved_job, StoppedClock())
-    metering.look_at(Surroundings(lambda: None, lambda: 2, lambda: 1, lambda: 0, lambda: (5, 6), tmp_path))
+    refusals = Refusals()
+    refusals.count(Refused.NORM)
+    refusals.count(Refused.REVOKED)
+    numbers = (lambda: 2, lambda: 1, lambda: 0, lambda: (5, 6), refusals.totals)
+    metering.look_at(Surroundings(lambda: None, *numbers, tmp_path))
     metering.passed(Mark.PLANNED, 1)
     metering.told("committed", {"round": 1, "used": 3, "seconds": 2.0, "failed": {}})
     metering.took("commit", 0.25)
@@ -151,6 +156,9 @@ def test_before_the_driver_starts_a_scrape_says_what_there_is(resolved_job, tmp_
     place = 'fedjob="small",namespace="default"'
     assert found[f"muster_sessions{{{place}}}"] == 2
     assert found[f'muster_transfer_bytes_total{{direction="down",{place}}}'] == 6
+    assert found[f'muster_updates_rejected_total{{cause="norm",{place}}}'] == 1
+    assert found[f'muster_updates_rejected_total{{cause="late",{place}}}'] == 0, "causes begin with zero"
+    assert found[f'muster_calls_refused_total{{cause="revoked",{place}}}'] == 1
     assert found[f"muster_rounds_committed_total{{{place}}}"] == 1
     assert found[f'muster_checkpoint_seconds_sum{{{place},part="commit"}}'] == 0.25
     assert found[f"muster_storage_size_bytes{{{place}}}"] > 0

@@ -27,7 +27,7 @@ OFFSET_S = 1_800_000_000.0
 
 
 def shown(world: FakeWorld, compression: Compression = PLAIN, layout: Layout | None = None) -> Training:
-    return training_of(world.state, Circumstances(compression, layout, OFFSET_S))
+    return training_of(world.state, Circumstances(compression, layout, OFFSET_S, world.now))
 
 
 def ready(**choices: Any) -> FakeWorld:
@@ -159,6 +159,22 @@ def test_a_suspended_job_says_so() -> None:
     assert shown(world).phase == "Suspended"
 
 
+def test_a_round_that_waits_for_clients_for_long_says_whom_it_lacks() -> None:
+    world = FakeWorld(config_for({"a": 2, "b": 2}))
+    world.join()
+    assert world.work(A0)
+    for client in world.config.clients:
+        world.work(client)
+    for client in world.config.clients[:3]:
+        world.lose(client)
+    world.sleep(120)
+    value = shown(world)
+    assert (value.phase, value.reason) == ("Gathering", None)  # the failed attempt has only just begun to look anew
+    world.sleep(30)
+    assert shown(world).reason == "NoQuorum"
+    assert shown(world).message == "1 of at least 2 clients are here: a 0 of 2, b 1 of 2"
+
+
 # --- measures ---------------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +183,7 @@ def measured(central: dict[str, float] | None, federated: dict[str, float] | Non
     scores = [Scores(metrics=each, examples=1, clients=1) if each else None for each in (central, federated)]
     record = EvaluationRecord(round=0, model="m", central=scores[0], federated=scores[1])
     state = replace(world.state, progress=replace(world.state.progress, evaluated=record))
-    return training_of(state, Circumstances(PLAIN, None, 0.0))
+    return training_of(state, Circumstances(PLAIN, None, 0.0, world.now))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import asyncio
 import re
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from muster_operator.api import Api
@@ -14,7 +14,6 @@ from muster_operator.connection import Connection
 from muster_operator.errors import TryLater
 from muster_operator.metrics import OperatorMetrics, Sights
 from muster_operator.queue import JobKey, Standing, WorkQueue
-from muster_operator.watches import WatchLog, listening_session
 
 
 def scraped(registry: CollectorRegistry) -> dict[str, float]:
@@ -134,50 +133,3 @@ async def served(answer, use) -> None:  # type: ignore[no-untyped-def]
         await use(f"http://127.0.0.1:{runner.addresses[0][1]}")
     finally:
         await runner.cleanup()
-
-
-def test_a_watch_is_heard_of_with_every_line_and_a_plain_list_is_no_watch() -> None:
-    time, more = [0.0], asyncio.Event()
-    log = WatchLog(lambda: time[0])
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        if "watch" not in request.query:
-            return web.json_response({"items": []})
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b'{"type": "ADDED"}\n')
-        await more.wait()
-        await response.write(b'{"type": "BOOKMARK"}\n')
-        return response
-
-    async def use(url: str) -> None:
-        async with listening_session(Connection(url), log) as session:
-            await (await session.get(f"{url}/api/v1/namespaces/lab/services")).read()
-            assert log.silences() == {}
-            await watch(session, url)
-
-    async def watch(session: ClientSession, url: str) -> None:
-        async with session.get(f"{url}/apis/muster.dev/v1alpha1/federatedjobs?watch=true") as response:
-            chunks = response.content.iter_chunked(1 << 20)
-            assert await anext(chunks) == b'{"type": "ADDED"}\n'
-            time[0] = 30.0
-            assert log.silences() == {"FederatedJob": 30.0}
-            more.set()
-            assert await anext(chunks) == b'{"type": "BOOKMARK"}\n'
-            assert log.silences() == {"FederatedJob": 0.0}
-
-    asyncio.run(served(answer, use))
-
-
-def test_a_watch_that_is_refused_is_not_heard_of() -> None:
-    log = WatchLog(lambda: 0.0)
-
-    async def answer(_request: web.Request) -> web.Response:
-        return web.json_response({}, status=401)
-
-    async def use(url: str) -> None:
-        async with listening_session(Connection(url, token="t"), log) as session:  # noqa: S106
-            await (await session.get(f"{url}/api/v1/pods?watch=true")).read()
-
-    asyncio.run(served(answer, use))
-    assert log.silences() == {}

@@ -305,6 +305,7 @@ def test_the_time_limit_does_not_count_suspended_time() -> None:
     cluster.suspend()
     cluster.now += 1000
     cluster.job["spec"]["suspend"] = False
+    cluster.start_pod(COORDINATOR)
     assert cluster.settle().wake_at == cluster.now + 40
     cluster.now += 39
     cluster.settle()

@@ -66,7 +66,7 @@ def test_what_no_version_of_the_operator_can_run_is_said_at_the_pool() -> None:
     status = status_of(pool=pool_object(labels={"site": "a"}))
     assert status["reason"] == "NotSupported"
     assert "spec.labels" in status["message"]
-    assert conditions(status) == {}
+    assert conditions(status) == {"Stalled": "NotSupported"}
 
 
 def test_the_trouble_names_the_job() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from muster_operator.diagnosis import trouble_of
+from muster_operator.diagnosis import lacks_pods, refused_pods, trouble_of
 from muster_operator.objects import Object, timestamp
 from muster_operator.status import transitions, with_refused
 from operating import START, Cluster, conditions, ended, job_object, pool_object
@@ -18,8 +18,8 @@ def waiting(reason: str) -> Object:
     return {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": "why"}}}]}
 
 
-def unschedulable() -> Object:
-    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes: no gpu"}
+def unschedulable(words: str = "0/3 nodes: no gpu") -> Object:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
     return {"phase": "Pending", "conditions": [condition]}
 
 
@@ -32,6 +32,8 @@ def unschedulable() -> Object:
         (waiting("CreateContainerConfigError"), "ConfigurationMissing"),
         (waiting("ContainerCreating"), None),
         (unschedulable(), "Unschedulable"),
+        (unschedulable("0/3 nodes are available: 3 Insufficient nvidia.com/gpu."), "UnschedulableDevice"),
+        (unschedulable("0/3 nodes are available: 3 Insufficient memory."), "Unschedulable"),
         (ended(137, reason="OOMKilled"), "OutOfMemory"),
         (ended(1, "Traceback\nValueError: bad"), "PodFailed"),
         (ended(143), None),
@@ -49,6 +51,58 @@ def test_the_last_line_of_a_failed_pods_log_is_told() -> None:
     trouble = trouble_of({"metadata": {"name": "p"}, "status": ended(1, "Traceback\nValueError: bad")})
     assert trouble is not None
     assert trouble.message == "pod p ended with exit code 1: ValueError: bad"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (
+            'pods "w-0" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1',
+            "QuotaExceeded",
+        ),
+        ('pods "w-0" is forbidden: failed quota: cpu: must specify limits.cpu for: worker', "QuotaExceeded"),
+        ('pods "w-0" is forbidden: maximum cpu usage per Container is 100m, but limit is 2', "LimitRange"),
+        ('pods "w-0" is forbidden: minimum memory usage per Pod is 1Gi, but request is 1Mi', "LimitRange"),
+        ('pods "w-0" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot', "PodSecurityViolated"),
+        ('error looking up service account lab/sa: serviceaccount "sa" not found', "ServiceAccountMissing"),
+        ('pods "w-0" is forbidden: no PriorityClass with name high was found', "PriorityClassMissing"),
+        ('pods "w-0" is forbidden: pod rejected: RuntimeClass "gvisor" not found', "RuntimeClassMissing"),
+        ("admission webhook said no", "PodsRefused"),
+    ],
+)
+def test_why_pods_are_refused(words: str, reason: str) -> None:
+    assert refused_pods(words).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "pods", "lacks"),
+    [
+        ({"parallelism": 2}, {"active": 0}, [], True),
+        ({"parallelism": 2}, {"active": 1}, [{}], True),
+        ({"parallelism": 2}, {"active": 2}, [{}, {}], False),
+        ({"parallelism": 2}, {"active": 1, "succeeded": 1}, [{}], False),
+        ({"parallelism": 5}, {"active": 1, "failedIndexes": "0,2-4"}, [{}], False),
+        ({"parallelism": 5}, {"active": 1, "failedIndexes": "0,2-3"}, [{}], True),
+        ({"parallelism": 1}, {"active": 0}, [ended(1)], True),
+        ({"parallelism": 2}, {}, [], False),
+        ({"parallelism": 2, "suspend": True}, {"active": 0}, [], False),
+        ({"parallelism": 2}, {"conditions": [{"type": "Failed", "status": "True"}]}, [], False),
+    ],
+)
+def test_which_jobs_lack_pods(spec: Object, status: Object, pods: list[Object], lacks: bool) -> None:
+    assert lacks_pods({"spec": spec, "status": status}, [{"status": one} for one in pods]) is lacks
+
+
+def test_refused_pods_are_told_of_and_looked_at_again() -> None:
+    cluster = started()
+    for name in (COORDINATOR, WORKERS):
+        cluster.say(name, active=0)
+        cluster.refusals[cluster.child("Job", name)["metadata"]["uid"]] = "exceeded quota: small"
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert planned.status["reason"] == "CoordinatorQuotaExceeded"
+    assert planned.status["pools"][0]["reason"] == "QuotaExceeded"
+    assert planned.wake_at == START + 5
 
 
 def started() -> Cluster:
@@ -100,6 +154,15 @@ def test_a_coordinator_in_trouble_is_told_of() -> None:
     cluster = started()
     cluster.start_pod(COORDINATOR, status=waiting("ImagePullBackOff"))
     assert status_of(cluster)["reason"] == "CoordinatorImagePullFailed"
+
+
+def test_what_the_coordinator_waits_for_is_told() -> None:
+    cluster = started()
+    cluster.job["status"]["training"] = {"reason": "NoQuorum", "message": "1 of at least 2 clients are here"}
+    cluster.run()
+    status = status_of(cluster)
+    assert (status["phase"], status["reason"]) == ("Running", "NoQuorum")
+    assert status["message"] == "1 of at least 2 clients are here"
 
 
 def test_starts_of_the_coordinator_are_counted() -> None:
@@ -156,7 +219,8 @@ def test_events_tell_of_changes_only(before: Object, after: Object, told: list[t
 def test_what_the_api_server_refused_is_the_reason() -> None:
     status = status_of(started())
     refused = with_refused(status, ["Service/a: exceeded quota"])
-    assert refused["reason"] == "Refused"
+    assert refused["reason"] == "QuotaExceeded"
     assert "exceeded quota" in refused["message"]
-    assert {one["reason"] for one in refused["conditions"]} == {"Refused"}
+    assert {one["reason"] for one in refused["conditions"]} == {"QuotaExceeded"}
+    assert with_refused(status, ["Job/a: no"])["reason"] == "Refused"
     assert with_refused(status, []) == status

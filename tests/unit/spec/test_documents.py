@@ -48,6 +48,7 @@ def test_single_values_are_read_as_kubectl_reads_them(text: str, value: Any) -> 
         ("[" * 100 + "]" * 100, "nested too deeply", 1),
         ("[" * 5000 + "]" * 5000, "nested too deeply", 0),  # the parser itself gives up, and knows no line
         ("a: !!python/object:os.system {}", "could not determine a constructor", 1),
+        ("a: 1\nb: {null: 1}", "a key has to be a text", 2),
         ("a: 0b_", "0b_ is not a number", 1),
         ("a: 1\nb: \x00", "special characters are not allowed", 2),
         ("{a: b}: c", "unhashable|a key has to be a text", 1),
@@ -58,6 +59,12 @@ def test_what_can_not_be_a_manifest_is_refused_with_its_line(text: str, words: s
     assert [problem.category for problem in problems] == [Category.SYNTAX]
     assert any(word in problems[0].message for word in words.split("|"))
     assert (problems[0].file, problems[0].line) == ("job.yaml", line)
+
+
+def test_keys_are_texts_as_in_json() -> None:
+    documents, problems = parse_documents("{5: a, 0x10: b, yes: c, -1.5: d, e: {6: f}}")
+    assert not problems
+    assert documents[0].value == {"5": "a", "16": "b", "true": "c", "-1.5": "d", "e": {"6": "f"}}
 
 
 def test_documents_before_a_mistake_are_kept() -> None:

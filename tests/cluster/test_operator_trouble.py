@@ -1,0 +1,213 @@
+"""The operator while its API server is in trouble: it works again within a minute after, and has said what it was.
+
+An operator that leaves, because its lease can't be renewed, is started again as a kubelet does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from charting import ROOT, Kubectl, own_namespace
+from operator_runs import Lab, wait_until
+
+PARTS = 11  # children of a job with one pool
+CLUSTER = ROOT / "scripts" / "cluster"
+PROXY = Path(__file__).parent / "troubled_api.py"
+
+
+@contextmanager
+def kept_running(lab: Lab) -> Iterator[list[int]]:
+    """An operator, started again whenever it leaves. The exit codes so far."""
+    codes: list[int] = []
+    running = [lab.start()]
+    is_over = threading.Event()
+
+    def keep() -> None:
+        while True:
+            code = running[-1].wait()
+            if is_over.wait(1):
+                return
+            codes.append(code)
+            running.append(lab.start())
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    try:
+        yield codes
+    finally:
+        is_over.set()
+        running[-1].terminate()
+        keeper.join(30)
+        running[-1].kill()
+
+
+@contextmanager
+def troubled(lab: Lab) -> Iterator[Path]:
+    """The lab's operator reaches its API server through the proxy from now on. The file that says what it does."""
+    trouble = lab.folder / "trouble"
+    proxy = subprocess.Popen(
+        [sys.executable, str(PROXY), str(trouble)],
+        env={**os.environ, **lab.cluster.environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert proxy.stdout is not None
+        port = int(proxy.stdout.readline())
+        whole = json.loads(lab.kubeconfig.read_text())
+        whole["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{port}"}
+        lab.kubeconfig.write_text(json.dumps(whole))
+        yield trouble
+    finally:
+        proxy.kill()
+        proxy.wait()
+        assert proxy.stdout is not None
+        proxy.stdout.close()
+
+
+@pytest.fixture
+def lab(crds: Kubectl, namespace: str, tmp_path: Path) -> Lab:
+    return Lab(crds, namespace, tmp_path)
+
+
+def said(lab: Lab) -> str:
+    return (lab.folder / "operator.log").read_text()
+
+
+def begin(lab: Lab) -> None:
+    lab.apply()
+    wait_until(lambda: len(lab.children()) == PARTS and bool(lab.status()), "all parts are there", within_s=60)
+    lab.settle()
+
+
+def recovers(lab: Lab) -> None:
+    wait_until(lambda: lab.status().get("phase") == "Suspended", "it acts again", within_s=60)
+    lab.patch({"spec": {"suspend": False}})
+    wait_until(lambda: lab.status().get("phase") != "Suspended", "and goes on acting", within_s=60)
+    assert len(lab.children()) == PARTS
+
+
+@pytest.mark.parametrize(
+    ("kind", "lasts_s", "word"),
+    [
+        ("busy", 12, "429 TooManyRequests"),
+        ("conflicts", 12, "409 Conflict: made by a test"),
+        ("away", 35, "the lease couldn't be renewed"),
+    ],
+)
+def test_it_recovers_from(lab: Lab, kind: str, lasts_s: int, word: str) -> None:
+    with troubled(lab) as trouble, kept_running(lab) as codes:
+        begin(lab)
+        trouble.write_text(kind)
+        lab.patch({"spec": {"suspend": True}})
+        time.sleep(lasts_s)
+        assert lab.status().get("phase") != "Suspended"  # the trouble was there
+        assert word in said(lab)
+        trouble.unlink()
+        recovers(lab)
+    assert codes == ([1] if kind == "away" else [])
+
+
+def test_a_watch_that_stalls_is_opened_anew(lab: Lab) -> None:
+    with troubled(lab) as trouble, kept_running(lab) as codes:
+        begin(lab)
+        trouble.write_text("stalled")
+        time.sleep(1)
+        lab.patch({"spec": {"suspend": True}})
+        recovers(lab)
+        assert "had stalled or was refused: opened anew" in said(lab)
+    assert codes == []
+
+
+def test_an_expired_token_is_waited_out(lab: Lab) -> None:
+    token = lab.folder / f"{lab.namespace}.token"
+    with kept_running(lab) as codes:
+        begin(lab)
+        good = token.read_text()
+        token.write_text(good[:-8] + "expired!")
+        lab.patch({"spec": {"suspend": True}})
+        time.sleep(12)
+        assert lab.status().get("phase") != "Suspended"
+        assert "401" in said(lab)
+        token.write_text(good)
+        recovers(lab)
+    assert codes == []
+
+
+# --- parts of the control plane, killed: this needs a cluster of its own ----------------------------------------------
+
+
+class OwnCluster:
+    """A control plane whose parts may be killed."""
+
+    def __init__(self) -> None:
+        self.name = f"trouble-{os.getpid()}"
+        self._environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+        self.up()
+        shown = f'eval "$("{CLUSTER}" --name {self.name} env)" && env -0'
+        output = subprocess.run(["sh", "-c", shown], env=self._environment, capture_output=True, text=True, check=True)
+        self.environment = dict(entry.split("=", 1) for entry in output.stdout.split("\0") if entry)
+        self.tell("apply", "--server-side", "-f", str(ROOT / "crds"))
+        wait_until(lambda: self.kubectl("get", "fedjobs,clientpools").returncode == 0, "the resources are served")
+
+    def up(self) -> None:
+        command = [CLUSTER, "--name", self.name, "up", "--owner", str(os.getpid())]
+        result = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
+        if result.returncode == 3 and "cluster" not in os.environ.get("MUSTER_REQUIRE", ""):
+            pytest.skip(result.stderr)
+        assert result.returncode == 0, result.stderr
+
+    def down(self) -> None:
+        subprocess.run([CLUSTER, "--name", self.name, "down"], env=self._environment, capture_output=True, check=True)
+
+    def kill(self, part: str) -> None:
+        folder = Path(self.environment["KUBECONFIG"]).parent
+        process = json.loads((folder / "state.json").read_text())["processes"][part]
+        os.kill(process["pid"], signal.SIGKILL)
+
+    def kubectl(self, *arguments: str, manifest: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = ["kubectl", *arguments]
+        return subprocess.run(
+            command, env=self.environment, input=manifest, capture_output=True, text=True, check=False
+        )
+
+    def tell(self, *arguments: str, manifest: str | None = None) -> str:
+        result = self.kubectl(*arguments, manifest=manifest)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[OwnCluster]:
+    cluster = OwnCluster()
+    try:
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.mark.parametrize("part", ["kube-apiserver", "etcd"])
+def test_it_recovers_when_a_part_of_the_control_plane_was_killed(
+    own_cluster: OwnCluster, part: str, tmp_path: Path
+) -> None:
+    with own_namespace(own_cluster) as namespace:
+        lab = Lab(own_cluster, namespace, tmp_path)
+        with kept_running(lab):
+            begin(lab)
+            own_cluster.kill(part)
+            time.sleep(5)
+            own_cluster.up()
+            lab.patch({"spec": {"suspend": True}})
+            recovers(lab)
+            assert "can't be renewed" in said(lab) or "will retry" in said(lab)
