@@ -15,7 +15,7 @@ import msgspec
 
 from muster_coordinator.assignments import client_of
 from muster_coordinator.broadcast import Broadcasts
-from muster_coordinator.claims import MAX_NAME, one_line, problem_with_join, problem_with_numbers
+from muster_coordinator.claims import MAX_NAME, one_line, problem_with_counts, problem_with_join
 from muster_coordinator.compression import Codecs
 from muster_coordinator.enrolment import Enrolment
 from muster_coordinator.events import EvaluationReported, WorkFailed
@@ -232,7 +232,7 @@ class Federation:
     def _problem_with(self, request: pb.ReportRequest, order: Order) -> str | None:
         if request.error:
             return str(request.error)
-        unbelievable = problem_with_numbers(request.examples, dict(request.metrics))
+        unbelievable = problem_with_counts(request.examples, dict(request.metrics))
         if unbelievable:
             self._service.refusals.count(Refused.of(unbelievable.cause))
             return unbelievable.reason
