@@ -18,6 +18,7 @@ import msgspec
 
 from muster_wire.checksum import checksum128
 from muster_wire.errors import LayoutError
+from muster_wire.groups import Group, check_groups
 
 MAX_TENSORS: Final = 65_536
 MAX_NAME_BYTES: Final = 512
@@ -64,9 +65,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Layout:
-    """The tensors of a model in their canonical order, which is the order the model gave them. Raises LayoutError."""
+    """The tensors of a model in their canonical order, which is the order the model gave them. Raises LayoutError.
+
+    `groups` says which units may be left out together, in a job whose clients train parts of the model.
+    """
 
     tensors: tuple[TensorSpec, ...]
+    groups: tuple[Group, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.tensors) > MAX_TENSORS:
@@ -77,6 +82,8 @@ class Layout:
             raise LayoutError(f"two tensors have the same name: {_first_repeated(self.tensors)}")
         if self.total_size > MAX_ELEMENTS:
             raise LayoutError(f"{self.total_size} elements are more than the {MAX_ELEMENTS} that a layout may have")
+        if self.groups:
+            check_groups(self.groups, {spec.name: spec.shape for spec in self.tensors})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Layout:
@@ -87,12 +94,13 @@ class Layout:
             document = _DECODER.decode(text)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise LayoutError(f"not a layout: {error}") from error
-        return cls(tuple(TensorSpec(t.name, t.shape, t.dtype, t.kind) for t in document.tensors))
+        tensors = tuple(TensorSpec(t.name, t.shape, t.dtype, t.kind) for t in document.tensors)
+        return cls(tensors, document.groups)
 
     @cached_property
     def json(self) -> str:
         tensors = tuple(_Tensor(s.name, s.shape, s.dtype, s.kind) for s in self.tensors)
-        return msgspec.json.encode(_Document(tensors)).decode()
+        return msgspec.json.encode(_Document(tensors, self.groups)).decode()
 
     def to_json(self) -> str:
         """The one text of this layout: compact, in order, the same bytes every time."""
@@ -144,8 +152,9 @@ class _Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: Kind
 
 
-class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     tensors: tuple[_Tensor, ...]
+    groups: tuple[Group, ...] = ()
 
 
 _DECODER: Final = msgspec.json.Decoder(_Document)

@@ -1,4 +1,4 @@
-"""Pipelines and recipes as messages, and back: what orders and transfer headers say about compression."""
+"""Pipelines, recipes and draws as messages, and back: what orders and headers say about compression."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from muster_wire.codecs import Pipeline
 from muster_wire.errors import Cause, PayloadError
 from muster_wire.feedback import Recipe
 from muster_wire.selection import Choice
+from muster_wire.submodel import Draw
 from muster_wire.v1 import federation_pb2 as pb
 
 
@@ -45,3 +46,16 @@ def recipe_from(message: pb.Recipe) -> Recipe:
         )
     except ValueError as error:
         raise PayloadError(Cause.MALFORMED, f"a recipe that can't work: {error}") from error
+
+
+def draw_message(draw: Draw, groups: str) -> pb.SubModel:
+    """A draw as a message, for the groups with this digest."""
+    return pb.SubModel(seed=draw.seed, number=draw.number, masks=draw.masks, keep=draw.keep, groups=groups)
+
+
+def draw_from(message: pb.SubModel) -> Draw:
+    """A peer's draw; PayloadError for one that can't be."""
+    try:
+        return Draw(message.seed, message.number, message.masks, message.keep)
+    except ValueError as error:
+        raise PayloadError(Cause.MALFORMED, str(error)) from error

@@ -5,12 +5,15 @@ from __future__ import annotations
 from muster.errors import ConfigError, DataError, MusterError, RefusedError, TaskError
 from muster.options import Options, parse_options
 from muster.task import Client, Data, Task
+from muster_wire.groups import Group, Member
 
 __all__ = [
     "Client",
     "ConfigError",
     "Data",
     "DataError",
+    "Group",
+    "Member",
     "MusterError",
     "Options",
     "RefusedError",

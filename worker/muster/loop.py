@@ -30,6 +30,7 @@ from muster_wire.feedback import Memory, Recipe, encode, random_of
 from muster_wire.frames import Transfer, prepare
 from muster_wire.layout import Layout
 from muster_wire.payload import encode_snapshot
+from muster_wire.submodel import narrowed, widened
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.values import Values
 
@@ -176,9 +177,9 @@ class Loop:
 
     def _do(self, assignment: Assignment, client: Client) -> None:
         match assignment.work:
-            case Initialise(seed):
+            case Initialise(seed, groups):
                 self._desk.activity = Activity(assignment.id, "initialising")
-                self._keep_model(assignment, self._workshop.initialise(seed))
+                self._keep_model(assignment, self._workshop.initialise(seed, with_groups=groups))
             case Train() as order:
                 self._train(assignment, client, order)
             case Evaluate(model, scope):
@@ -203,14 +204,16 @@ class Loop:
             return self._desk.is_unwanted(assignment.id)
 
         show(0.0)
+        part = self._workshop.part(order.sub_model) if order.sub_model else None
         trainee = self._workshop.train(
-            client, base, self._book.state(assignment.client), order.seed, (should_stop, show)
+            client, base, self._book.state(assignment.client), order.seed, (should_stop, show), part
         )
         if trainee is None:
             log.info("stopped %s: it is no longer wanted", assignment.id)
             return
-        memory = self._memory(assignment, order.recipe, base.layout.trainable_size)
-        encoded = encode(trainee.update, order.recipe, memory, random_of(order.seed))
+        whole = part.whole if part else base.layout
+        memory = self._memory(assignment, order.recipe, whole.trainable_size)
+        encoded = encode(trainee.update, order.recipe, narrowed(memory, part), random_of(order.seed))
         offered = Offered(
             assignment=assignment.id,
             client=assignment.client,
@@ -222,7 +225,7 @@ class Loop:
             metrics=trainee.trained.metrics,
             train_ms=trainee.train_ms,
         )
-        memory_after = encoded.memory if order.recipe.remembers else None
+        memory_after = widened(memory, encoded.memory, part) if order.recipe.remembers else None
         self._book.keep(HeldUpdate(offered, encoded.payload, trainee.state_after, memory_after))
 
     def _memory(self, assignment: Assignment, recipe: Recipe, size: int) -> Memory:

@@ -74,6 +74,7 @@ class Membership:
                 capacity=0 if settings.indices else settings.capacity,
                 device=name_device(pick_device()),
                 held_assignments=sorted(held),
+                sub_models=True,
             )
         )
 

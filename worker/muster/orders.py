@@ -8,7 +8,8 @@ from enum import Enum
 from muster_spec.clients import ClientId, client_id
 from muster_wire.codecs import codec_id, pipeline_of
 from muster_wire.feedback import Recipe
-from muster_wire.messages import recipe_from
+from muster_wire.messages import draw_from, recipe_from
+from muster_wire.submodel import Draw
 from muster_wire.v1 import federation_pb2 as wire
 
 
@@ -21,18 +22,28 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Initialise:
-    """Build the first model."""
+    """Build the first model; and say which of its units may be left out, if clients will train parts of it."""
 
     seed: int
+    groups: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SubModel:
+    """A part of the model: which draw of its units, and the digest of the groups that are meant."""
+
+    draw: Draw
+    groups: str
 
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train from the model of this digest and make the update's bytes by this recipe."""
+    """Train from the model of this digest, or from that of a part, and make the update's bytes by this recipe."""
 
     base: str
     seed: int
     recipe: Recipe
+    sub_model: SubModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +105,17 @@ def _assignment(message: wire.Assignment) -> Assignment:
 def _work(message: wire.Assignment) -> Initialise | Train | Evaluate:
     match message.WhichOneof("work"):
         case "initialise":
-            return Initialise(message.initialise.seed)
+            return Initialise(message.initialise.seed, message.initialise.groups)
         case "train":
-            return Train(message.train.base, message.train.seed, _recipe(message.train))
+            return _train(message.train)
         case _:
             central = message.evaluate.scope == wire.Evaluate.SCOPE_CENTRAL
             return Evaluate(message.evaluate.model, Scope.CENTRAL if central else Scope.LOCAL)
+
+
+def _train(message: wire.Train) -> Train:
+    part = SubModel(draw_from(message.sub_model), message.sub_model.groups) if message.HasField("sub_model") else None
+    return Train(message.base, message.seed, _recipe(message), part)
 
 
 def _recipe(message: wire.Train) -> Recipe:

@@ -6,7 +6,7 @@ This module needs no torch at import, so that `import muster` stays cheap where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from muster.evaluation import Evaluated
     from muster.training import Trained, Training
+    from muster_wire.groups import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,17 @@ class Task:
     def private(self, name: str) -> bool:  # noqa: ARG002 -- the default keeps nothing back
         """Whether the tensor of this name (as in ``state_dict``) never leaves its client."""
         return False
+
+    def droppable(self) -> Sequence[Group] | None:
+        """Which units of the model may be left out together, in jobs with federated dropout.
+
+        None (the default): find it out from the model's forward pass. A model for which that fails or finds too little
+        declares its groups: each has a number of units and, as members, every axis of every tensor that they run along
+        (``Member("up.weight", 0), Member("up.bias", 0), Member("down.weight", 1)``), where a flattened channel of 16
+        places is ``Member("out.weight", 1, repeat=16)``. Clients then train copies whose tensors are that much
+        smaller, so forward must not rely on the sizes that build_model chose.
+        """
+        return None
 
     def train(self, model: torch.nn.Module, dataset: Dataset[Any], training: Training) -> Trained:
         """Train the model in place. The ready loop is `muster.training.train`."""

@@ -22,11 +22,13 @@ from muster.arrays import check_layout, layout_of, load_private, load_values, re
 from muster.errors import MusterError, TaskError
 from muster.evaluation import Evaluated
 from muster.loading import load_task
-from muster.orders import Scope
+from muster.orders import Scope, SubModel
+from muster.submodels import Shrinker
 from muster.task import Client, Data, Task
 from muster.training import Trained, Training, seeded
 from muster_spec.durations import duration_s
 from muster_spec.work import Work
+from muster_wire.submodel import Part
 from muster_wire.values import Values, difference
 
 T = TypeVar("T")
@@ -52,12 +54,18 @@ class Workshop:
         self._task: Task | None = None
         self._pristine: nn.Module | None = None
         self._data: dict[str, Data] = {}
+        self._shrinker: Shrinker | None = None
         self.device = pick_device()
 
-    def initialise(self, seed: int) -> Values:
-        """The first model, from a seed."""
+    def initialise(self, seed: int, *, with_groups: bool = False) -> Values:
+        """The first model, from a seed; its layout says which units may be left out, if that is wanted."""
         model = self._build(seed)
-        return read_values(model, layout_of(model, self._load().private))
+        layout = self._cutter().layout if with_groups else layout_of(model, self._load().private)
+        return read_values(model, layout)
+
+    def part(self, wanted: SubModel) -> Part:
+        """What an order wants of this task's model."""
+        return self._cutter().part(wanted)
 
     def train(
         self,
@@ -66,10 +74,11 @@ class Workshop:
         state: Mapping[str, Tensor],
         seed: int,
         hooks: tuple[Callable[[], bool], Callable[[float], None]],
+        part: Part | None = None,
     ) -> Trainee | None:
-        """Train on a client's data from a base model; None if the work was withdrawn on the way."""
+        """Train on a client's data from a base model, or a part of one; None if the work was withdrawn on the way."""
         data = self._data_of(client)
-        model = self._model(base, state)
+        model = self._model(base, state) if part is None else self._smaller(base, state, part)
         training = self._training(seed, *hooks)
         started = time.monotonic()
         with _blame("train"):
@@ -78,6 +87,9 @@ class Workshop:
             return None
         update = difference(read_values(model, base.layout), base)
         state_after = read_private(model, self._load().private)
+        if part is not None:
+            before = read_private(self._whole(), self._load().private) | dict(state)
+            state_after = self._cutter().private_after(before, state_after, part)
         return Trainee(update, trained, round(1000 * (time.monotonic() - started)), state_after)
 
     def evaluate(self, client: Client, values: Values, state: Mapping[str, Tensor], scope: Scope) -> Evaluated:
@@ -106,13 +118,32 @@ class Workshop:
 
     def _model(self, values: Values, state: Mapping[str, Tensor]) -> nn.Module:
         """A model of its own for each piece of work, so that nothing leaks from one client to another."""
-        if self._pristine is None:
-            self._pristine = self._build(self._work.seed)
-        check_layout(layout_of(self._pristine, self._load().private), values.layout)
-        model = copy.deepcopy(self._pristine)
+        check_layout(layout_of(self._whole(), self._load().private), values.layout)
+        model = copy.deepcopy(self._whole())
         load_values(model, values)
         load_private(model, state)
         return model
+
+    def _smaller(self, values: Values, state: Mapping[str, Tensor], part: Part) -> nn.Module:
+        """The same for a part of the model."""
+        check_layout(part.layout, values.layout)
+        model = copy.deepcopy(self._whole())
+        load_private(model, state)
+        self._cutter().shrink(model, part)
+        load_values(model, values)
+        return model
+
+    def _whole(self) -> nn.Module:
+        """The model as the task builds it: copied, never trained."""
+        if self._pristine is None:
+            self._pristine = self._build(self._work.seed)
+        return self._pristine
+
+    def _cutter(self) -> Shrinker:
+        if self._shrinker is None:
+            with _blame("droppable"):
+                self._shrinker = Shrinker(self._whole(), self._load())
+        return self._shrinker
 
     def _build(self, seed: int) -> nn.Module:
         with _blame("build_model"), seeded(seed, torch.device("cpu")):

@@ -39,7 +39,7 @@ class Version(_message.Message):
     def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("version", "software", "worker", "pool", "indices", "capacity", "codecs", "device", "held_assignments")
+    __slots__ = ("version", "software", "worker", "pool", "indices", "capacity", "codecs", "device", "held_assignments", "sub_models")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class JoinRequest(_message.Message):
     CODECS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     HELD_ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    SUB_MODELS_FIELD_NUMBER: _ClassVar[int]
     version: Version
     software: str
     worker: str
@@ -58,7 +59,8 @@ class JoinRequest(_message.Message):
     codecs: _containers.RepeatedScalarFieldContainer[CodecId]
     device: str
     held_assignments: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., software: _Optional[str] = ..., worker: _Optional[str] = ..., pool: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., capacity: _Optional[int] = ..., codecs: _Optional[_Iterable[_Union[CodecId, str]]] = ..., device: _Optional[str] = ..., held_assignments: _Optional[_Iterable[str]] = ...) -> None: ...
+    sub_models: bool
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., software: _Optional[str] = ..., worker: _Optional[str] = ..., pool: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., capacity: _Optional[int] = ..., codecs: _Optional[_Iterable[_Union[CodecId, str]]] = ..., device: _Optional[str] = ..., held_assignments: _Optional[_Iterable[str]] = ..., sub_models: _Optional[bool] = ...) -> None: ...
 
 class JoinReply(_message.Message):
     __slots__ = ("version", "session", "job_uid", "clients", "work", "beat_interval_ms", "lease_seconds", "frame_bytes")
@@ -135,24 +137,42 @@ class Assignment(_message.Message):
     def __init__(self, id: _Optional[str] = ..., pool: _Optional[str] = ..., index: _Optional[int] = ..., round: _Optional[int] = ..., initialise: _Optional[_Union[Initialise, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ...) -> None: ...
 
 class Initialise(_message.Message):
-    __slots__ = ("seed",)
+    __slots__ = ("seed", "groups")
     SEED_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     seed: int
-    def __init__(self, seed: _Optional[int] = ...) -> None: ...
+    groups: bool
+    def __init__(self, seed: _Optional[int] = ..., groups: _Optional[bool] = ...) -> None: ...
 
 class Train(_message.Message):
-    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe")
+    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe", "sub_model")
     BASE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
+    SUB_MODEL_FIELD_NUMBER: _ClassVar[int]
     base: str
     seed: int
     time_left_ms: int
     codec: CodecId
     recipe: Recipe
-    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ...) -> None: ...
+    sub_model: SubModel
+    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., sub_model: _Optional[_Union[SubModel, _Mapping]] = ...) -> None: ...
+
+class SubModel(_message.Message):
+    __slots__ = ("seed", "number", "masks", "keep", "groups")
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MASKS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    seed: int
+    number: int
+    masks: int
+    keep: float
+    groups: str
+    def __init__(self, seed: _Optional[int] = ..., number: _Optional[int] = ..., masks: _Optional[int] = ..., keep: _Optional[float] = ..., groups: _Optional[str] = ...) -> None: ...
 
 class Evaluate(_message.Message):
     __slots__ = ("model", "scope")

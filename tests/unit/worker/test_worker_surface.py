@@ -14,6 +14,8 @@ def test_the_public_names():
         "ConfigError",
         "Data",
         "DataError",
+        "Group",
+        "Member",
         "MusterError",
         "Options",
         "RefusedError",
