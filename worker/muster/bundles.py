@@ -43,6 +43,9 @@ class Bundles:
         """The units of a bundle run along this axis; without a tensor (a layer has no bias), nothing happens."""
         if tensor is None:
             return
+        if id(tensor) not in self._names:  # made anew whenever it is used, by a hook
+            bundle.root().pinned = True
+            return
         place, bundle = (self._names[id(tensor)], axis), bundle.root()
         if place in self._owners:
             self.join(self._owners[place], bundle)

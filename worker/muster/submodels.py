@@ -88,7 +88,7 @@ class Shrinker:
         names = {id(tensor): name for name, tensor in reversed(tensors.items())}  # a shared one goes by its first name
         smaller = {id(tensors[name]): _sliced(tensors[name], axes) for name, axes in places.items()}
         for module in model.modules():
-            factor = factors.get(names[id(module.weight)]) if isinstance(module, _READERS) else None
+            factor = factors.get(names.get(id(module.weight), "")) if isinstance(module, _READERS) else None
             if factor is not None:
                 module.register_forward_pre_hook(_scaled(factor))
             _replace(module, smaller)
