@@ -28,6 +28,7 @@ from muster_coordinator.metrics.ports import watched
 from muster_coordinator.models import ModelFileError
 from muster_coordinator.observer import Observer
 from muster_coordinator.orders import Answer, OrderBook
+from muster_coordinator.parts import Parts, dropout_of
 from muster_coordinator.ports import Clock, Ports
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.recovery import History
@@ -42,6 +43,7 @@ from muster_coordinator.uploads import Intake, Uploads
 from muster_coordinator.workbench import Retention, Workbench
 from muster_spec.clients import ClientId
 from muster_spec.types import ResolvedJob
+from muster_wire.codecs import Pipeline
 
 log = logging.getLogger("muster.coordinator")
 
@@ -94,8 +96,9 @@ def assemble(
     size = frame_bytes(job.clients_total)
     broadcasts = Broadcasts(store.staging, codecs.down, VERSIONS_GIVEN_OUT + _staleness(job), size)
     retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
-    combining = combining_of(job.spec.robustness)
-    workbench = Workbench(store, strategy_of(job.spec.strategy), broadcasts, retention, combining)
+    parts = _parts(store, job, codecs.down, size)
+    combining = combining_of(job.spec.robustness, of_parts=parts is not None)
+    workbench = Workbench(store, strategy_of(job.spec.strategy), broadcasts, retention, combining, parts)
     history = recover(store, workbench, reporter)
     inbox, meter = Inbox(), ByteMeter()
     lobby = Lobby(SessionTable(pool_sizes(job), Patience()), inbox, clock)
@@ -114,7 +117,9 @@ def assemble(
         Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, refusals.totals, store.root)
     )
     announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
-    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment, refusals)
+    service = Service(
+        job, codecs, lobby, book, inbox, broadcasts, uploads, meter, clock, access.enrolment, refusals, parts
+    )
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer)
 
 
@@ -134,6 +139,16 @@ def announce(
 
     server = ApiServer(account, JobName(job.namespace, job.name, job.uid))
     return Announcer(server, tell, hear, clock.unix)
+
+
+def _parts(store: FileStore, job: ResolvedJob, pipeline: Pipeline, frame_bytes: int) -> Parts | None:
+    """Where clients train parts of the model, what cuts them out."""
+    asked = config_of(job, 0).asked
+    dropout = dropout_of(job.spec.compression.federated_dropout, job.spec.seed, asked)
+    if dropout is None:
+        return None
+    rounds = VERSIONS_GIVEN_OUT + _staleness(job)
+    return Parts(dropout, Broadcasts(store.staging, pipeline, rounds * dropout.masks, frame_bytes), rounds)
 
 
 def _staleness(job: ResolvedJob) -> int:

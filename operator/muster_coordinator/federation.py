@@ -25,11 +25,12 @@ from muster_coordinator.limits import frame_bytes
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Notice, Order, OrderBook
+from muster_coordinator.parts import Parts
 from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.refusals import Refusals, Refused
 from muster_coordinator.sessions import JoinRefusedError, JoinWish, Session, first_ordinals, pool_sizes
-from muster_coordinator.translate import orders_of
+from muster_coordinator.translate import Told, orders_of
 from muster_coordinator.uploads import Uploads
 from muster_spec.clients import ClientId, split_client_id
 from muster_spec.types import ResolvedJob
@@ -63,6 +64,7 @@ class Service:
     clock: Clock
     enrolment: Enrolment
     refusals: Refusals
+    parts: Parts | None = None
 
 
 class Federation:
@@ -122,7 +124,7 @@ class Federation:
 
     async def _agree(self, request: pb.JoinRequest, context: Context) -> Version:
         """The version to speak, once everything in this request has a length and a form that can be kept."""
-        problem = problem_with_join(request) or self._missing_codec(request)
+        problem = problem_with_join(request) or self._missing_skill(request)
         if problem:
             await self._refuse(Refused.JOIN, context, grpc.StatusCode.FAILED_PRECONDITION, problem)
         try:
@@ -131,8 +133,10 @@ class Federation:
             code = grpc.StatusCode.FAILED_PRECONDITION
             return await self._refuse(Refused.WRONG_VERSION, context, code, str(error))
 
-    def _missing_codec(self, request: pb.JoinRequest) -> str | None:
+    def _missing_skill(self, request: pb.JoinRequest) -> str | None:
         known = {int(codec) for codec in request.codecs}
+        if self._service.parts and not request.sub_models:
+            return "clients of this job train parts of the model, which this worker can't; upgrade it"
         missing = [stage.name.lower() for stage in sorted(self._service.codecs.stages) if stage not in known]
         return (
             f"this job's models travel as {missing[0]}, which this worker doesn't know; upgrade it" if missing else None
@@ -183,14 +187,16 @@ class Federation:
 
     def _orders(self, notice: Notice) -> pb.Orders:
         service = self._service
-        return orders_of(notice, service.broadcasts.reference, service.codecs.up, service.clock.now())
+        told = Told(service.broadcasts.reference, service.codecs.up, service.parts)
+        return orders_of(notice, told, service.clock.now())
 
     # --- transfers ----------------------------------------------------------------------------------------------------
 
     async def fetch(self, request: pb.FetchRequest, context: Context) -> None:
         """Frames of one version; each is written when the one before has left, so a slow client holds one."""
         await self._session(request.session, context)
-        transfer = self._service.broadcasts.get(request.digest)
+        parts = self._service.parts
+        transfer = self._service.broadcasts.get(request.digest) or (parts.get(request.digest) if parts else None)
         if transfer is None:
             gone = "this version of the model is no longer given out; listen again"
             await self._refuse(Refused.NO_MODEL, context, grpc.StatusCode.NOT_FOUND, gone)

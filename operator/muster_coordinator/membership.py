@@ -134,6 +134,7 @@ def order_of(round_: Round, planned: PlannedClient) -> Instruction:
         base=round_.plan.base,
         seed=planned.seed,
         deadline=round_.deadline,
+        place=round_.places[planned.assignment],
     )
 
 
@@ -161,4 +162,5 @@ def _owed_orders(state: JobState, here: set[ClientId], now: float) -> Iterator[I
                 base=work.base,
                 seed=work.seed,
                 deadline=now + state.config.deadline_s,
+                place=work.place,
             )

@@ -233,6 +233,7 @@ class Owed:
     round: int
     base: str
     seed: int
+    place: int = 0  # in its round's cohort
 
 
 @dataclass(frozen=True, slots=True)
