@@ -50,7 +50,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run(folder, *, kill_in_round=None, kinds=None, **spec):
+def run(folder, *, kill_in_round=None, kinds=None, code=0, **spec):
     """A job of three clients run to its end, through the death of its coordinator if that is wanted."""
     folder.mkdir(exist_ok=True)
     job = write_job(folder, **PARTS, **spec)
@@ -62,9 +62,8 @@ def run(folder, *, kill_in_round=None, kinds=None, **spec):
                 running.process.kill()
                 assert running.wait() == -signal.SIGKILL
         with coordinator(folder, job, address) as running:
-            code = running.wait()
+            assert running.wait() == code, errors_of(folder)
             three.join()
-        assert code == 0, errors_of(folder)
         return three.workers
 
 
@@ -131,9 +130,11 @@ class WithoutGroups(Partly):
 
 
 def test_a_first_model_has_to_say_which_units_it_has(tmp_path):
-    three = run(tmp_path, kinds={0: WithoutGroups}, rounds={"total": 1, "deadlineSeconds": 20})
-    assert "which of its units" in three[0].verdicts["0.0.p/0"].reason
-    assert commits_in(tmp_path / "storage")[0].used[0].client != "p/0"
+    kinds = dict.fromkeys(range(3), WithoutGroups)
+    three = run(tmp_path, kinds=kinds, code=1, rounds={"total": 1, "deadlineSeconds": 20, "maxFailedRounds": 1})
+    verdicts = [verdict for worker in three for verdict in worker.verdicts.values()]
+    assert verdicts
+    assert all("which of its units" in verdict.reason for verdict in verdicts)
 
 
 def test_a_worker_that_cannot_train_parts_is_told_so_when_it_joins(tmp_path):
