@@ -159,6 +159,7 @@ ONE_JOB = Dashboard(
             ),
             Panel("Stragglers", {"{{pool}}": rate("muster_stragglers", "pool")}, "ops"),
             Panel("Clients that had nothing to offer", {"{{pool}}": rate("muster_clients_failed", "pool")}, "ops"),
+            Panel("Rejected updates", {"{{cause}}": rate("muster_updates_rejected", "cause")}, "ops"),
             Panel(
                 "Training time by pool",
                 {
@@ -206,6 +207,7 @@ ONE_JOB = Dashboard(
                 {"{{method}}": f'sum by (method) (muster_calls_in_flight{{{JOB}, method=~"Fetch|Submit"}})'},
             ),
             Panel("Calls", {"{{method}} {{code}}": rate("muster_calls", "method, code")}, "reqps"),
+            Panel("Refused calls", {"{{cause}}": rate("muster_calls_refused", "cause")}, "reqps"),
         ],
         "Coordinator": [
             Panel("Checkpoint", {"{{part}}": mean("muster_checkpoint_seconds", "part")}, "s"),

@@ -22,6 +22,7 @@ from muster.desk import Desk
 from muster.loop import Loop
 from muster.membership import Membership
 from muster.training import Trained
+from muster.witness import Nobody
 from muster.worker import WorkerSettings
 from muster.workshop import Trainee, Workshop
 from muster_wire.layout import Kind, Layout, TensorSpec
@@ -52,7 +53,7 @@ class IdleMembership(Membership):
         self._idle = workshop
 
     def build_loop(self, desk: Desk) -> Loop:
-        return Loop(desk, self._connection, self._idle, self._book, self._clients)
+        return Loop(desk, self._connection, self._idle, self._book, self._clients, Nobody())
 
 
 def work(address: str, index: int, setting: Setting, material: Material) -> None:

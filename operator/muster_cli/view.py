@@ -70,8 +70,11 @@ class View:
 
     @property
     def accuracy(self) -> float | None:
-        """Of the newest model on the task's test set: a fraction, or None when nobody has measured it."""
-        return self.central.get("accuracy")
+        """Of the newest model that was measured: on the task's test set, else on the clients' own data.
+
+        A fraction, or None when nobody has measured it.
+        """
+        return (self.central or self.federated).get("accuracy")
 
     @property
     def final_accuracy(self) -> float | None:
@@ -209,12 +212,13 @@ def _committed(view: View, event: Event) -> View:
 
 
 def _evaluated(view: View, event: Event) -> View:
-    seen = replace(view, federated=event.get("federated") or view.federated)
-    central = event.get("central")
-    if not central:
+    central, federated = event.get("central"), event.get("federated")
+    counts = central or ({} if view.central else federated)  # with a test set, only what is measured on it counts
+    seen = replace(view, central=central or view.central, federated=federated or view.federated)
+    if not counts:
         return seen
-    curve = (*view.curve, central["accuracy"]) if "accuracy" in central else view.curve
-    return replace(seen, central=central, measured=event["round"], curve=curve)
+    curve = (*view.curve, counts["accuracy"]) if "accuracy" in counts else view.curve
+    return replace(seen, measured=event["round"], curve=curve)
 
 
 def _failed_attempt(view: View, event: Event) -> View:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 from muster_cli.errors import BadInput
+from muster_telemetry.address import AddressError, parse_address
 from muster_telemetry.logs import LOG_FORMATS, LogFormat, log_format_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Given(TypedDict):
     key: Path | None
     server_name: str | None
     log_format: LogFormat | None
+    metrics: str | None
 
 
 @click.command()
@@ -48,6 +50,7 @@ class Given(TypedDict):
 @click.option("--cert", type=PATH, help="Mutual TLS: this worker's certificate chain, in PEM. May change meanwhile.")
 @click.option("--key", type=PATH, help="Its private key.")
 @click.option("--server-name", help="What the coordinator's certificate names, if that isn't the host dialled.")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus here. Or MUSTER_METRICS.")
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Of the logs. [default: MUSTER_LOG_FORMAT or text]")
 def worker(**given: Unpack[Given]) -> None:
     """Work for a coordinator that runs elsewhere.
@@ -84,6 +87,7 @@ def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings:
         token=_token(environment, is_needed=not given["cert"] and not isinstance(security, Join)),
         security=security,
         log_format=given["log_format"] or _log_format(environment),
+        metrics=_metrics(given["metrics"] or environment.get("MUSTER_METRICS")),
     )
 
 
@@ -123,6 +127,13 @@ def _read_join(join: Join) -> tuple[str, str]:
     except CredentialError as error:
         raise BadInput(str(error)) from error
     return bundle.coordinator, read_certificate(bundle.pair.chain).identity.pool
+
+
+def _metrics(address: str | None) -> str | None:
+    try:
+        return ":".join(map(str, parse_address(address))) if address else None
+    except AddressError as error:
+        raise BadInput(f"--metrics {error}") from error
 
 
 def _log_format(environment: Mapping[str, str]) -> LogFormat:

@@ -154,12 +154,24 @@ def take_evaluation(state: JobState, event: EvaluationReported) -> Moves:
     scores = evaluation.scores_of(event.examples, event.metrics)
     local, central = _evaluations(phase, event)
     if event.assignment == local and event.client in phase.waiting:
-        return moved(state, phase=evaluation.report_local(phase, event.client, scores))
+        state, told = _tell_undefined(state, event)
+        return moved(state, *told, phase=evaluation.report_local(phase, event.client, scores))
     if event.assignment == central and event.client == phase.evaluator:
         found = scores if scores.examples > 0 else None
         done = replace(phase, central=found, central_wanted=False, evaluator=None)
-        return moved(state, phase=done, has_test_set=found is not None)
+        state, told = _tell_undefined(state, event)
+        return moved(state, *told, phase=done, has_test_set=found is not None)
     return moved(state)
+
+
+def _tell_undefined(state: JobState, event: EvaluationReported) -> Moves:
+    """A metric that is no number is left out of the averages, and said once."""
+    names = [name for name in evaluation.undefined_metrics(event.metrics) if name not in state.undefined]
+    told = [
+        tells.warning(f"{event.client} measured {name} as {event.metrics[name]}: it is left out wherever it is so")
+        for name in names
+    ]
+    return moved(state, *told, undefined=state.undefined.union(names))
 
 
 def _evaluations(phase: Evaluating, event: EvaluationReported | WorkFailed) -> tuple[AssignmentId, AssignmentId]:

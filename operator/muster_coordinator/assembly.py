@@ -15,7 +15,7 @@ from muster_coordinator.apiserver import Account, ApiServer, JobName, JobSeen
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.budget import demand_of
 from muster_coordinator.combining import Combining, combining_of
-from muster_coordinator.compression import Codecs, codecs_of
+from muster_coordinator.compression import Codecs, Down, codecs_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
 from muster_coordinator.errors import InputError, StorageError
@@ -31,6 +31,7 @@ from muster_coordinator.metrics.ports import watched
 from muster_coordinator.models import ModelFileError
 from muster_coordinator.observer import Observer
 from muster_coordinator.orders import Answer, OrderBook
+from muster_coordinator.parts import Parts, dropout_of
 from muster_coordinator.ports import Clock, Ports
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.recovery import History
@@ -96,14 +97,14 @@ def assemble(
     reporter = LineReporter(sys.stdout.buffer, clock)
     store = FileStore(settings.storage, observer)
     store.open(job)
-    codecs = codecs_of(job.spec.compression)
-    size = frame_bytes(job.clients_total)
+    codecs, size = codecs_of(job.spec.compression), frame_bytes(job.clients_total)
     broadcasts = _broadcasts(job, codecs, store, size)
     retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
-    combining = combining_of(job.spec.robustness)
+    parts = _parts(store, job, codecs, size)
+    combining = combining_of(job.spec.robustness, of_parts=parts is not None)
     strategy = strategy_of(job.spec.strategy)
     gate = Gate(_limit(job, strategy, combining, size), lambda: workbench.layout, _warner(reporter))
-    workbench = Workbench(store, strategy, broadcasts, retention, combining, gate.problem)
+    workbench = Workbench(store, strategy, broadcasts, retention, combining, gate.problem, parts)
     history = recover(store, workbench, reporter)
     if workbench.layout and (problem := gate.problem(workbench.layout)):
         raise InputError(problem)
@@ -124,7 +125,9 @@ def assemble(
     )
     announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
     enrolment = access.enrolment
-    service = Service(job, codecs, lobby, book, inbox, broadcasts, uploads, gate, meter, clock, enrolment, refusals)
+    service = Service(
+        job, codecs, lobby, book, inbox, broadcasts, uploads, gate, meter, clock, enrolment, refusals, parts
+    )
     return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer)
 
 
@@ -163,6 +166,17 @@ def _warner(reporter: LineReporter) -> Callable[[str], None]:
         reporter.tell("warning", {"message": message})
 
     return warn
+
+
+def _parts(store: FileStore, job: ResolvedJob, codecs: Codecs, frame_bytes: int) -> Parts | None:
+    """Where clients train parts of the model, what cuts them out."""
+    asked = config_of(job, 0).asked
+    dropout = dropout_of(job.spec.compression.federated_dropout, job.spec.seed, asked)
+    if dropout is None:
+        return None
+    encoder = Encoder(store.staging, Down(codecs.down.snapshot), job.spec.seed)
+    rounds = VERSIONS_GIVEN_OUT + _staleness(job)
+    return Parts(dropout, Broadcasts(encoder, rounds * dropout.masks, frame_bytes), rounds)
 
 
 def _staleness(job: ResolvedJob) -> int:

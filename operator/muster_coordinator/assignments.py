@@ -37,3 +37,9 @@ def training_seed(job_seed: int, ordinal: int, round_number: int) -> int:
     """63 bits that fit every integer type on the way to the client."""
     digest = hashlib.blake2b(f"{job_seed}/{ordinal}/{round_number}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def parts_seed(job_seed: int, round_number: int) -> int:
+    """63 bits from which the parts of the model are drawn that clients train in this round, in every attempt alike."""
+    digest = hashlib.blake2b(f"parts/{job_seed}/{round_number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -30,17 +30,25 @@ def problem_with_join(request: pb.JoinRequest) -> str | None:
 
 
 def problem_with_numbers(examples: int, metrics: Mapping[str, float]) -> PayloadError | None:
-    """What can't be believed in a client's counts and metrics."""
+    """What can't be believed in the counts and metrics of a client's training."""
+    unbelievable = problem_with_counts(examples, metrics)
+    if unbelievable:
+        return unbelievable
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            diverged = f"metric {name} is {value}: the training diverged; a lower learning rate may help"
+            return PayloadError(Cause.NOT_FINITE, diverged)
+    return None
+
+
+def problem_with_counts(examples: int, metrics: Mapping[str, float]) -> PayloadError | None:
+    """The same of an evaluation, in which a metric may well be undefined: an AUC where there is one class only."""
     if examples > MAX_EXAMPLES:
         return PayloadError(Cause.MALFORMED, f"{examples} examples are more than anybody has")
     if len(metrics) > MAX_METRICS:
         return PayloadError(Cause.MALFORMED, f"{len(metrics)} metrics are more than the {MAX_METRICS} allowed")
-    for name, value in metrics.items():
-        if len(name) > MAX_NAME or not name.isprintable():
-            return PayloadError(Cause.MALFORMED, "a metric's name is short and printable")
-        if not math.isfinite(value):
-            diverged = f"metric {name} is {value}: the training diverged; a lower learning rate may help"
-            return PayloadError(Cause.NOT_FINITE, diverged)
+    if any(len(name) > MAX_NAME or not name.isprintable() for name in metrics):
+        return PayloadError(Cause.MALFORMED, "a metric's name is short and printable")
     return None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from muster_coordinator.compared import Compared
+from muster_coordinator.partial import PartialSum
 from muster_coordinator.robust import Rule, rule_of
 from muster_coordinator.sums import Sum
 from muster_spec.strategy_types import Robustness
@@ -16,14 +17,17 @@ from muster_wire.payload import MAX_NORM
 
 @dataclass(frozen=True, slots=True)
 class Combining:
-    """`rule` is None for the weighted mean; the norms bound each update by itself."""
+    """`rule` is None for the weighted mean; the norms bound each update by itself. Updates of parts are averaged."""
 
     rule: Rule | None = None
     clip_norm: float | None = None
     max_norm: float = MAX_NORM
+    of_parts: bool = False
 
     def open(self, layout: Layout, folder: Path) -> Sum | Compared:
         """An empty one, for a round. What must be kept until the round closes lies in the folder."""
+        if self.of_parts:
+            return PartialSum(layout, self.clip_norm)
         if self.rule is None:
             return Sum(layout, self.clip_norm)
         return Compared(layout, self.rule, self.clip_norm, folder)
@@ -32,8 +36,9 @@ class Combining:
 MEAN: Final = Combining()
 
 
-def combining_of(robustness: Robustness | None) -> Combining:
-    """What a resolved job asks for."""
+def combining_of(robustness: Robustness | None, *, of_parts: bool = False) -> Combining:
+    """What a resolved job asks for; `of_parts` where clients train parts of the model."""
     if robustness is None:
-        return MEAN
-    return Combining(rule_of(robustness.aggregation), robustness.clip_norm, robustness.max_norm or MAX_NORM)
+        return Combining(of_parts=of_parts)
+    rule, max_norm = rule_of(robustness.aggregation), robustness.max_norm or MAX_NORM
+    return Combining(rule, robustness.clip_norm, max_norm, of_parts)

@@ -190,7 +190,7 @@ class Driver:
     # --- sums ---------------------------------------------------------------------------------------------------------
 
     def _open_round(self, instruction: OpenRound) -> None:
-        self.ports.models.open(instruction.base)
+        self.ports.models.open(instruction.base, instruction.round)
 
     def _fold(self, instruction: Fold) -> None:
         self.ports.models.fold(instruction.assignment, instruction.weight)

@@ -106,6 +106,11 @@ def scores_of(examples: int, metrics: Mapping[str, float]) -> Scores:
     return Scores(metrics=usable, examples=max(examples, 0), clients=1)
 
 
+def undefined_metrics(metrics: Mapping[str, float]) -> list[str]:
+    """What `scores_of` leaves out."""
+    return sorted(name for name, value in metrics.items() if not math.isfinite(value))
+
+
 def concerns(record: EvaluationRecord, before: EvaluationRecord | None, goal: Goal | None) -> list[str]:
     """What somebody should know about a measurement; what was so the last time has been said."""
     known = {AWAY, *(before.missing.values() if before else ())}

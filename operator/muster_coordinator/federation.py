@@ -17,7 +17,7 @@ import msgspec
 
 from muster_coordinator.assignments import client_of
 from muster_coordinator.broadcast import Broadcasts, Version
-from muster_coordinator.claims import MAX_NAME, one_line, problem_with_join, problem_with_numbers
+from muster_coordinator.claims import MAX_NAME, one_line, problem_with_counts, problem_with_join
 from muster_coordinator.compression import Codecs
 from muster_coordinator.enrolment import Enrolment
 from muster_coordinator.events import EvaluationReported, WorkFailed
@@ -28,11 +28,12 @@ from muster_coordinator.limits import frame_bytes
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Notice, Order, OrderBook
+from muster_coordinator.parts import Parts
 from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.refusals import Refusals, Refused
 from muster_coordinator.sessions import JoinRefusedError, JoinWish, Session, first_ordinals, pool_sizes
-from muster_coordinator.translate import orders_of
+from muster_coordinator.translate import Told, orders_of
 from muster_coordinator.uploads import Uploads
 from muster_spec.clients import ClientId, split_client_id
 from muster_spec.types import ResolvedJob
@@ -68,6 +69,7 @@ class Service:
     clock: Clock
     enrolment: Enrolment
     refusals: Refusals
+    parts: Parts | None = None
 
 
 class Federation:
@@ -127,7 +129,7 @@ class Federation:
 
     async def _agree(self, request: pb.JoinRequest, context: Context) -> WireVersion:
         """The version to speak, once everything in this request has a length and a form that can be kept."""
-        problem = problem_with_join(request) or self._missing_codec(request)
+        problem = problem_with_join(request) or self._missing_skill(request)
         if problem:
             await self._refuse(Refused.JOIN, context, grpc.StatusCode.FAILED_PRECONDITION, problem)
         try:
@@ -136,8 +138,10 @@ class Federation:
             code = grpc.StatusCode.FAILED_PRECONDITION
             return await self._refuse(Refused.WRONG_VERSION, context, code, str(error))
 
-    def _missing_codec(self, request: pb.JoinRequest) -> str | None:
+    def _missing_skill(self, request: pb.JoinRequest) -> str | None:
         known = {int(codec) for codec in request.codecs}
+        if self._service.parts and not request.sub_models:
+            return "clients of this job train parts of the model, which this worker can't; upgrade it"
         missing = [stage.name.lower() for stage in sorted(self._service.codecs.stages) if stage not in known]
         return (
             f"this job's models travel as {missing[0]}, which this worker doesn't know; upgrade it" if missing else None
@@ -188,7 +192,8 @@ class Federation:
 
     def _orders(self, notice: Notice) -> pb.Orders:
         service = self._service
-        return orders_of(notice, service.broadcasts.reference, service.codecs.up, service.clock.now())
+        told = Told(service.broadcasts.reference, service.codecs.up, service.parts)
+        return orders_of(notice, told, service.clock.now())
 
     # --- transfers ----------------------------------------------------------------------------------------------------
 
@@ -210,7 +215,10 @@ class Federation:
 
     async def _way(self, request: pb.FetchRequest, session: Session) -> list[Version] | None:
         """What to send to a client that wants one version and may hold another."""
-        broadcasts = self._service.broadcasts
+        broadcasts, parts = self._service.broadcasts, self._service.parts
+        part = parts.get(request.digest) if parts else None
+        if part is not None:
+            return [part]
         way = broadcasts.way(request.digest, request.held, snapshots_only=session.version < CHAINS)
         if way is None:
             return None
@@ -250,7 +258,7 @@ class Federation:
     def _problem_with(self, request: pb.ReportRequest, order: Order) -> str | None:
         if request.error:
             return str(request.error)
-        unbelievable = problem_with_numbers(request.examples, dict(request.metrics))
+        unbelievable = problem_with_counts(request.examples, dict(request.metrics))
         if unbelievable:
             self._service.refusals.count(Refused.of(unbelievable.cause))
             return unbelievable.reason

@@ -42,6 +42,7 @@ class OrderTraining:
     base: str
     seed: int
     deadline: float  # on the engine's clock
+    place: int = 0  # in the cohort: which part of the model, where clients train parts
     participations: int = 0  # of the client's updates, those that were used so far
 
 

@@ -134,6 +134,7 @@ def order_of(state: JobState, round_: Round, planned: PlannedClient) -> Instruct
         base=round_.plan.base,
         seed=planned.seed,
         deadline=round_.deadline,
+        place=round_.places[planned.assignment],
         participations=state.progress.participations.get(planned.client, 0),
     )
 
@@ -162,5 +163,6 @@ def _owed_orders(state: JobState, here: set[ClientId], now: float) -> Iterator[I
                 base=work.base,
                 seed=work.seed,
                 deadline=now + state.config.deadline_s,
+                place=work.place,
                 participations=state.progress.participations.get(work.client, 0),
             )

@@ -30,8 +30,11 @@ class Store(Protocol):
 class Models(Protocol):
     """Makes models out of staged updates, keeps them durably, and gives them out to clients."""
 
-    def open(self, base: str) -> None:
-        """Make ready to sum updates against this model; with an empty base the next update is a whole first model."""
+    def open(self, base: str, number: int) -> None:
+        """Make ready to sum the updates of this round against this model, and to give out what its clients train.
+
+        With an empty base the next update is a whole first model.
+        """
 
     def fold(self, assignment: AssignmentId, weight: float) -> None:
         """Decode a staged update into the sum."""

@@ -24,11 +24,14 @@ from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.limits import frame_bytes, keep_memory_small
 from muster_coordinator.metrics.metering import Metering
+from muster_coordinator.ports import Clock
 from muster_coordinator.recovery import HistoryError
 from muster_coordinator.report import log_to_stderr
 from muster_coordinator.server import ConnectionAge, add_federation, add_health, bind, build_server
 from muster_coordinator.settings import Settings, read_settings
 from muster_spec.clients import ClientId
+from muster_spec.types import ResolvedJob
+from muster_telemetry.tracing import open_tracing
 
 log = logging.getLogger("muster.coordinator")
 
@@ -68,8 +71,8 @@ def _say(error: CoordinatorError, code: int, settings: Settings | None) -> int:
 async def coordinate(settings: Settings, outside: Outside) -> int:
     """Serve and drive until the job is over or somebody stops it."""
     access = open_access(settings.security, settings.job.uid, outside.clock)
-    metering = Metering(settings.job, outside.clock)
-    server = build_server(access, ConnectionAge(), frame_bytes(settings.job.clients_total), [metering.calls])
+    metering = _meter(settings.job, outside.clock)
+    server = build_server(access, ConnectionAge(), frame_bytes(settings.job.clients_total), metering.interceptors)
     address = bind(server, settings.listen, access)
     loop = asyncio.get_running_loop()
     coordinator = assemble(settings, outside, access, loop, metering)
@@ -77,8 +80,8 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
     add_federation(server, coordinator.federation)
     health = await add_health(server)
     await server.start()
-    metrics = metering.serve(settings.metrics) if settings.metrics else None
-    coordinator.reporter.tell("listening", {"address": address} | ({"metrics": metrics.address} if metrics else {}))
+    metrics = {"metrics": metering.serve(settings.metrics)} if settings.metrics else {}
+    coordinator.reporter.tell("listening", {"address": address} | metrics)
     watches = [asyncio.create_task(watch) for watch in _watches(coordinator, access)]
     try:
         outcome = await _drive_in_thread(coordinator, loop)
@@ -95,8 +98,11 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
         await health.enter_graceful_shutdown()
         coordinator.uploads.close()
         await server.stop(STREAMS_GRACE_S)
-        if metrics:
-            metrics.close()
+        metering.close()
+
+
+def _meter(job: ResolvedJob, clock: Clock) -> Metering:
+    return Metering(job, clock, open_tracing("coordinator", {"muster.job": f"{job.namespace}/{job.name}"}))
 
 
 def _tell_refusals(coordinator: Coordinator, access: Access) -> None:

@@ -179,6 +179,7 @@ class RehearsalWorker:
                 codecs=[pb.CodecId.Name(codec.value) for codec in CODECS],
                 device="cpu",
                 held_assignments=sorted(self.held),
+                sub_models=True,
             ),
             metadata=self.metadata,
         )

@@ -19,6 +19,7 @@ from muster_wire import payload
 from muster_wire.checksum import BytesLike
 from muster_wire.frames import MAX_FRAME_BYTES, ArrivedFrame, Header, Reassembly
 from muster_wire.payload import MAX_NORM, Checked, PayloadKind, Shape
+from muster_wire.submodel import Part
 
 MEMORY_BYTES: Final = 64 * 1024
 
@@ -45,6 +46,7 @@ class Upload:
         self._bytes = _Spool(directory, memory_bytes)
         self._transfer = Reassembly(header, self._bytes, frame_bytes)
         self._checked: Checked | None = None
+        self.part: Part | None = None  # of the model, if the update is of one
 
     @property
     def checked(self) -> Checked:

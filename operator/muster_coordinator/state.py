@@ -240,6 +240,7 @@ class Owed:
     round: int
     base: str
     seed: int
+    place: int = 0  # in its round's cohort
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +256,7 @@ class JobState:
     # What to tell the clients of a failed attempt. Its failure is durable with the next plan, and not before.
     deferred: Mapping[AssignmentId, Settle | Withdraw] = field(default_factory=dict)
     initialisers: tuple[ClientId, ...] = ()  # who has been asked for the first model
+    undefined: frozenset[str] = frozenset()  # metrics that somebody measured as no number, which has been said
     is_to_pause: bool = False  # as soon as no round is open
     has_test_set: bool = True  # until an evaluator says that the task has none
     active_until: float | None = None

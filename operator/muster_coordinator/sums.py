@@ -35,7 +35,7 @@ from muster_wire.values import Floats, Values
 
 MAX_WEIGHT: Final = 2.0**64
 
-_BLOCK: Final = 32_768
+BLOCK: Final = 32_768
 _MAX_RELATIVE: Final = 2.0**32
 _EPSILON: Final = float(np.finfo(np.float32).eps)
 
@@ -63,15 +63,19 @@ class Sum:
 
     def fold_payload(self, shape: Shape, encoded: BytesLike, weight: float, scale: float = 1.0) -> None:
         """The same for bytes that lie elsewhere, and with them scaled; it is the whole weight that counts."""
-        if not 0 < weight <= MAX_WEIGHT:
-            raise ValueError(f"an update's weight is above 0 and at most {MAX_WEIGHT:g}, not {weight:g}")
         relative = self._relative(weight)
         payload.accumulate(shape, encoded, self._total, relative * scale)
+        self._count(relative)
+
+    def _count(self, relative: float) -> None:
+        """One more update is in it."""
         self._weight += relative
         self._folded += 1
 
     def _relative(self, weight: float) -> float:
         """The weight in the sum's unit, as float32 holds it."""
+        if not 0 < weight <= MAX_WEIGHT:
+            raise ValueError(f"an update's weight is above 0 and at most {MAX_WEIGHT:g}, not {weight:g}")
         self._unit = self._unit or weight
         if weight > self._unit * _MAX_RELATIVE:
             self._rescale(2.0 ** math.ceil(math.log2(weight / self._unit)))
@@ -90,25 +94,30 @@ class Sum:
         `step` makes the next trainable values from the base's and the mean update, elementwise, block by block; float
         buffers are always averaged plainly.
         """
+        total, folded = self._closed(base)
+        _advance(total.trainable, base.trainable, self._weight, step)
+        _advance(total.float_buffers, base.float_buffers, self._weight, average(folded))
+        return Values(self.layout, total.trainable, total.float_buffers, total.integers, base.frozen)
+
+    def _closed(self, base: Values) -> tuple[Values, int]:
+        """What has been summed, and of how many updates: no more can come."""
         if not self._folded or base.layout != self.layout:
             raise ValueError("a sum is finished with the model it was opened for, and after at least one update")
-        total, folded, self._folded = self._total, self._folded, 0
-        _advance(total.trainable, base.trainable, self._weight, step)
-        _advance(total.float_buffers, base.float_buffers, self._weight, _average(folded))
-        self._total = Values.zeros(Layout(()))
-        return Values(self.layout, total.trainable, total.float_buffers, total.integers, base.frozen)
+        total, folded = self._total, self._folded
+        self._total, self._folded = Values.zeros(Layout(())), 0
+        return total, folded
 
 
 def _advance(total: Floats, base: Floats, weight: float, step: Step) -> None:
     """Overwrites the sum with the next values."""
-    for start in range(0, total.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, total.size, BLOCK):
+        block = slice(start, start + BLOCK)
         mean = total[block].astype(np.float64)
         mean /= weight
         total[block] = step(base[block].astype(np.float64), mean)
 
 
-def _average(folded: int) -> Step:
+def average(folded: int) -> Step:
     """A plain average that a variance survives.
 
     Variances are not negative, but one that shrank by more than float32 can resolve may come out just below zero, and

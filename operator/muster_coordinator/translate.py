@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining, Scope
 from muster_coordinator.orders import Fate, Notice, Order
+from muster_coordinator.parts import Parts
 from muster_spec.clients import split_client_id
 from muster_wire.codecs import Pipeline
 from muster_wire.feedback import Recipe
@@ -17,11 +19,20 @@ _SCOPES = {Scope.CENTRAL: pb.Evaluate.SCOPE_CENTRAL, Scope.LOCAL: pb.Evaluate.SC
 Reference = Callable[[str], str]  # digest of a stored model → digest of what clients decode it to
 
 
-def orders_of(notice: Notice, reference: Reference, recipe: Recipe, now: float) -> pb.Orders:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What orders say beside what the book has: versions' names, how updates are made, and of which part."""
+
+    reference: Reference
+    recipe: Recipe
+    parts: Parts | None = None
+
+
+def orders_of(notice: Notice, told: Told, now: float) -> pb.Orders:
     """The whole of what is wanted from one worker."""
     return pb.Orders(
         revision=notice.revision,
-        assignments=[_assignment(order, reference, recipe, now) for order in notice.orders],
+        assignments=[_assignment(order, told, now) for order in notice.orders],
         settlements=[_settlement(fate) for fate in notice.fates],
         finished=notice.finished,
         reason=notice.reason,
@@ -29,30 +40,33 @@ def orders_of(notice: Notice, reference: Reference, recipe: Recipe, now: float) 
     )
 
 
-def _assignment(order: Order, reference: Reference, recipe: Recipe, now: float) -> pb.Assignment:
+def _assignment(order: Order, told: Told, now: float) -> pb.Assignment:
     pool, index = split_client_id(order.client)
     assignment = pb.Assignment(id=order.assignment, pool=pool, index=index)
     match order:
         case OrderTraining():
             assignment.round = order.round
-            assignment.train.CopyFrom(_train(order, reference, recipe, now))
+            assignment.train.CopyFrom(_train(order, told, now))
         case OrderInitialisation():
-            assignment.initialise.CopyFrom(pb.Initialise(seed=order.seed))
+            assignment.initialise.CopyFrom(pb.Initialise(seed=order.seed, groups=told.parts is not None))
         case OrderEvaluation():
             assignment.round = order.round
-            assignment.evaluate.CopyFrom(pb.Evaluate(model=reference(order.model), scope=_SCOPES[order.scope]))
+            model = told.reference(order.model)
+            assignment.evaluate.CopyFrom(pb.Evaluate(model=model, scope=_SCOPES[order.scope]))
     return assignment
 
 
-def _train(order: OrderTraining, reference: Reference, recipe: Recipe, now: float) -> pb.Train:
+def _train(order: OrderTraining, told: Told, now: float) -> pb.Train:
+    recipe, parts = told.recipe, told.parts
     left_ms = max(round((order.deadline - now) * 1000), 1)  # 0 would mean that there is no deadline
     numbers = recipe.pipeline.numbers
     return pb.Train(
-        base=reference(order.base),
+        base=parts.reference(order) if parts else told.reference(order.base),
         seed=order.seed,
         time_left_ms=min(left_ms, 2**32 - 1),
         codec=pb.CodecId.Name(numbers.value),
         recipe=None if recipe == Recipe(Pipeline(numbers)) else recipe_message(recipe),
+        sub_model=parts.message(order) if parts else None,
         participations=order.participations,
     )
 

@@ -23,7 +23,7 @@ from muster_coordinator.claims import MAX_NAME, one_line, problem_with_numbers
 from muster_coordinator.events import BudgetExceeded, UpdateRejected, UpdateStaged
 from muster_coordinator.gate import WAIT_MS, Gate
 from muster_coordinator.inbox import Inbox
-from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation
+from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.orders import OrderBook
 from muster_coordinator.records import AssignmentId
@@ -36,8 +36,10 @@ from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline, pipeline_of
 from muster_wire.errors import Cause, FrameError, PayloadError, WireError
 from muster_wire.frames import Header
+from muster_wire.layout import Layout
 from muster_wire.payload import MAX_NORM, PayloadKind, Shape
 from muster_wire.received import ReceivedFrame, parse_request
+from muster_wire.submodel import Part
 from muster_wire.v1 import federation_pb2 as pb
 
 log = logging.getLogger("muster.coordinator")
@@ -70,6 +72,8 @@ class Offered:
     assignment: AssignmentId
     message: pb.Offer
     kind: PayloadKind
+    layout: Layout | None  # that it must have; None: any
+    part: Part | None = None  # of the model that it is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +153,12 @@ class Uploads:
     def _wanted(self, offer: pb.Offer) -> Offered:
         assignment = AssignmentId(offer.assignment)
         client = client_of(assignment)
-        is_first = isinstance(self._book.wanted(client, assignment), OrderInitialisation)
-        return Offered(client, assignment, offer, PayloadKind.SNAPSHOT if is_first else PayloadKind.UPDATE)
+        order = self._book.wanted(client, assignment)
+        if isinstance(order, OrderInitialisation):
+            return Offered(client, assignment, offer, PayloadKind.SNAPSHOT, None)
+        part = self._workbench.part(order) if isinstance(order, OrderTraining) else None
+        layout = part.layout if part else self._workbench.layout
+        return Offered(client, assignment, offer, PayloadKind.UPDATE, layout, part)
 
     async def _take(self, offered: Offered, session: Session, context: Context) -> pb.SubmitReply:
         try:
@@ -171,8 +179,8 @@ class Uploads:
         problem = problem_with_numbers(offered.message.examples, dict(offered.message.metrics))
         if problem:
             raise problem
-        header = await self._header(offered.message.header)
-        self._check_header(header, offered.kind)
+        header = await self._header(offered)
+        self._check_header(header, offered)
         self._check_budget(header, offered.kind)
         await self._settle_down(offered.assignment)
         partial = self._partials.get(offered.assignment)
@@ -181,12 +189,13 @@ class Uploads:
             intake = self._intake
             upload = Upload(header, offered.kind, intake.folder, intake.frame_bytes, intake.memory_bytes)
             partial = Partial(upload)
+            upload.part = offered.part
             self._partials[offered.assignment] = partial
         return partial
 
-    async def _header(self, message: pb.TransferHeader) -> Header:
+    async def _header(self, offered: Offered) -> Header:
         """Only a layout that we don't know yet is worth a thread."""
-        known = self._workbench.layout
+        message, known = offered.message.header, offered.layout
         if known is not None and message.layout == known.to_json():
             return Header.from_message(message, known)
         return await self._in_thread(None, lambda: Header.from_message(message))
@@ -197,14 +206,18 @@ class Uploads:
         if partial is not None and partial.conclusion is None and partial.busy is not None:
             await asyncio.wait([partial.busy])
 
-    def _check_header(self, header: Header, kind: PayloadKind) -> None:
-        wanted = Pipeline() if kind is PayloadKind.SNAPSHOT else self._intake.pipeline
+    def _check_header(self, header: Header, offered: Offered) -> None:
+        is_first = offered.kind is PayloadKind.SNAPSHOT
+        wanted = Pipeline() if is_first else self._intake.pipeline
         found = pipeline_of(header.codec)
         if found != wanted:
             raise PayloadError(Cause.MALFORMED, f"encoded as {_named(found)}, and {_named(wanted)} was asked for")
-        layout = self._workbench.layout
-        if kind is PayloadKind.UPDATE and layout is not None and header.layout != layout:
-            raise PayloadError(Cause.WRONG_LAYOUT, difference_of_layouts(header.layout, layout))
+        if offered.layout is not None and header.layout != offered.layout:
+            raise PayloadError(Cause.WRONG_LAYOUT, difference_of_layouts(header.layout, offered.layout))
+        if is_first and self._workbench.trains_parts and not header.layout.groups:
+            raise PayloadError(
+                Cause.WRONG_LAYOUT, "the first model doesn't say which of its units may be left out together"
+            )
 
     def _check_budget(self, header: Header, kind: PayloadKind) -> None:
         """A first model that can't be trained within the job's memory is the end of the job, whoever makes it."""

@@ -20,7 +20,9 @@ from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.combining import MEAN, Combining
 from muster_coordinator.compared import Compared
 from muster_coordinator.errors import InputError
+from muster_coordinator.instructions import OrderTraining
 from muster_coordinator.models import ModelFileError, StoredModel, read_first_model, write_model
+from muster_coordinator.parts import Parts
 from muster_coordinator.records import AssignmentId, RoundCommit
 from muster_coordinator.staging import Upload
 from muster_coordinator.store import FileStore
@@ -31,6 +33,7 @@ from muster_wire.chain import Audience
 from muster_wire.errors import WireError
 from muster_wire.layout import Layout
 from muster_wire.payload import decode
+from muster_wire.submodel import Part
 from muster_wire.values import Values
 
 KEEP_AT_LEAST = 2  # a newest model that is damaged must leave one to fall back to
@@ -58,11 +61,13 @@ class Workbench:
         retention: Retention,
         combining: Combining = MEAN,
         problem: Callable[[Layout], str | None] = lambda layout: None,  # noqa: ARG005 -- with any model
+        parts: Parts | None = None,
     ) -> None:
         self._store = store
         self._strategy = strategy
         self._combining = combining
         self._problem = problem
+        self._parts = parts
         self._broadcasts = broadcasts
         self._retention = retention
         self._recent: deque[str] = deque(maxlen=max(retention.keep, KEEP_AT_LEAST))
@@ -81,6 +86,15 @@ class Workbench:
         """Of the model that updates are made for; None before there is a first one."""
         return self._model.layout if self._model is not None else None
 
+    @property
+    def trains_parts(self) -> bool:
+        """Whether clients train parts of the model, so that a first model has to say what it is made of."""
+        return self._parts is not None
+
+    def part(self, order: OrderTraining) -> Part | None:
+        """Which part of the model the update has to be of that answers this order; None: it is of the whole."""
+        return self._parts.part(self._model.layout, order) if self._parts and self._model else None
+
     def stage(self, assignment: AssignmentId, upload: Upload) -> None:
         """A complete and checked upload, until it is folded or forgotten."""
         self.forget(assignment)
@@ -93,13 +107,15 @@ class Workbench:
 
     # --- a round ------------------------------------------------------------------------------------------------------
 
-    def open(self, base: str) -> None:
+    def open(self, base: str, number: int) -> None:
         if base != self._name:
             self.load(base)
         self._first = None
         if isinstance(self._sum, Compared):  # of an attempt that failed
             self._sum.close()
         self._sum = self._combining.open(self._model.layout, self._store.staging) if self._model is not None else None
+        if self._parts and self._model:
+            self._parts.publish(self._model, number)
 
     def fold(self, assignment: AssignmentId, weight: float) -> None:
         with self._staged.pop(assignment) as upload:

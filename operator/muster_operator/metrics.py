@@ -18,6 +18,7 @@ from muster_telemetry.scraping import labelled, new_registry
 
 _RECONCILE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)
 _REQUEST_S = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30)
+RESULTS = ("done", "refused", "fault")
 PHASES = ("Pending", "Starting", "Running", "Suspended", "Complete", "Failed")
 
 
@@ -61,6 +62,9 @@ class OperatorMetrics:
         self._retries = Counter(
             "muster_operator_api_retries", "Requests sent again as the server was busy or away.", registry=inner
         )
+
+        for result in RESULTS:  # so that the first failure shows as a rise
+            self._reconciles.labels("FederatedJob", result)
 
     def reconciled(self, kind: str, result: str, seconds: float) -> None:
         """A pass has ended."""

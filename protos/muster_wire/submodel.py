@@ -90,6 +90,10 @@ class Part:
         for index, inner, outer in self._trainables(whole, part):
             inner[index] = outer
 
+    def axes(self, name: str) -> Mapping[int, Places]:
+        """What is kept of a tensor, along each axis that gets smaller."""
+        return self._axes.get(name, {})
+
     def index(self, name: str) -> Index:
         """Where the part of a tensor lies in the whole one: an index that numpy keeps in the tensor's shape."""
         axes = self._axes.get(name)

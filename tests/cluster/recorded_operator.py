@@ -51,6 +51,7 @@ def main() -> int:
     parser.add_argument("log", type=Path)
     parser.add_argument("--die", nargs=2)
     parser.add_argument("--identity", default="the-operator-of-this-test")
+    parser.add_argument("--probes", type=int, help="the port of probes and metrics; any one by default")
     given = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
@@ -62,7 +63,7 @@ def main() -> int:
         lease_namespace=given.namespace,
         identity=given.identity,
         namespaces=(given.namespace,),
-        probe_port=port,
+        probe_port=given.probes or port,
     )
     die = (given.die[0], int(given.die[1])) if given.die else None
     return asyncio.run(operate(settings, find_connection(os.environ), Recorder(given.log, die)))

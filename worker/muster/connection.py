@@ -10,6 +10,7 @@ import queue
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import grpc
 
@@ -26,6 +27,10 @@ from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.version import Version, negotiate
 
 FAILURES_BEFORE_RENEWAL = 3  # a handshake that fails doesn't say whether a newer certificate would have passed
+
+
+Carry: TypeAlias = Callable[[], tuple[tuple[str, str], ...]]
+"""What a call carries beside its token: which trace it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,10 @@ class Verdict:
 class Connection:
     """The line to one coordinator, and the session on it. Threads may share it."""
 
-    def __init__(self, address: str, token: str, credentials: Credentials) -> None:
+    def __init__(self, address: str, token: str, credentials: Credentials, carry: Carry = tuple) -> None:
         self._address = address
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._token = (("authorization", f"Bearer {token}"),) if token else ()
+        self._carry = carry
         self._line = Line(address, credentials)
         self._failures = 0  # to join, in a row
         self._layout: Layout | None = None  # of the last model: the next one most likely has the same
@@ -60,6 +66,10 @@ class Connection:
     def frame_bytes(self) -> int:
         """The largest payload of one frame that the coordinator takes."""
         return self._frame_bytes
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (*self._token, *self._carry())
 
     def join(self, request: wire.JoinRequest) -> wire.JoinReply:
         """Open a session, or open it again.

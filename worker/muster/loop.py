@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from muster.client_state import Book, HeldUpdate, Offered
@@ -22,9 +21,9 @@ from muster.models import Models
 from muster.orders import Assignment, Evaluate, Initialise, Orders, Settlement, Train
 from muster.reconcile import Leave, Offer, Settle, Standing, Wait, Work, next_action
 from muster.task import Client
+from muster.witness import Witness
 from muster.workshop import Workshop
 from muster_spec.clients import ClientId
-from muster_telemetry.logs import bound
 from muster_wire.codecs import Pipeline
 from muster_wire.errors import WireError
 from muster_wire.feedback import Memory, encode, random_of
@@ -50,13 +49,20 @@ class Loop:
     """One worker at work for its clients."""
 
     def __init__(
-        self, desk: Desk, connection: Connection, workshop: Workshop, book: Book, clients: Mapping[ClientId, Client]
+        self,
+        desk: Desk,
+        connection: Connection,
+        workshop: Workshop,
+        book: Book,
+        clients: Mapping[ClientId, Client],
+        witness: Witness,
     ) -> None:
         self._desk = desk
         self._connection = connection
         self._workshop = workshop
         self._book = book
         self._clients = clients
+        self._witness = witness
         self._models = Models(connection, book.shelf())
         self._session = 0
         self._offered: set[str] = set()
@@ -101,10 +107,10 @@ class Loop:
             case Settle(settlement):
                 self._settle(settlement)
             case Offer(assignment):
-                with _place(assignment):
+                with self._witness.doing("submit", assignment):
                     self._offer(assignment)
             case Work(assignment):
-                with _place(assignment):
+                with self._witness.doing(type(assignment.work).__name__.lower(), assignment):
                     self._work(assignment)
             case Wait(until):
                 self._wait(orders, until)
@@ -121,6 +127,7 @@ class Loop:
         fate = "used" if settlement.used else "not used"
         log.info("update %s was %s: %s", settlement.assignment, fate, settlement.reason)
         self._book.settle(settlement.assignment, used=settlement.used)
+        self._witness.settled(used=settlement.used)
         self._transfer = None
 
     # --- handing in ---------------------------------------------------------------------------------------------------
@@ -190,7 +197,8 @@ class Loop:
 
     def _fetch(self, assignment: Assignment, digest: str) -> Values:
         self._desk.activity = Activity(assignment.id, "fetching")
-        return self._models.get(digest)
+        with self._witness.doing("fetch", assignment):
+            return self._models.get(digest)
 
     def _train(self, assignment: Assignment, client: Client, order: Train) -> None:
         base = self._fetch(assignment, order.base)
@@ -251,11 +259,6 @@ class Loop:
             digest=values.digest(),
         )
         self._book.keep(HeldUpdate(offered, encode_snapshot(values, Pipeline())))
-
-
-def _place(assignment: Assignment) -> AbstractContextManager[None]:
-    """Where log lines belong while it is worked on."""
-    return bound(round=assignment.round, client=assignment.client)
 
 
 def _offer_message(offered: Offered) -> wire.Offer:

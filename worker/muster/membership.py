@@ -13,6 +13,7 @@ from muster.desk import Desk
 from muster.errors import RefusedError
 from muster.loop import Loop
 from muster.task import Client
+from muster.witness import Watch
 from muster.worker import WorkerSettings
 from muster.workshop import Workshop, name_device, pick_device
 from muster_spec.clients import ClientId, client_id
@@ -34,6 +35,7 @@ class Membership:
         self._clients: dict[ClientId, Client] = {}
         self._book: Book | None = None
         self._work: Work | None = None
+        self._uid = ""
 
     def join(self) -> wire.JoinReply:
         """Join; and again at once, if the answer leads to updates that an earlier worker of these clients left."""
@@ -47,11 +49,13 @@ class Membership:
         """The name of the job that has been joined."""
         return self._work.job if self._work else ""
 
-    def build_loop(self, desk: Desk) -> Loop:
+    def build_loop(self, desk: Desk, watch: Watch) -> Loop:
         """The working half, for the job that has been joined."""
         if self._book is None or self._work is None:
             raise RefusedError("no job has been joined")
-        return Loop(desk, self._connection, Workshop(self._work), self._book, self._clients)
+        return Loop(
+            desk, self._connection, Workshop(self._work), self._book, self._clients, watch.joined(self.job, self._uid)
+        )
 
     def _held(self) -> frozenset[str]:
         return self._book.held() if self._book else frozenset()
@@ -76,7 +80,7 @@ class Membership:
 
     def _learn(self, reply: wire.JoinReply) -> None:
         if self._book is None:
-            self._work = _read_work(reply.work)
+            self._work, self._uid = _read_work(reply.work), reply.job_uid
             state = self._settings.state
             self._book = FolderBook(state, reply.job_uid) if state else MemoryBook()
         seed = self._work.seed if self._work else 0

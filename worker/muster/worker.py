@@ -69,6 +69,7 @@ class WorkerSettings:
     state: Path | None = None
     security: TlsFiles | Join | None = None
     log_format: LogFormat = "text"
+    metrics: str | None = None  # HOST:PORT to serve them at
 
 
 def run_worker(settings: WorkerSettings) -> int:
@@ -94,19 +95,22 @@ def _work(settings: WorkerSettings, desk: Desk) -> int:
     from muster.connection import Connection
     from muster.courier import Courier
     from muster.membership import Membership
+    from muster.witness import Watch
 
-    connection = Connection(settings.coordinator, settings.token, _credentials(settings))
+    watch = Watch(settings.pool, settings.metrics)
+    connection = Connection(settings.coordinator, settings.token, _credentials(settings), watch.carry)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     membership = Membership(settings, name, connection)
     courier = Courier(connection, desk, membership.join)
     try:
         if courier.connect():
-            loop = membership.build_loop(desk)
+            loop = membership.build_loop(desk, watch)
             courier.start()
             with bound(job=membership.job):
                 loop.run()
     finally:
         courier.stop()
+        watch.close()
     return _conclude(desk)
 
 

@@ -12,19 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc.aio
+
 from muster_coordinator.errors import InputError
 from muster_coordinator.metrics.calls import CallWatch
 from muster_coordinator.metrics.changes import Change, Tally, changes_of
 from muster_coordinator.metrics.families import Families, Look
 from muster_coordinator.metrics.gauges import Gauge, gauges_of
 from muster_coordinator.metrics.phases import Course, Mark, follow
+from muster_coordinator.metrics.traces import TraceWatch
 from muster_coordinator.ports import Clock
 from muster_coordinator.refusals import Refused
 from muster_spec.types import ResolvedJob
 from muster_telemetry.scraping import MetricsServer, labelled, new_registry
+from muster_telemetry.tracing import round_trace
 
 if TYPE_CHECKING:
     from muster_coordinator.state import JobState
+    from muster_telemetry.otel import Tracing
 
 _MARKS = frozenset(Mark)
 
@@ -45,7 +50,7 @@ class Surroundings:
 class Metering:
     """One coordinator's. `registry` has them all."""
 
-    def __init__(self, job: ResolvedJob, clock: Clock) -> None:
+    def __init__(self, job: ResolvedJob, clock: Clock, tracing: Tracing | None = None) -> None:
         self._clock = clock
         self._registry = new_registry("coordinator")
         self.registry = labelled(self._registry, {"namespace": job.namespace, "fedjob": job.name})
@@ -53,15 +58,23 @@ class Metering:
         self._tally = Tally()
         self._course = Course()
         self._started = clock.unix()
+        self._tracing, self._uid = tracing, job.uid
+        self._server: MetricsServer | None = None
         self.calls = CallWatch(self._families.apply, clock.now)
 
     # --- what the driver does: on its thread --------------------------------------------------------------------------
 
     def passed(self, mark: Mark, number: int) -> None:
         """The driver is at this place of a round."""
-        self._course, over = follow(self._course, mark, number, self._clock.now())
-        stretches = (Change("muster_round_phase_seconds", one.seconds, (("phase", one.phase.value),)) for one in over)
-        self._families.apply(stretches)
+        now = self._clock.now()
+        self._course, over = follow(self._course, mark, number, now)
+        for one in over:
+            phase = one.phase.value
+            self._families.apply([Change("muster_round_phase_seconds", one.seconds, (("phase", phase),))])
+            if self._tracing is not None:
+                ago = self._clock.unix() - now
+                times = (one.began + ago, one.ended + ago)
+                self._tracing.record(phase, round_trace(self._uid, one.round), times, {"muster.round": one.round})
 
     def told(self, kind: str, details: Mapping[str, object]) -> None:
         """The engine tells people something."""
@@ -99,9 +112,24 @@ class Metering:
         yield Gauge("muster_storage_size_bytes", room.f_blocks * room.f_frsize)
         yield from self.calls.gauges()
 
-    def serve(self, address: str) -> MetricsServer:
-        """Raises InputError when the port is in use."""
+    # --- beginning and end --------------------------------------------------------------------------------------------
+
+    @property
+    def interceptors(self) -> list[grpc.aio.ServerInterceptor]:
+        """What stands before the server's handlers."""
+        return [self.calls, *([TraceWatch(self._tracing)] if self._tracing else [])]
+
+    def serve(self, address: str) -> str:
+        """Serve them; where. Raises InputError when the port is in use."""
         try:
-            return MetricsServer(address, self.registry)
+            self._server = MetricsServer(address, self.registry)
         except OSError as error:
             raise InputError(f"--metrics {address}: can't be opened: {error.strerror}") from error
+        return self._server.address
+
+    def close(self) -> None:
+        """Serve no more, and send the spans that are left."""
+        if self._server:
+            self._server.close()
+        if self._tracing:
+            self._tracing.close()

@@ -79,8 +79,8 @@ class WatchedModels:
         self._watcher = watcher
         self._timing = timing
 
-    def open(self, base: str) -> None:
-        self._models.open(base)
+    def open(self, base: str, number: int) -> None:
+        self._models.open(base, number)
 
     def fold(self, assignment: AssignmentId, weight: float) -> None:
         self._models.fold(assignment, weight)

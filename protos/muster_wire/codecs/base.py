@@ -75,7 +75,12 @@ class Codec(ABC):
 
     @abstractmethod
     def accumulate(self, encoded: memoryview, total: Floats, weight: float) -> None:
-        """`total += float32(weight) * decoded` in float32, rounded after each product and after the sum."""
+        """`total += float32(weight) * decoded` in float32, rounded after each product and after the sum.
+
+        With a weight of 1 that is what decoding and adding gives; only where nothing was sent a total of -0 stays one.
+        With another weight it is off by a rounding where a codec multiplies its scale first. Either way every machine
+        gets the same bits.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,15 @@ def test_training_time_runs_from_the_first_plan_to_the_end():
     assert (ended.training_s(99.0), ended.committed, ended.bytes_up, ended.bytes_down) == (15.0, 1, 7, 9)
 
 
+def test_without_a_test_set_the_accuracy_is_that_on_the_clients_own_data():
+    federated = {**evaluated(2, 0.0), "central": None, "federated": {"accuracy": 0.8}}
+    view = fold_all(View(total=3), [committed(2, 1, 10.0), federated])
+    assert (view.accuracy, view.final_accuracy, view.curve) == (0.8, 0.8, (0.8,))
+    assert fold(view, evaluated(2, 0.9)).final_accuracy == 0.9
+    both = fold_all(View(total=3), [committed(2, 1, 10.0), evaluated(2, 0.9), federated])
+    assert (both.accuracy, both.curve) == (0.9, (0.9,))
+
+
 def test_the_final_accuracy_is_the_last_models_or_none():
     view = fold_all(View(), [*STARTED, committed(2, 1, 9.0), evaluated(2, 0.9)])
     assert view.final_accuracy == 0.9

@@ -9,7 +9,7 @@ from muster_coordinator.compression import NUMBERS, Codecs, Down, codecs_of
 from muster_coordinator.instructions import OrderTraining
 from muster_coordinator.orders import Notice
 from muster_coordinator.records import AssignmentId
-from muster_coordinator.translate import orders_of
+from muster_coordinator.translate import Told, orders_of
 from muster_spec import load
 from muster_spec.clients import ClientId
 from muster_spec.documents import Document
@@ -182,7 +182,7 @@ def test_orders_say_the_recipe_where_the_codec_does_not_say_it_all(recipe: Recip
 def train_message(recipe: Recipe) -> pb.Train:
     order = OrderTraining(ClientId("site/0"), AssignmentId("1.0.site/0"), 1, "b", 5, 10.0)
     notice = Notice(1, (order,), (), finished=False, reason="", committed=0)
-    return orders_of(notice, lambda digest: digest, recipe, 0.0).assignments[0].train
+    return orders_of(notice, Told(lambda digest: digest, recipe), 0.0).assignments[0].train
 
 
 def test_workers_must_know_every_stage() -> None:

@@ -59,8 +59,8 @@ class World:
     def save_evaluation(self, record):
         self.done.append(f"evaluation {record.round}")
 
-    def open(self, base):
-        self.done.append(f"open {base}")
+    def open(self, base, number):
+        self.done.append(f"open {number} on {base}")
 
     def fold(self, assignment, weight):
         self.done.append(f"fold {assignment} {weight}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from fake_world import FakeWorld, Order, config_for
@@ -89,6 +91,15 @@ def test_a_round_that_fails_is_not_tried_again_before_a_pause_but_after_it(on_in
     assert world.run().outcome is Outcome.COMPLETE
     assert [commit.round for commit in world.commits] == [0, 1, 2, 3]
     assert all(count == 1 for client in world.clients.values() for count in client.trained.values())
+
+
+def test_a_metric_that_is_no_number_is_left_out_and_said_once() -> None:
+    world = FakeWorld(config_for(federated=True), measure=lambda _: {"accuracy": 0.5, "auc": math.nan})
+    world.run()
+    assert [record.federated.metrics for record in world.evaluations if record.federated] == [{"accuracy": 0.5}] * 3
+    said = [tell.message for tell in world.told if tell.kind == "warning"]
+    assert len(said) == 1
+    assert said[0].endswith("measured auc as nan: it is left out wherever it is so")
 
 
 def test_evaluations_average_over_examples_and_remember_the_best() -> None:

@@ -58,10 +58,58 @@ def test_directions_agree(pipeline: Pipeline, values: Floats) -> None:
     assert encoded == encode(pipeline.codec, values)
     assert decoded.tobytes() == decode(pipeline.codec, encoded, values.size).tobytes()
     assert pipeline.codec.check(encoded, values.size) == pytest.approx(float(np.square(decoded, dtype=float).sum()))
-    total = np.ones_like(values)
-    pipeline.codec.accumulate(encoded, total, 0.37)
-    np.testing.assert_allclose(total, 1 + np.float32(0.37) * decoded, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(decoded[values == 0] if pipeline.sparse else 0, 0)
+
+
+@pipelines
+@quick
+@given(values=arrays, start=st.floats(-100, 100, width=32), weight=st.floats(2**-10, 2**10, width=32))
+def test_accumulating_is_decoding_then_adding(pipeline: Pipeline, values: Floats, start: float, weight: float) -> None:
+    encoded = encode(pipeline.codec, values)
+    decoded = decode(pipeline.codec, encoded, values.size)
+    once, weighted = np.full_like(values, start), np.full_like(values, start)
+    pipeline.codec.accumulate(encoded, once, 1.0)
+    np.testing.assert_array_equal(once, np.float32(start) + decoded)
+    pipeline.codec.accumulate(encoded, weighted, weight)
+    added = np.float32(weight) * decoded
+    size = np.maximum(np.abs(added), np.abs(start))
+    assert (np.abs(weighted - (np.float32(start) + added)) <= 2.0**-22 * size).all()
+
+
+@pipelines
+@quick
+@given(values=arrays, seed=st.integers(0, 2**32))
+def test_the_stages_around_the_numbers_lose_nothing(pipeline: Pipeline, values: Floats, seed: int) -> None:
+    """Sparse says where the values are that aren't zero, lossless packs: what is decoded is what the numbers say."""
+    sent = values[values != 0] if pipeline.sparse else values
+    numbers = Pipeline(pipeline.numbers, block=pipeline.block).codec
+    expected = np.zeros_like(values)
+    expected[values != 0 if pipeline.sparse else slice(None)] = decode(numbers, encode(numbers, sent, seed), sent.size)
+    decoded = decode(pipeline.codec, encode(pipeline.codec, values, seed), values.size)
+    assert decoded.tobytes() == expected.tobytes()
+
+
+@quick
+@given(values=arrays)
+def test_floats_come_back_as_near_as_their_format_says(values: Floats) -> None:
+    for numbers, bits, least in ((CodecId.FLOAT32, 24, 0.0), (CodecId.FLOAT16, 11, 2.0**-25), (CodecId.BFLOAT16, 8, 0)):
+        codec = pipeline_of(numbers).codec
+        decoded = decode(codec, encode(codec, values), values.size)
+        off = np.abs(decoded - values)
+        assert (off <= np.maximum(np.abs(values) * 2.0**-bits, least) * (numbers is not CodecId.FLOAT32)).all()
+
+
+@quick
+@given(values=arrays, block=st.integers(16, 100))
+def test_a_sign_says_the_mean_magnitude_of_its_block(values: Floats, block: int) -> None:
+    """The least-error scale: of all s, ‖x‖₁ / d makes ‖x - s·sign(x)‖ the smallest, which is ‖x‖² - ‖x‖₁² / d."""
+    codec = Pipeline(CodecId.SIGN, block=block).codec
+    decoded = decode(codec, encode(codec, values), values.size).astype(float)
+    for start in range(0, values.size, block):
+        piece, said = values[start : start + block].astype(float), decoded[start : start + block]
+        assert np.abs(said) == pytest.approx(np.abs(piece).mean(), rel=1e-5)
+        least = np.square(piece).sum() - np.square(np.abs(piece).sum()) / piece.size
+        assert np.square(piece - said).sum() == pytest.approx(least, rel=1e-4, abs=1e-9)
 
 
 @pipelines

@@ -368,7 +368,7 @@ def test_sigterm_stops_in_the_middle_of_training_and_closes_its_stream():
     with serving(federation) as address:
         federation.order(train("1.0.p/0", federation.publish(base)))
         process = subprocess.Popen([sys.executable, "-c", WORKER, address], cwd=Path(__file__).parent)
-        federation.until(lambda: any(beat.progress and beat.progress[0].fraction for beat in federation.beats), 30)
+        federation.until(lambda: any(beat.progress and beat.progress[0].fraction for beat in federation.beats), 120)
         process.terminate()
         assert process.wait(30) == 143
         federation.until(lambda: federation.listeners == 0)
