@@ -78,6 +78,14 @@ def test_a_new_operator_finds_nothing_to_do(lab: Lab) -> None:
     assert lab.requests()[before:] == []
 
 
+def test_it_starts_beside_more_objects_than_anybody_counted(lab: Lab) -> None:
+    pool = MANIFEST.partition("---")[0]
+    lab.apply("---".join(pool.replace("cloud", f"pool-{number}") for number in range(120)))
+    with lab.operator():
+        lab.apply()
+        wait_until(lambda: lab.children() >= PARTS, "all parts are there", within_s=60)
+
+
 def test_any_child_comes_back(started: Lab) -> None:
     started.settle()
     before = started.children()
