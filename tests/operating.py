@@ -9,8 +9,9 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from muster_operator.actions import Action, Apply, Create, CreateToken, Delete, Patch, Plan
+from muster_operator.actions import Action, Apply, Create, CreateAuthority, Delete, Issue, Patch, Plan
 from muster_operator.build.common import COORDINATOR
+from muster_operator.issuing import content_of, encoded, new_authority, read_authority
 from muster_operator.objects import COMPONENT, JOB, Key, Object, is_controlled_by, key_of, label_of, timestamp
 from muster_operator.observed import Observed, observe
 from muster_operator.plan import plan
@@ -51,12 +52,16 @@ class Cluster:
         self.now = START
         self.is_job_deleted = False
         self.refusals: dict[str, str] = {}  # what the API server says to Jobs, by uid
+        self.code: dict[str, str] | None = None  # what the config map of the task's code holds
         self._uids = itertools.count(1)
 
     def see(self) -> Observed:
         labelled = [copy.deepcopy(one) for one in self.objects.values() if label_of(one, JOB)]
+        for secret in (one for one in labelled if one["kind"] == "Secret"):
+            secret.pop("data", None)  # plans see no keys
         seen = observe(copy.deepcopy(self.job), copy.deepcopy(self.pools), labelled)
-        return dataclasses.replace(seen, refusals=dict(self.refusals))
+        code = self.code if seen.code_source else None
+        return dataclasses.replace(seen, code=code, refusals=dict(self.refusals))
 
     def plan(self) -> Plan:
         return plan(self.see(), INSTALL, self.now)
@@ -81,9 +86,18 @@ class Cluster:
 
     def carry_out(self, action: Action) -> None:
         match action:
-            case Create(manifest) | CreateToken(manifest, _):
+            case Create(manifest):
                 assert key_of(manifest) not in self.objects
                 self._put(manifest)
+            case CreateAuthority(manifest):
+                assert key_of(manifest) not in self.objects
+                self._put(manifest | {"data": encoded(new_authority(action, self.now))})
+            case Issue(manifest):
+                have = self.objects.get(key_of(manifest))
+                assert (have and have["metadata"]["uid"]) == (action.replaces and action.replaces.uid)
+                authority = self.objects[action.authority]
+                assert authority["metadata"]["uid"] == action.authority_uid
+                self._put(manifest | {"data": encoded(content_of(action, read_authority(action.authority, authority)))})
             case Apply(manifest):
                 self._put(manifest)
             case Patch(key, uid, body):

@@ -58,7 +58,7 @@ def clients_of(job: ResolvedJob, data: str | None) -> list[Client]:
             clients_total=len(places),
             pool_clients=pool.spec.clients,
             seed=job.spec.seed,
-            data_dir=Path(place) if (place := data_of(pool, data)) else None,
+            data_dir=Path(place) if (place := data_of(pool, index, data)) else None,
         )
         for ordinal, (pool, index) in enumerate(places)
     ]

@@ -18,7 +18,7 @@ from muster_spec.loading import load
 from muster_spec.problems import SpecError
 from muster_spec.resolving import resolve
 from muster_spec.schemas import API_VERSION
-from muster_spec.support import fields_for_clusters
+from muster_spec.support import fields_for_clusters, fields_refused_here
 from muster_spec.types import ResolvedJob
 
 
@@ -30,6 +30,9 @@ def load_job(files: Sequence[Path], name: str | None, overrides: Sequence[str]) 
         raise BadInput(str(error)) from error
     if job.spec.suspend:
         raise BadInput(f"FederatedJob/{job.name}: spec.suspend is true, so nothing would run; --set spec.suspend=false")
+    refused = [line for one in manifest_of(job) for line in fields_refused_here(one, one["kind"])]
+    if refused:
+        raise BadInput("\n".join(f"FederatedJob/{job.name}: {line}" for line in refused))
     return job
 
 

@@ -23,13 +23,13 @@ WORKERS_AT_LEAST = 16  # so that ordinary jobs have the same processes on every 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """One worker process: it acts for these clients of its pool."""
+    """One worker process: it acts for these clients of its pool. `data` has a place for each, in their order."""
 
     id: str
     pool: str
     indices: tuple[int, ...]
     threads: int
-    data: str | None
+    data: tuple[str | None, ...]
 
     @property
     def clients(self) -> tuple[ClientId, ...]:
@@ -81,21 +81,22 @@ def threads_per_worker(job: ResolvedJob, workers: int, cores: int) -> int:
 
 
 def _workers(pool: ResolvedPool, count: int, threads: int, data: str | None) -> list[WorkerPlan]:
-    return [
-        WorkerPlan(
-            id=f"{pool.name}-{number}",
-            pool=pool.name,
-            indices=tuple(range(number, pool.spec.clients, count)),
-            threads=threads,
-            data=data_of(pool, data),
-        )
-        for number in range(count)
-    ]
+    return [_worker(pool, number, count, threads, data) for number in range(count)]
 
 
-def data_of(pool: ResolvedPool, data: str | None) -> str | None:
-    """The directory that holds a pool's data here: what the command line says, or else the manifest."""
-    return data or (pool.spec.data.path if pool.spec.data else None)
+def _worker(pool: ResolvedPool, number: int, count: int, threads: int, data: str | None) -> WorkerPlan:
+    indices = tuple(range(number, pool.spec.clients, count))
+    places = tuple(data_of(pool, index, data) for index in indices)
+    return WorkerPlan(f"{pool.name}-{number}", pool.name, indices, threads, places)
+
+
+def data_of(pool: ResolvedPool, index: int, data: str | None) -> str | None:
+    """The directory that holds a client's data here: what the command line says, or else the manifest."""
+    given = pool.spec.data
+    if data or given is None:
+        return data
+    own = given.per_client[index].path if given.per_client else None
+    return own or given.path
 
 
 def _notes(job: ResolvedJob, counts: list[int]) -> list[str]:

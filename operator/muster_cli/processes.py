@@ -156,7 +156,7 @@ def worker_arguments(worker: WorkerPlan, coordinator: str, state: Path) -> dict[
         "coordinator": coordinator,
         "pool": worker.pool,
         "indices": list(worker.indices),
-        "data": worker.data,
+        "data": list(worker.data),
         "state": str(state / worker.id),
         "threads": worker.threads,
     }

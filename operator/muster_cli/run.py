@@ -107,9 +107,9 @@ def _check_data(request: RunRequest, plan: RunPlan) -> None:
     if request.data is not None:
         check_data("--data", str(request.data))
         return
-    for pool, path in dict.fromkeys((worker.pool, worker.data) for worker in plan.workers):
-        if path is not None:
-            check_data(f"pool {pool}: spec.data.path", path)
+    places = [place for worker in plan.workers for place in zip(worker.data, worker.clients, strict=True)]
+    for path, client in {path: client for path, client in reversed(places) if path is not None}.items():
+        check_data(f"the data of client {client}", path)
 
 
 class _Run:

@@ -105,7 +105,7 @@ def security_of(given: Given, environment: Mapping[str, str]) -> TlsFiles | Join
     if cert or given["server_name"]:
         raise BadInput("--cert, --key and --server-name: also give --ca, to know the coordinator by")
     if given["join"]:
-        return Join(_read(given["join"]), f"--join {given['join']}")
+        return Join(_read(given["join"]), f"--join {given['join']}", given["join"])
     return Join(environment["MUSTER_JOIN"], "MUSTER_JOIN") if environment.get("MUSTER_JOIN") else None
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from muster_telemetry.logs import log_format_of
 
 
-def run(*, coordinator: str, pool: str, indices: Sequence[int], data: str | None, state: str, threads: int) -> int:
-    """Work for these clients until the job is over. The answer is the process's exit code."""
+def run(
+    *, coordinator: str, pool: str, indices: Sequence[int], data: Sequence[str | None], state: str, threads: int
+) -> int:
+    """Work for these clients, each with a place for its data, until the job is over. The answer is the exit code."""
     import torch
 
     from muster.worker import WorkerSettings, run_worker
@@ -21,7 +23,7 @@ def run(*, coordinator: str, pool: str, indices: Sequence[int], data: str | None
             coordinator=coordinator,
             pool=pool,
             indices=tuple(indices),
-            data=Path(data) if data else None,
+            data={index: Path(place) for index, place in zip(indices, data, strict=True) if place},
             state=Path(state),
             token=os.environ["MUSTER_TOKEN"],
             log_format=log_format_of(os.environ),

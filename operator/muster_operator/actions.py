@@ -41,17 +41,54 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
-class CreateToken:
-    """Make the Secret with a token, and a certificate for these hosts, that nobody has seen.
-
-    The plan doesn't know them: plans are shown and compared.
-    """
+class CreateAuthority:
+    """Make the Secret with a certificate authority that nobody has seen: plans are shown and compared."""
 
     manifest: Object
+    valid_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """For a coordinator that is called by these names."""
+
     hosts: tuple[str, ...]
 
 
-Action: TypeAlias = Create | Apply | Patch | Delete | CreateToken
+@dataclass(frozen=True, slots=True)
+class JoinBundle:
+    """For workers of this pool, who dial this address."""
+
+    realm: str
+    pool: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An object as it was seen: whoever changes it meanwhile is faster."""
+
+    uid: str
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Have a Secret's content signed by the authority in another; make the Secret, or replace what is in it.
+
+    The manifest says from when to when it holds; `content` says what it is.
+    """
+
+    manifest: Object
+    content: ServerCertificate | JoinBundle
+    authority: Key
+    authority_uid: str
+    issued: float
+    valid_s: float
+    replaces: Version | None = None
+
+
+Action: TypeAlias = Create | Apply | Patch | Delete | CreateAuthority | Issue
 
 
 @dataclass(frozen=True, slots=True)

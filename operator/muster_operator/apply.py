@@ -6,20 +6,17 @@ gone already is as good as deleted.
 
 from __future__ import annotations
 
-import base64
 import logging
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from muster_operator.actions import Action, Apply, Create, CreateToken, Delete, Patch
+from muster_operator.actions import Action, Apply, Create, CreateAuthority, Delete, Issue, Patch
 from muster_operator.api import Api
-from muster_operator.build.pods import AUTHORITY_KEY, CERTIFICATE_KEY, PRIVATE_KEY, TOKEN_KEY
 from muster_operator.errors import ApiError, Conflict, NotFound
+from muster_operator.issuing import create_authority, issue
 from muster_operator.objects import RESOURCES, Object, contains, digest, timestamp
 from muster_operator.status import Transition
-from muster_wire.trust.authority import AUTHORITY_S, make_authority
 
 log = logging.getLogger("muster.operator")
 
@@ -54,8 +51,10 @@ async def _apply(api: Api, namespace: str, action: Action) -> None:
     match action:
         case Create(manifest):
             await api.create(manifest)
-        case CreateToken(manifest, hosts):
-            await api.create(with_credentials(manifest, hosts, time.time()))
+        case CreateAuthority():
+            await create_authority(api, action, time.time())
+        case Issue():
+            await issue(api, namespace, action)
         case Apply(manifest):
             await api.apply(manifest)
         case Patch(key, uid, body):
@@ -68,22 +67,6 @@ def _name(action: Action) -> str:
     if isinstance(action, (Patch, Delete)):
         return str(action.key)
     return f"{action.manifest['kind']}/{action.manifest['metadata']['name']}"
-
-
-def with_credentials(secret: Object, hosts: Sequence[str], now: float) -> Object:
-    """The Secret with 256 random bits for the workers, and the coordinator's certificate by an authority of its own.
-
-    The authority's key is forgotten here: nothing more is ever signed with it.
-    """
-    authority = make_authority(secret["metadata"]["name"], now)
-    server = authority.issue_server(hosts, now, AUTHORITY_S)
-    values = {
-        TOKEN_KEY: secrets.token_urlsafe(32).encode(),
-        AUTHORITY_KEY: authority.pem,
-        CERTIFICATE_KEY: server.chain,
-        PRIVATE_KEY: server.key,
-    }
-    return secret | {"data": {name: base64.b64encode(value).decode() for name, value in values.items()}}
 
 
 async def write_status(api: Api, owner: Object, status: Object, news: Sequence[Transition]) -> bool:

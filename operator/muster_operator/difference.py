@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from muster_operator.actions import Action, Apply, Create, Delete, Patch
 from muster_operator.build.common import INPUTS
@@ -22,8 +22,6 @@ from muster_operator.observed import Observed
 SUSPENDED = "operator.muster.dev/suspended"
 """Annotation of a Job that we have suspended. One without it was suspended by somebody else, such as a queue."""
 
-_CREATED_ONCE = {"Secret", "PersistentVolumeClaim"}
-
 
 def difference(seen: Observed, desired: Mapping[Key, Object], suspended: frozenset[Key]) -> Iterator[Action]:
     """Actions that make the children what they should be; what is on its way out is waited for."""
@@ -33,13 +31,13 @@ def difference(seen: Observed, desired: Mapping[Key, Object], suspended: frozens
             continue
         if key.kind == "Job":
             yield from _job(key, have, want, is_suspended=key in suspended)
-        elif key.kind in _CREATED_ONCE:
+        elif key.kind == "PersistentVolumeClaim":
             yield from () if have else (Create(want),)
         elif have is None or not _is_right(key, have, want):
             yield Apply(want)
 
 
-def leftovers(seen: Observed, desired: Mapping[Key, Object]) -> Iterator[Delete]:
+def leftovers(seen: Observed, desired: Collection[Key]) -> Iterator[Delete]:
     """Children of ours that should no longer be there."""
     for key, have in sorted(seen.children.items()):
         if key not in desired and is_controlled_by(have, seen.uid) and not is_going(have):

@@ -206,7 +206,8 @@ def build_settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = Patience()
     settings.watching.reconnect_backoff = 1
     settings.queueing.idle_timeout = 1
-    settings.queueing.worker_limit = 64
+    # No limit: at first each object's worker waits until all objects are known, so a limit would be a deadlock.
+    settings.queueing.worker_limit = None
     for kind in CHILDREN:
         version, plural = RESOURCES[kind].api_version, RESOURCES[kind].plural
         settings.watching.label_selectors[version, plural] = SELECTOR

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from muster_operator.objects import POOL, Key, Object, dig, is_controlled_by, is_going, key_of, label_of
+from muster_operator.build.common import WORKER
+from muster_operator.objects import COMPONENT, POOL, Key, Object, dig, is_controlled_by, is_going, key_of, label_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class Observed:
 
     `children` are the job's own, but its pods. `strangers` have the label, but belong to another job that was called
     the same and is on its way out. `refusals` are the API server's words to Jobs whose pods it doesn't admit, by uid.
+    `code` is what is in the config map that the task's code comes from: None where there is none, or none is named.
     """
 
     job: Object
@@ -22,6 +24,13 @@ class Observed:
     strangers: frozenset[Key]
     pods: tuple[Object, ...]
     refusals: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] | None = None
+
+    @property
+    def code_source(self) -> str | None:
+        """The name of the config map that the task's code comes from."""
+        source = dig(self.job, "spec", "task", "source")
+        return dig(source, "configMap", "name") if dig(source, "type") == "ConfigMap" else None
 
     @property
     def name(self) -> str:
@@ -48,6 +57,11 @@ class Observed:
 
     def of_kind(self, kind: str) -> list[Object]:
         return [value for key, value in sorted(self.children.items()) if key.kind == kind]
+
+    def workers_of(self, pool: str) -> list[Object]:
+        """The worker Jobs of a pool."""
+        jobs = self.of_kind("Job")
+        return [job for job in jobs if label_of(job, COMPONENT) == WORKER and label_of(job, POOL) == pool]
 
     def pods_of(self, job: Object | None, pool: str | None = None) -> list[Object]:
         """The pods of a child Job, or of all Jobs of a pool: those of a Job that is gone are no longer of interest."""

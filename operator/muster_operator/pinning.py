@@ -7,11 +7,13 @@ and a total of rounds that grew (which pins a new ConfigMap).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
-from muster_operator.build.coordinator import JOB_KEY, SPEC_DIGEST
+from muster_operator.build.code import CODE_FOLDER
+from muster_operator.build.coordinator import CODE_KEY, JOB_KEY, SPEC_DIGEST
 from muster_operator.build.workers import PLAIN
 from muster_operator.objects import Object, annotation_of, digest
 from muster_operator.observed import Observed
@@ -22,17 +24,29 @@ from muster_spec.pool_types import Workers
 from muster_spec.references import reference_problems
 from muster_spec.schemas import schema_of
 from muster_spec.support import unsupported_fields
-from muster_spec.types import Coordinator, JobSpec, PoolSpec, ResolvedJob, ResolvedPool, RunPolicy
+from muster_spec.types import (
+    Coordinator,
+    JobSpec,
+    PathSource,
+    PoolSpec,
+    ResolvedJob,
+    ResolvedPool,
+    RunPolicy,
+    Source,
+    TaskSpec,
+)
 
+CODE_AGAIN_S = 30.0
 _ANY_WORKERS = Workers(min=1, clients_per_worker=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a job can't start. It starts by itself once that is mended."""
+    """Why a job can't start. It starts by itself once that is mended; `again_s` where no event tells of that."""
 
     reason: str
     message: str
+    again_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +60,7 @@ class Pinned:
     text: str
     config: Object | None = None
     drift: dict[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 def pin(seen: Observed, install: Install) -> Pinned | Refusal:
@@ -77,6 +92,11 @@ def read_pinned(config: Object) -> ResolvedJob:
     return msgspec.json.decode(config["data"][JOB_KEY], type=ResolvedJob)
 
 
+def read_code(config: Object) -> dict[str, str]:
+    """The code that is pinned beside a job."""
+    return msgspec.json.decode(config["data"].get(CODE_KEY) or "{}", type=dict[str, str])
+
+
 def _read_live(seen: Observed) -> JobSpec:
     schema = schema_of("FederatedJob")
     value = with_defaults(seen.job, schema)
@@ -96,7 +116,7 @@ def _pin_first(seen: Observed, live: JobSpec, install: Install) -> Pinned | Refu
     pools = tuple(
         ResolvedPool(name=entry.name, spec=entry.inline or _read_pool(seen.pools[entry.name])) for entry in live.pools
     )
-    refusal = _refuse(seen, live, pools)
+    refusal = _refuse(seen, live, pools) or _refuse_code(seen)
     if refusal:
         return refusal
     job = ResolvedJob(
@@ -106,7 +126,8 @@ def _pin_first(seen: Observed, live: JobSpec, install: Install) -> Pinned | Refu
         spec=_with_image(live, install),
         pools=tuple(_with_worker_image(pool, install) for pool in pools),
     )
-    return Pinned(job, digest_of(job), live.run_policy, _workers(pools), written(job))
+    code = seen.code if seen.code_source and seen.code else {}
+    return Pinned(job, digest_of(job), live.run_policy, _workers(pools), written(job), code=code)
 
 
 def _pin_again(seen: Observed, live: JobSpec, config: Object) -> Pinned:
@@ -118,14 +139,15 @@ def _pin_again(seen: Observed, live: JobSpec, config: Object) -> Pinned:
     }
     # Workers follow the live pool; a pool that is gone leaves them as they were.
     workers = _workers(tuple(ResolvedPool(name=one.name, spec=now[one.name] or one.spec) for one in job.pools), job)
-    drift = {pool.name: text for pool in job.pools if (text := _drift(pool, now[pool.name]))}
+    code = read_code(config)
+    drift = {pool.name: text for pool in job.pools if (text := _drift(pool, now[pool.name]) or _code_drift(seen, code))}
     if live.rounds.total > job.spec.rounds.total:
         rounds = msgspec.structs.replace(job.spec.rounds, total=live.rounds.total)
         job = msgspec.structs.replace(job, spec=msgspec.structs.replace(job.spec, rounds=rounds))
-        return Pinned(job, digest_of(job), live.run_policy, workers, written(job), config, drift)
+        return Pinned(job, digest_of(job), live.run_policy, workers, written(job), config, drift, code)
     # Digest and text as they were made: a later version of the operator might write the same job otherwise.
     name = annotation_of(config, SPEC_DIGEST) or digest_of(job)
-    return Pinned(job, name, live.run_policy, workers, config["data"][JOB_KEY], config, drift)
+    return Pinned(job, name, live.run_policy, workers, config["data"][JOB_KEY], config, drift, code)
 
 
 def _workers(pools: tuple[ResolvedPool, ...], pinned: ResolvedJob | None = None) -> dict[str, int]:
@@ -144,6 +166,13 @@ def _drift(pinned: ResolvedPool, live: PoolSpec | None) -> str:
     if not changed:
         return ""
     return f"the ClientPool {pinned.name} has changed ({', '.join(changed)}); this job goes on with what it was"
+
+
+def _code_drift(seen: Observed, pinned: Mapping[str, str]) -> str:
+    if seen.code_source is None or seen.code == pinned:
+        return ""
+    what = "is gone" if seen.code is None else "has changed"
+    return f"the ConfigMap {seen.code_source} with the task's code {what}; this job goes on with what it was"
 
 
 def _comparable(spec: PoolSpec, image: str | None) -> PoolSpec:
@@ -167,7 +196,19 @@ def _with_image(spec: JobSpec, install: Install) -> JobSpec:
     """The spec as it is pinned: with the image of the day, and without what is read from the live object."""
     coordinator = spec.coordinator or Coordinator()
     image = coordinator.image or install.coordinator_image
-    return msgspec.structs.replace(spec, coordinator=msgspec.structs.replace(coordinator, image=image), suspend=False)
+    return msgspec.structs.replace(
+        spec,
+        coordinator=msgspec.structs.replace(coordinator, image=image),
+        task=_with_code_folder(spec.task),
+        suspend=False,
+    )
+
+
+def _with_code_folder(task: TaskSpec) -> TaskSpec:
+    """The task as workers see it: code from a config map is a folder there."""
+    if task.source is None or task.source.type != "ConfigMap":
+        return task
+    return msgspec.structs.replace(task, source=Source(type="Path", path=PathSource(path=CODE_FOLDER)))
 
 
 def _with_worker_image(pool: ResolvedPool, install: Install) -> ResolvedPool:
@@ -189,6 +230,17 @@ def _refuse(seen: Observed, live: JobSpec, pools: tuple[ResolvedPool, ...]) -> R
         message = "spec.checkpoint.storage: a folder of the coordinator's pod goes with the pod; use type Volume"
         return Refusal("CheckpointNotDurable", message)
     return _refuse_problems(seen)
+
+
+def _refuse_code(seen: Observed) -> Refusal | None:
+    if seen.code_source is None or seen.code:
+        return None
+    what = "there is no" if seen.code is None else "there is nothing under data in the"
+    return Refusal(
+        "SourceNotFound",
+        f"spec.task.source.configMap: {what} ConfigMap {seen.code_source} in namespace {seen.namespace}",
+        CODE_AGAIN_S,
+    )
 
 
 def _refuse_problems(seen: Observed) -> Refusal | None:

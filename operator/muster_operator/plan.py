@@ -5,16 +5,17 @@ Every pass starts from what is there, and none looks at the status that an earli
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
-from muster_operator.actions import Action, CreateToken, Delete, Plan
-from muster_operator.build.access import build_token
+from muster_operator.actions import Action, Delete, Plan
 from muster_operator.build.children import build_children
 from muster_operator.build.common import COORDINATOR, Context
+from muster_operator.credentials import credential_keys, next_renewal, plan_credentials
 from muster_operator.diagnosis import lacks_pods
 from muster_operator.difference import difference, is_finished, leftovers
 from muster_operator.ledger import Ledger, advance, ledger_annotations, open_ledger, read_ledger, wished
-from muster_operator.objects import COMPONENT, Object, is_going, key_of, label_of
+from muster_operator.objects import COMPONENT, Key, Object, is_going, key_of, label_of
 from muster_operator.observed import Observed
 from muster_operator.pinning import Pinned, Refusal, pin
 from muster_operator.settings import Install
@@ -31,7 +32,8 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
         return Plan()
     pinned = pin(seen, install)
     if isinstance(pinned, Refusal):
-        return Plan(status=refused_status(seen, pinned, now))
+        again = now + pinned.again_s if pinned.again_s is not None else None
+        return Plan(status=refused_status(seen, pinned, now), wake_at=again)
     if pinned.config is None and seen.is_suspended:
         return Plan(status=waiting_status(seen, now))
     before = read_ledger(pinned.config) if pinned.config else open_ledger(now)
@@ -43,30 +45,27 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
         key = key_of(seen.job)
         return Plan((Delete(key, seen.uid, "ttlSecondsAfterFinished is over"),))
     context = _context(seen, pinned)
-    actions = _end(seen, context, pinned, ledger) if ledger.verdict else _go_on(seen, context, pinned, ledger)
-    return Plan(tuple(actions), build_status(seen, context, pinned, ledger, now), _next_look(seen, pinned, ledger, now))
+    actions = _end(seen, context, pinned, ledger) if ledger.verdict else _go_on(seen, context, pinned, ledger, now)
+    status = build_status(seen, context, pinned, ledger, now)
+    return Plan(tuple(actions), status, _next_look(seen, context, pinned, ledger, now))
 
 
 def _context(seen: Observed, pinned: Pinned) -> Context:
-    context = Context(pinned.job, pinned.spec_digest, workers=pinned.workers)
-    token = seen.child("Secret", context.token_name)
-    token_id = token["metadata"]["uid"] if token and not is_going(token) else ""
-    return Context(pinned.job, pinned.spec_digest, token_id, pinned.workers)
+    context = Context(pinned.job, pinned.spec_digest, workers=pinned.workers, code=pinned.code)
+    authority = seen.child("Secret", context.authority_name)
+    authority_id = authority["metadata"]["uid"] if authority and not is_going(authority) else ""
+    return dataclasses.replace(context, authority_id=authority_id)
 
 
-def _go_on(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger) -> Iterator[Action]:
-    """Everything is to be there."""
+def _go_on(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now: float) -> Iterator[Action]:
+    """Everything is to be there, credentials before the pods that show them."""
     desired = build_children(context, pinned.text, ledger_annotations(ledger))
-    token = build_token(context)
-    token_key = key_of(token)
-    if token_key not in seen.children and token_key not in seen.strangers:
-        yield CreateToken(token, context.hosts)
-    suspended = frozenset(key for key in desired if key.kind == "Job") if ledger.is_resting else frozenset()
+    yield from plan_credentials(seen, context, now)
+    suspended = frozenset(key for key in desired if key.kind == "Job") if ledger.is_resting else frozenset[Key]()
     yield from difference(seen, desired, suspended)
-    kept = desired | {token_key: token}
-    # Jobs wait for their token: one that isn't there yet is no reason to stop them.
-    kept |= {} if context.token_id else {key: value for key, value in seen.children.items() if key.kind == "Job"}
-    yield from leftovers(seen, kept)
+    # Jobs wait for their authority: one that isn't there yet is no reason to stop them.
+    waiting = () if context.authority_id else [key for key in seen.children if key.kind == "Job"]
+    yield from leftovers(seen, {*desired, *credential_keys(context), *waiting})
 
 
 def _end(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger) -> Iterator[Action]:
@@ -97,12 +96,12 @@ def _is_overdue(pinned: Pinned, ledger: Ledger, now: float) -> bool:
     return ttl is not None and ledger.ended is not None and now >= ledger.ended + ttl
 
 
-def _next_look(seen: Observed, pinned: Pinned, ledger: Ledger, now: float) -> float | None:
+def _next_look(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now: float) -> float | None:
     """The next moment at which time alone changes something."""
     ttl = pinned.run_policy.ttl_seconds_after_finished
     if ledger.ended is not None:
         return ledger.ended + ttl if ttl is not None else None
-    moments = [deadline(seen, pinned, ledger, now)]
+    moments = [deadline(seen, pinned, ledger, now), next_renewal(seen, context)]
     if ledger.suspending_since is not None and not ledger.is_resting:
         moments.append(last_moment(pinned, ledger.suspending_since))
     if any(lacks_pods(job, seen.pods_of(job)) for job in seen.of_kind("Job")):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from muster_operator.api import Api
 from muster_operator.apply import apply_actions, write_status
+from muster_operator.errors import NotFound
+from muster_operator.objects import is_going
 from muster_operator.observed import Observed
 from muster_operator.plan import plan
 from muster_operator.pools import PoolSeen, pool_status, pool_transitions
@@ -46,6 +49,8 @@ class Reconciler:
         if seen is None:
             return None
         seen = await with_refusals(self._api, seen)
+        if seen.code_source and not is_going(seen.job):
+            seen = dataclasses.replace(seen, code=await self._read_code(namespace, seen.code_source))
         now = self._now()
         planned = plan(seen, self._install, now)
         outcome = await apply_actions(self._api, namespace, planned.actions)
@@ -64,6 +69,14 @@ class Reconciler:
             was_seen = await write_status(self._api, seen.pool, status, pool_transitions(seen, status))
             return None if was_seen else STALE_AGAIN_S
         return None
+
+    async def _read_code(self, namespace: str, name: str) -> dict[str, str] | None:
+        """A config map of the user's. It has no label of ours, so no watch shows it."""
+        try:
+            found = await self._api.get("ConfigMap", namespace, name)
+        except NotFound:
+            return None
+        return found.get("data") or {}
 
 
 def _next_look(wake_at: float | None, now: float, *, was_stale: bool, was_refused: bool) -> float | None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from muster_operator.build.common import Context
+from muster_operator.build.common import CLIENT, Context
 from muster_operator.build.coordinator import claim_name
-from muster_operator.build.workers import workers_name
 from muster_operator.diagnosis import Trouble, ending_of, first_trouble, is_ready, refusal, refused_pods
 from muster_operator.difference import is_queued
 from muster_operator.ledger import Ledger
-from muster_operator.objects import Object, condition_of, dig, is_going, timestamp
+from muster_operator.objects import Object, condition_of, dig, is_going, label_of, timestamp
 from muster_operator.observed import Observed
 from muster_operator.pinning import Pinned, Refusal
 from muster_spec.wording import counted
@@ -45,7 +44,7 @@ def waiting_status(seen: Observed, now: float) -> Object:
 
 def build_status(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now: float) -> Object:
     """Of a job that was started."""
-    pools = list(_pools(seen, context, pinned, is_over=ledger.running_since is None))
+    pools = list(_pools(seen, pinned, is_over=ledger.running_since is None))
     coordinator = seen.child("Job", context.coordinator_name)
     pods = seen.pods_of(coordinator) if coordinator else []
     whole = _status(seen, _standing(seen, context, ledger, pods, pools), now)
@@ -122,32 +121,33 @@ def _running(pools: list[Object]) -> Standing:
 # --- its parts --------------------------------------------------------------------------------------------------------
 
 
-def _pools(seen: Observed, context: Context, pinned: Pinned, *, is_over: bool) -> Iterator[Object]:
+def _pools(seen: Observed, pinned: Pinned, *, is_over: bool) -> Iterator[Object]:
     for pool in pinned.job.pools:
-        job = seen.child("Job", workers_name(context, pool.name))
+        jobs = seen.workers_of(pool.name)
         entry: Object = {
             "name": pool.name,
             "type": pool.spec.type,
             "clients": pool.spec.clients,
             "workersWanted": 0 if is_over else pinned.workers[pool.name],
-            "workersReady": int(dig(job, "status", "ready") or 0),
+            "workersReady": sum(int(dig(job, "status", "ready") or 0) for job in jobs),
         }
-        trouble = _pool_trouble(seen, pinned, pool.name, job)
+        trouble = _pool_trouble(seen, pinned, pool.name, jobs)
         yield entry | ({"reason": trouble.reason, "message": trouble.message[:1024]} if trouble else {})
 
 
-def _pool_trouble(seen: Observed, pinned: Pinned, pool: str, job: Object | None) -> Trouble | None:
-    if job is not None:
+def _pool_trouble(seen: Observed, pinned: Pinned, pool: str, jobs: Sequence[Object]) -> Trouble | None:
+    """The gravest trouble of a pool. What became of one Job is told before what keeps another's pods waiting."""
+    for job in jobs:
         failed = condition_of(job, "Failed")
         if failed:
-            return Trouble("WorkersFailed", str(failed.get("message") or "its workers have given up"))
-        if is_queued(job):
-            return Trouble("Queued", "its worker Job is suspended by somebody else, such as a queue")
-        trouble = _refused(seen, job) or first_trouble(_of_interest(seen.pods_of(job)))
-        if trouble:
-            return trouble
+            words = failed.get("message") or "its workers have given up"
+            client = label_of(job, CLIENT)
+            return Trouble("WorkersFailed", f"client {client}: {words}" if client else str(words))
+    if any(map(is_queued, jobs)):
+        return Trouble("Queued", "its worker Job is suspended by somebody else, such as a queue")
+    troubles = (_refused(seen, job) or first_trouble(_of_interest(seen.pods_of(job))) for job in jobs)
     drift = pinned.drift.get(pool)
-    return Trouble("SpecDrift", drift) if drift else None
+    return next(filter(None, troubles), Trouble("SpecDrift", drift) if drift else None)
 
 
 def _refused(seen: Observed, job: Object | None) -> Trouble | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from muster_operator.build.common import COORDINATOR, WORKER, child_name
+from muster_operator.build.common import COORDINATOR, child_name
 from muster_operator.diagnosis import STOPPED, Ending, ending_of, is_disrupted
 from muster_operator.ledger import Ledger, Verdict
-from muster_operator.objects import COMPONENT, Object, condition_of, dig, label_of
+from muster_operator.objects import Object, condition_of, dig
 from muster_operator.observed import Observed
 from muster_operator.pinning import Pinned
 
@@ -112,11 +112,11 @@ def _finished(log: str) -> dict[str, object] | None:
 
 def _judge_workers(seen: Observed, pinned: Pinned) -> Verdict | None:
     """With every pool's workers given up, nobody will ever train."""
-    jobs = [job for job in seen.of_kind("Job") if label_of(job, COMPONENT) == WORKER]
-    failed = [job for job in jobs if condition_of(job, "Failed")]
-    if not jobs or len(failed) < len(pinned.job.pools):
+    jobs = {pool.name: seen.workers_of(pool.name) for pool in pinned.job.pools}
+    if not all(of_pool and all(condition_of(job, "Failed") for job in of_pool) for of_pool in jobs.values()):
         return None
+    last = [of_pool[-1] for of_pool in jobs.values()]
     message = "; ".join(
-        f"{job['metadata']['name']}: {(condition_of(job, 'Failed') or {}).get('message', '')}" for job in failed
+        f"{job['metadata']['name']}: {(condition_of(job, 'Failed') or {}).get('message', '')}" for job in last
     )
     return Verdict("Failed", "WorkersFailed", f"the workers of every pool have given up: {message}"[:1024])

@@ -89,6 +89,8 @@ class ClientData(Value, frozen=True):
 
 
 class PoolData(Value, frozen=True):
+    """Where the data of a pool lies: in one place, or in `per_client` places, in the order of the clients' indices."""
+
     path: str | None = None
     volume: DataVolume | None = None
     per_client: tuple[ClientData, ...] = ()
@@ -203,8 +205,18 @@ class PoolSpec(Value, frozen=True):
         return self.trusted if self.trusted is not None else self.type != "External"
 
     @property
+    def has_own_places(self) -> bool:
+        """Whether each client's data lies in a place of its own."""
+        return self.data is not None and bool(self.data.per_client)
+
+    @property
     def workers_wanted(self) -> int:
-        """As many as clientsPerWorker asks for, within min and max, and never more than there are clients."""
+        """As many as clientsPerWorker asks for, within min and max, and never more than there are clients.
+
+        Clients whose data lies in different places have a worker each: no other could read it.
+        """
+        if self.has_own_places:
+            return self.clients
         wanted = max(self.workers.min, math.ceil(self.clients / self.workers.clients_per_worker))
         if self.workers.max is not None:
             wanted = min(wanted, self.workers.max)

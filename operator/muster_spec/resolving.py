@@ -52,9 +52,14 @@ def choose(manifest: Manifest, job: str | None = None) -> Job:
 
 
 def _pool_from(spec: PoolSpec, file: str) -> PoolSpec:
-    if not spec.data or not spec.data.path:
+    if not spec.data:
         return spec
-    return msgspec.structs.replace(spec, data=msgspec.structs.replace(spec.data, path=_absolute(spec.data.path, file)))
+    path = _absolute(spec.data.path, file) if spec.data.path else None
+    per_client = tuple(
+        msgspec.structs.replace(one, path=_absolute(one.path, file)) if one.path else one
+        for one in spec.data.per_client
+    )
+    return msgspec.structs.replace(spec, data=msgspec.structs.replace(spec.data, path=path, per_client=per_client))
 
 
 def _job_from(spec: JobSpec, file: str) -> JobSpec:

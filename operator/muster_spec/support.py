@@ -1,6 +1,7 @@
 """What this version can do of what the schema accepts: no field is taken and then ignored.
 
-support.yaml lists the fields that are refused so far, and those that only a cluster's parts read.
+support.yaml lists the fields that are refused so far, those that a laptop can't do, and those that only the parts of a
+cluster read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from muster_spec.problems import Category, Problem
 from muster_spec.schemas import schema_of
 
 _ROOTS = {"FederatedJob": "job", "ClientPool": "pool"}
+Which = Literal["unsupported", "clusters_only", "elsewhere"]
 _INLINE = "job.spec.pools[].inline"
 
 
@@ -30,16 +32,17 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: tuple[str, ...] = ()
 
 
-class Support(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is refused so far, and what only a cluster's parts read."""
+class Support(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """What is refused so far, what only a cluster can do, and what only a cluster's parts read."""
 
     unsupported: tuple[Entry, ...]
+    clusters_only: tuple[Entry, ...]
     elsewhere: tuple[Entry, ...]
 
 
 @functools.cache
 def support() -> Support:
-    """The two lists."""
+    """The lists."""
     text = (Path(__file__).parent / "support.yaml").read_text(encoding="utf-8")
     return msgspec.convert(yaml.safe_load(text), Support)
 
@@ -55,6 +58,14 @@ def unsupported_fields(value: Any, kind: str) -> Iterator[tuple[FieldPath, Probl
         yield path, Problem(Category.UNSUPPORTED, what, entry.because, format_path(path))
 
 
+def fields_refused_here(value: Any, kind: str) -> list[str]:
+    """What the document asks for that a laptop can't do, in a line each."""
+    return [
+        f"{format_path(path)}: {shown} is for clusters; {entry.because}"
+        for path, shown, entry in _found(value, kind, "clusters_only")
+    ]
+
+
 def fields_for_clusters(value: Any, kind: str) -> list[tuple[str, str]]:
     """The fields that the document sets for a cluster's parts only, each with what reads it. Defaults set nothing."""
     plain = with_defaults({"spec": {}}, schema_of(kind))
@@ -65,7 +76,7 @@ def fields_for_clusters(value: Any, kind: str) -> list[tuple[str, str]]:
     ]
 
 
-def _found(value: Any, kind: str, which: Literal["unsupported", "elsewhere"]) -> Iterator[tuple[FieldPath, str, Entry]]:
+def _found(value: Any, kind: str, which: Which) -> Iterator[tuple[FieldPath, str, Entry]]:
     for entry in getattr(support(), which):
         for pattern in _patterns(entry.path, kind):
             for path, found in _at(value, pattern, ()):

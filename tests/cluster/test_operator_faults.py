@@ -15,7 +15,7 @@ import pytest
 
 from operator_runs import Kubectl, Lab, wait_until
 
-PARTS = 11  # children of a job with one pool
+PARTS = 13  # children of a job with one pool
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def lab(crds: Kubectl, namespace: str, tmp_path: Path) -> Lab:
     return Lab(crds, namespace, tmp_path)
 
 
-@pytest.mark.timeout(280, func_only=True)
+@pytest.mark.timeout(600, func_only=True)
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_killed_at_any_request_it_neither_loses_nor_doubles_a_child(lab: Lab, moment: str) -> None:
     with lab.operator():

@@ -17,7 +17,9 @@ PARTS = {
     "Job/digits-coordinator",
     "Job/digits-workers-cloud",
     "Service/digits-coordinator",
-    "Secret/digits-token",
+    "Secret/digits-authority",
+    "Secret/digits-server",
+    "Secret/digits-join-cloud",
     "ServiceAccount/digits-coordinator",
     "Role/digits-coordinator",
     "RoleBinding/digits-coordinator",
@@ -76,6 +78,14 @@ def test_a_new_operator_finds_nothing_to_do(lab: Lab) -> None:
     assert lab.requests()[before:] == []
 
 
+def test_it_starts_beside_more_objects_than_anybody_counted(lab: Lab) -> None:
+    pool = MANIFEST.partition("---")[0]
+    lab.apply("---".join(pool.replace("cloud", f"pool-{number}") for number in range(120)))
+    with lab.operator():
+        lab.apply()
+        wait_until(lambda: lab.children() >= PARTS, "all parts are there", within_s=60)
+
+
 def test_any_child_comes_back(started: Lab) -> None:
     started.settle()
     before = started.children()
@@ -85,6 +95,26 @@ def test_any_child_comes_back(started: Lab) -> None:
         wait_until(lambda child=child, old=old: is_back(started, child, old), f"{child} is back")  # type: ignore[misc]
     started.settle()
     assert started.children() == before
+
+
+def test_a_certificate_that_is_due_is_renewed_in_place(started: Lab) -> None:
+    started.run_all()
+    started.settle()
+    secrets = ("secret/digits-server", "secret/digits-join-cloud")
+    before, jobs = [started.get(name) for name in secrets], started.get("jobs")["items"]
+    long_ago = {"metadata": {"annotations": {"operator.muster.dev/issued": "2020-01-01T00:00:00Z"}}}
+    for name in secrets:
+        started.patch(long_ago, name)
+        wait_until(lambda name=name: "2020" not in str(started.get(name)), f"{name} is renewed")  # type: ignore[misc]
+    started.settle()
+    after = [started.get(name) for name in secrets]
+    for old, new in zip(before, after, strict=True):
+        assert old["metadata"]["uid"] == new["metadata"]["uid"]
+        assert old["data"].keys() == new["data"].keys()
+        assert not old["data"].items() & new["data"].items()
+    assert [job["metadata"]["generation"] for job in started.get("jobs")["items"]] == [
+        job["metadata"]["generation"] for job in jobs
+    ]
 
 
 def is_back(lab: Lab, child: str, old: str) -> bool:
@@ -219,6 +249,23 @@ def pool_reason(lab: Lab) -> str | None:
     pools = lab.status().get("pools") or [{}]
     reason: str | None = pools[0].get("reason")
     return reason
+
+
+def test_code_from_a_config_map_is_copied_and_a_change_is_told_of(lab: Lab) -> None:
+    source = "source: {type: ConfigMap, configMap: {name: my-code}}"
+    with lab.operator():
+        lab.apply(MANIFEST.replace('"a:B"', f"a:B, {source}"))
+        wait_until(lambda: lab.status().get("reason") == "SourceNotFound", "the code is missed")
+        lab.tell("create", "configmap", "my-code", "--from-literal=a.py=import muster")
+        lab.tell("annotate", "fedjob/digits", "look=again")  # nobody watches what isn't ours
+        wait_until(lambda: lab.children() >= PARTS, "all parts are there")
+        [copy] = [one for one in lab.children() if one.startswith("ConfigMap/digits-code-")]
+        assert lab.get(copy)["data"] == {"a.py": "import muster"}
+        lab.run_all()
+        lab.tell("delete", "configmap", "my-code")
+        lab.tell("delete", copy)
+        wait_until(lambda: copy in lab.children(), "the copy is back")
+        wait_until(lambda: "SpecDrift" in str(lab.status().get("pools")), "it is told that the original is gone")
 
 
 def test_a_quota_is_told_of(lab: Lab) -> None:

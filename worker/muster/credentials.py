@@ -121,11 +121,13 @@ class EnrolledCredentials:
     With a folder the newest one is kept there, private, for the process that takes this one's place.
     """
 
-    def __init__(self, bundle: Bundle, enrol: Enrol, folder: Path | None, clock: Clock) -> None:
+    def __init__(self, source: BundleSource, enrol: Enrol, folder: Path | None, clock: Clock) -> None:
         """Raises CredentialError for a bundle that can't be used."""
         self._enrol = enrol
         self._clock = clock
         self._kept = folder / KEPT if folder else None
+        self._source = source
+        bundle = source.read()
         self._joiner = _material(bundle)
         self._bundle = bundle
         self._name = _read(bundle).identity.as_worker()
@@ -141,7 +143,8 @@ class EnrolledCredentials:
         except (OSError, UnicodeDecodeError, TrustError) as error:
             log.warning("%s can't be used (%s): enrolling again", kept, error)
             return
-        if certificate.identity == self._name and not certificate.refused_because(self._clock()):
+        is_ours = certificate.identity == self._name and bundle.ca == self._bundle.ca
+        if is_ours and not certificate.refused_because(self._clock()):
             self._current = _material(bundle), certificate
 
     def material(self) -> Material:
@@ -178,6 +181,7 @@ class EnrolledCredentials:
                 return self._enrol(self._current[0], request)
             except (ConnectionBrokenError, RefusedError) as error:
                 log.info("not enrolled with the certificate before (%s); trying the join bundle", error)
+        self._joiner = _material(self._source.read_again())
         return self._enrol(self._joiner, request)
 
     def _keep(self, bundle: Bundle) -> None:
@@ -188,6 +192,30 @@ class EnrolledCredentials:
             write_private(self._kept, bundle.to_json().encode())
         except OSError as error:
             log.warning("%s: %s; the next process will have to enrol", self._kept, error.strerror)
+
+
+class BundleSource:
+    """Where a join bundle comes from. A worker may outlive the one that it began with, and needs the file's next."""
+
+    def __init__(self, text: str, place: str, file: Path | None = None) -> None:
+        self._text = text
+        self._place = place
+        self._file = file
+
+    def read(self) -> Bundle:
+        """The bundle as it was given. Raises CredentialError."""
+        return read_join(self._text, self._place)
+
+    def read_again(self) -> Bundle:
+        """The bundle as it is now; the last good one where it can't be read."""
+        try:
+            text = self._file.read_text() if self._file else self._text
+            bundle = read_join(text, self._place)
+        except (OSError, UnicodeDecodeError, CredentialError) as error:
+            log.warning("%s; going on with the join bundle as it was", error)
+            return self.read()
+        self._text = text
+        return bundle
 
 
 def read_join(text: str, place: str) -> Bundle:

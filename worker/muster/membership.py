@@ -100,7 +100,7 @@ class Membership:
             clients_total=grant.clients_total,
             pool_clients=grant.pool_clients,
             seed=seed,
-            data_dir=self._settings.data,
+            data_dir=self._settings.data_of(grant.index),
         )
 
 

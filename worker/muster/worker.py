@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,10 +45,11 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A join bundle as text, and where it came from, for errors."""
+    """A join bundle as text, and where it came from, for errors. One in a file is read again: somebody may renew it."""
 
     text: str = field(repr=False)
     place: str
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ class WorkerSettings:
     """What a worker is told when it starts; everything else comes from its coordinator.
 
     `indices` are the pool's clients it is for; without them it takes up to `capacity` free ones. `data` is the
-    directory that tasks read from, `state` one that outlives this process and keeps client state and updates.
-    Without `security` the channel is plain; `Join` holds the text of a join bundle and where that came from.
+    directory that tasks read from, or one for each index, where clients' data lies in different places; `state` is one
+    that outlives this process and keeps client state and updates.
+    Without `security` the channel is plain; `Join` holds a join bundle and where that came from.
     """
 
     coordinator: str
@@ -65,11 +67,15 @@ class WorkerSettings:
     token: str = field(repr=False, default="")
     indices: tuple[int, ...] = ()
     capacity: int = 1
-    data: Path | None = None
+    data: Path | Mapping[int, Path] | None = None
     state: Path | None = None
     security: TlsFiles | Join | None = None
     log_format: LogFormat = "text"
     metrics: str | None = None  # HOST:PORT to serve them at
+
+    def data_of(self, index: int) -> Path | None:
+        """Where the data of one client lies."""
+        return self.data.get(index) if isinstance(self.data, Mapping) else self.data
 
 
 def run_worker(settings: WorkerSettings) -> int:
@@ -116,16 +122,16 @@ def _work(settings: WorkerSettings, desk: Desk) -> int:
 
 def _credentials(settings: WorkerSettings) -> Credentials:
     from muster.channel import enrol
-    from muster.credentials import EnrolledCredentials, FileCredentials, Fixed, Material, read_join
+    from muster.credentials import BundleSource, EnrolledCredentials, FileCredentials, Fixed, Material
 
     match settings.security:
         case None:
             return Fixed(Material())
         case TlsFiles() as files:
             return FileCredentials(files, time.time)
-        case Join(text, place):
-            bundle = read_join(text, place)
-            return EnrolledCredentials(bundle, partial(enrol, settings.coordinator), settings.state, time.time)
+        case Join(text, place, file):
+            source = BundleSource(text, place, file)
+            return EnrolledCredentials(source, partial(enrol, settings.coordinator), settings.state, time.time)
 
 
 def _conclude(desk: Desk) -> int:

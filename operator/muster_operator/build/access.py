@@ -1,14 +1,9 @@
-"""Who may do what: the coordinator's identity in the cluster, the workers' token, and who may reach whom."""
+"""Who may do what: the coordinator's identity in the cluster, and who may reach whom. Certificates are trust.py's."""
 
 from __future__ import annotations
 
 from muster_operator.build.common import COORDINATOR, METRICS_PORT, PORT, WORKER, Context, child_name, labels, manifest
 from muster_operator.objects import Object
-
-
-def build_token(context: Context) -> Object:
-    """The Secret that coordinator and workers know each other by, still empty. A new one means new processes."""
-    return manifest(context.job, "Secret", context.token_name, type="Opaque", immutable=True)
 
 
 def build_identity(context: Context) -> list[Object]:

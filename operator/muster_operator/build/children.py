@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from muster_operator.build.access import build_identity, build_network_policies
+from muster_operator.build.code import build_code
 from muster_operator.build.common import Context
 from muster_operator.build.coordinator import build_claim, build_config, build_coordinator, build_service
 from muster_operator.build.workers import build_workers
@@ -10,16 +11,17 @@ from muster_operator.objects import Key, Object, key_of
 
 
 def build_children(context: Context, text: str, ledger: dict[str, str]) -> dict[Key, Object]:
-    """All children but the token, which isn't made from the job. Without a token there are no Jobs yet."""
-    claim = build_claim(context)
+    """All children but the Secrets, which credentials.py plans. Without an authority there are no Jobs yet."""
+    claim, code = build_claim(context), build_code(context)
     children = [
         build_config(context, text, ledger),
         *build_identity(context),
         *build_network_policies(context),
         build_service(context),
         *([claim] if claim else []),
+        *([code] if code else []),
     ]
-    if context.token_id:
+    if context.authority_id:
         children.append(build_coordinator(context))
-        children += [build_workers(context, pool) for pool in context.job.pools]
+        children += [job for pool in context.job.pools for job in build_workers(context, pool)]
     return {key_of(child): child for child in children}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ SERVICE_PORT = 443
 METRICS_PORT = 9464
 METRICS = "metrics"
 """The name of that port, which PodMonitors look for."""
+CLIENT = "muster.dev/client"
+"""Label of a Job that acts for one client only: the client's index."""
 INPUTS = "muster.dev/inputs"
 """Annotation of a Job: the digest of what its pod template was made from. Another digest, another Job."""
 
@@ -25,22 +28,33 @@ _NAME_LENGTH = 52  # an indexed Job's pods are called after it, with the index, 
 class Context:
     """The job that children are made for, as it is pinned, and what else their manifests depend on.
 
-    `token_id` names the token's Secret as it is now, "" where there is none yet. `workers` says how many there should
-    be of each pool now: the pinned spec says how many there were to be at first.
+    `authority_id` is the uid of the Secret with the job's certificate authority, "" where there is none yet. `workers`
+    says how many there should be of each pool now: the pinned spec says how many there were to be at first. `code` is
+    the task's code, files by name, where it comes from a config map.
     """
 
     job: ResolvedJob
     spec_digest: str
-    token_id: str = ""
+    authority_id: str = ""
     workers: dict[str, int] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config_name(self) -> str:
         return child_name(self.job.name, f"spec-{self.spec_digest}")
 
     @property
-    def token_name(self) -> str:
-        return child_name(self.job.name, "token")
+    def authority_name(self) -> str:
+        return child_name(self.job.name, "authority")
+
+    @property
+    def server_name(self) -> str:
+        """Of the Secret with the coordinator's certificate."""
+        return child_name(self.job.name, "server")
+
+    def join_name(self, pool: str) -> str:
+        """Of the Secret that a pool's workers join with."""
+        return child_name(self.job.name, f"join-{pool}")
 
     @property
     def coordinator_name(self) -> str:
@@ -54,6 +68,11 @@ class Context:
     @property
     def service_host(self) -> str:
         return f"{self.coordinator_name}.{self.job.namespace}.svc"
+
+    @property
+    def address(self) -> str:
+        """Where workers of this cluster dial in."""
+        return f"{self.service_host}:{self.service_port}"
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from muster_operator.build.common import (
     COORDINATOR,
     INPUTS,
@@ -14,24 +16,21 @@ from muster_operator.build.common import (
     labels,
     manifest,
 )
-from muster_operator.build.pods import (
-    CERTIFICATE_KEY,
-    NOBODY,
-    PRIVATE_KEY,
-    TOKEN_FOLDER,
-    TOKEN_KEY,
-    container,
-    resources,
-    security,
-    temporary_volumes,
-    without_nothing,
+from muster_operator.build.pods import NOBODY, container, resources, security, temporary_volumes, without_nothing
+from muster_operator.build.trust import (
+    AUTHORITY_CERTIFICATE,
+    AUTHORITY_KEY,
+    SERVER_CERTIFICATE,
+    SERVER_KEY,
+    TRUST_FOLDER,
+    coordinator_volume,
 )
 from muster_operator.objects import Object, digest
 from muster_spec.pool_types import RunAs
 from muster_spec.types import Coordinator, Service, StorageVolume
 
 JOB_FOLDER = "/etc/muster/job"
-JOB_KEY = "job.json"
+JOB_KEY, CODE_KEY = "job.json", "code.json"
 SPEC_DIGEST = "muster.dev/spec-digest"
 CHECKPOINT_FOLDER = "/var/lib/muster/checkpoint"
 ACCOUNT_FOLDER = "/etc/muster/account"
@@ -58,7 +57,7 @@ def build_coordinator(context: Context) -> Object:
         "template": {"metadata": {"labels": labels(context.job, COORDINATOR)}, "spec": _pod(context)},
     }
     whole = manifest(context.job, "Job", context.coordinator_name, COORDINATOR, spec=spec)
-    return annotated(whole, {INPUTS: digest([context.config_name, context.token_id])})
+    return annotated(whole, {INPUTS: digest([context.config_name, context.authority_id])})
 
 
 def _pod(context: Context) -> Object:
@@ -67,7 +66,7 @@ def _pod(context: Context) -> Object:
     volumes = [
         *temporary_volumes(),
         {"name": "job", "configMap": {"name": context.config_name}},
-        {"name": "token", "secret": {"secretName": context.token_name, "defaultMode": 0o440}},
+        coordinator_volume(context),
         {"name": "checkpoint", "persistentVolumeClaim": {"claimName": claim_name(context)}},
         _account(),
     ]
@@ -103,8 +102,9 @@ def _account() -> Object:
 def _container(context: Context, image: str, wanted: Coordinator) -> Object:
     command = ["python", "-m", "muster_coordinator", "--job", f"{JOB_FOLDER}/{JOB_KEY}"]
     command += ["--storage", f"{CHECKPOINT_FOLDER}/{context.job.uid}", "--listen", f"0.0.0.0:{PORT}"]
-    command += ["--token-file", f"{TOKEN_FOLDER}/{TOKEN_KEY}"]
-    command += ["--tls-cert", f"{TOKEN_FOLDER}/{CERTIFICATE_KEY}", "--tls-key", f"{TOKEN_FOLDER}/{PRIVATE_KEY}"]
+    command += ["--tls-cert", f"{TRUST_FOLDER}/{SERVER_CERTIFICATE}", "--tls-key", f"{TRUST_FOLDER}/{SERVER_KEY}"]
+    command += ["--client-ca", f"{TRUST_FOLDER}/{AUTHORITY_CERTIFICATE}"]
+    command += ["--enrol-key", f"{TRUST_FOLDER}/{AUTHORITY_KEY}"]
     command += ["--metrics", f"0.0.0.0:{METRICS_PORT}"]
     command += ["--service-account", ACCOUNT_FOLDER]
     return container(
@@ -119,7 +119,7 @@ def _container(context: Context, image: str, wanted: Coordinator) -> Object:
         readinessProbe={"tcpSocket": {"port": PORT}, "periodSeconds": 5},
         volumeMounts=[
             {"name": "job", "mountPath": JOB_FOLDER, "readOnly": True},
-            {"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True},
+            {"name": "trust", "mountPath": TRUST_FOLDER, "readOnly": True},
             {"name": "checkpoint", "mountPath": CHECKPOINT_FOLDER},
             {"name": "account", "mountPath": ACCOUNT_FOLDER, "readOnly": True},
         ],
@@ -127,8 +127,9 @@ def _container(context: Context, image: str, wanted: Coordinator) -> Object:
 
 
 def build_config(context: Context, text: str, ledger: dict[str, str]) -> Object:
-    """The pinned job, for the coordinator to read. What has to be remembered of it stands beside it."""
-    whole = manifest(context.job, "ConfigMap", context.config_name, COORDINATOR, immutable=True, data={JOB_KEY: text})
+    """The pinned job, for the coordinator to read, and its code. What has to be remembered of it stands beside it."""
+    data = {JOB_KEY: text} | ({CODE_KEY: json.dumps(dict(context.code))} if context.code else {})
+    whole = manifest(context.job, "ConfigMap", context.config_name, COORDINATOR, immutable=True, data=data)
     return annotated(whole, {SPEC_DIGEST: context.spec_digest} | ledger)
 
 

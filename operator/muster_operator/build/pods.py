@@ -9,9 +9,6 @@ from muster_spec.pool_types import RunAs
 from muster_spec.values import Resources
 
 NOBODY = RunAs(user=65532, group=65532)
-TOKEN_FOLDER = "/etc/muster/token"  # noqa: S105 - where it is, not what
-TOKEN_KEY = "token"  # noqa: S105 - what it is called
-AUTHORITY_KEY, CERTIFICATE_KEY, PRIVATE_KEY = "ca.crt", "tls.crt", "tls.key"
 
 
 def security(run_as: RunAs = NOBODY) -> Object:
@@ -51,12 +48,9 @@ def resources(given: Resources | None) -> Object:
     return {name: {key: str(each) for key, each in value.items()} for name, value in amounts.items() if value}
 
 
-def temporary_volumes(shared_memory: str | None = None) -> list[Object]:
-    """What a container may write to, and, if a size is given, a larger shared memory."""
-    volumes: list[Object] = [{"name": "tmp", "emptyDir": {}}]
-    if shared_memory:
-        volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}})
-    return volumes
+def temporary_volumes() -> list[Object]:
+    """What every container may write to."""
+    return [{"name": "tmp", "emptyDir": {}}]
 
 
 def without_nothing(value: Object) -> Object:

@@ -1,29 +1,26 @@
-"""The workers of a Kubernetes pool: an Indexed Job whose pods lease client identities from the coordinator."""
+"""The workers of a Kubernetes pool, as Indexed Jobs.
+
+Where all clients of a pool share one place for their data, one Job has workers that lease client identities from the
+coordinator. Where each client's data lies in a place of its own, each client has a Job, which mounts that place and
+acts for that client alone.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import msgspec
 
-from muster_operator.build.common import INPUTS, WORKER, Context, annotated, child_name, labels, manifest
-from muster_operator.build.pods import (
-    AUTHORITY_KEY,
-    NOBODY,
-    TOKEN_KEY,
-    container,
-    resources,
-    security,
-    temporary_volumes,
-    without_nothing,
-)
+from muster_operator.build.code import code_name, code_volume
+from muster_operator.build.common import CLIENT, INPUTS, WORKER, Context, annotated, child_name, labels, manifest
+from muster_operator.build.pods import NOBODY, container, resources, security, temporary_volumes, without_nothing
+from muster_operator.build.trust import BUNDLE, TRUST_FOLDER, workers_volume
+from muster_operator.build.volumes import data_folder, place_of, state_folder, worker_volumes
 from muster_operator.objects import Object, digest
-from muster_spec.pool_types import DataVolume, PoolData, Template, Toleration, Variable
+from muster_spec.pool_types import ClientData, Template, Toleration, Variable
 from muster_spec.types import ResolvedPool
 
-DATA_FOLDER = "/data"
-TRUST_FOLDER = "/etc/muster/trust"
-STATE_FOLDER = "/var/lib/muster/state"
 PLAIN = Template(spot=False, termination_grace_period_seconds=60)
 
 SPOT_TAINTS = (
@@ -44,43 +41,78 @@ FAILURE_POLICY = {
 }
 
 
-def workers_name(context: Context, pool: str) -> str:
-    """The name of a pool's worker Job."""
-    return child_name(context.job.name, f"workers-{pool}")
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The clients of a pool that the workers of one Job act for: all of them by lease, or the one with that index."""
+
+    pool: ResolvedPool
+    workers: int
+    index: int | None = None
+
+    @property
+    def template(self) -> Template:
+        return self.pool.spec.template or PLAIN
+
+    @property
+    def place(self) -> ClientData:
+        """Where their data lies."""
+        return place_of(self.pool.spec.data, self.index)
+
+    @property
+    def options(self) -> list[str]:
+        """What a worker is told of its clients."""
+        if self.index is not None:
+            return ["--indices", str(self.index)]
+        return ["--capacity", str(math.ceil(self.pool.spec.clients / self.workers))]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {CLIENT: str(self.index)} if self.index is not None else {}
 
 
-def capacity(pool: ResolvedPool, workers: int) -> int:
-    """How many clients each worker has to act for, so that none is left out."""
-    return math.ceil(pool.spec.clients / workers)
+def shares_of(context: Context, pool: ResolvedPool) -> list[Share]:
+    """How a pool's clients are divided into Jobs."""
+    if pool.spec.has_own_places:
+        return [Share(pool, 1, index) for index in range(pool.spec.clients)]
+    return [Share(pool, context.workers[pool.name])]
 
 
-def build_workers(context: Context, pool: ResolvedPool) -> Object:
-    """The worker Job of a pool."""
-    count = context.workers[pool.name]
-    template = pool.spec.template or PLAIN
-    metadata = {"labels": template.labels | labels(context.job, WORKER, pool.name)}
-    if template.annotations:
-        metadata["annotations"] = dict(template.annotations)
+def workers_name(context: Context, share: Share) -> str:
+    """The name of a worker Job."""
+    index = "" if share.index is None else f"-{share.index}"
+    return child_name(context.job.name, f"workers-{share.pool.name}{index}")
+
+
+def build_workers(context: Context, pool: ResolvedPool) -> list[Object]:
+    """The worker Jobs of a pool."""
+    return [_job(context, share) for share in shares_of(context, pool)]
+
+
+def _job(context: Context, share: Share) -> Object:
+    name = share.pool.name
+    metadata: Object = {"labels": share.template.labels | labels(context.job, WORKER, name) | share.labels}
+    if share.template.annotations:
+        metadata["annotations"] = dict(share.template.annotations)
     spec = {
         "completionMode": "Indexed",
-        "completions": count,
-        "parallelism": count,
+        "completions": share.workers,
+        "parallelism": share.workers,
         "backoffLimitPerIndex": context.job.spec.run_policy.backoff_limit,
         "podFailurePolicy": FAILURE_POLICY,
         "podReplacementPolicy": "Failed",
-        "template": {"metadata": metadata, "spec": _pod(context, pool, template, count)},
+        "template": {"metadata": metadata, "spec": _pod(context, share)},
     }
-    whole = manifest(context.job, "Job", workers_name(context, pool.name), WORKER, pool.name, spec=spec)
-    inputs = [msgspec.to_builtins(pool), capacity(pool, count), context.token_id, context.service_port]
+    whole = manifest(context.job, "Job", workers_name(context, share), WORKER, name, spec=spec)
+    whole["metadata"]["labels"] |= share.labels
+    inputs = [msgspec.to_builtins(share.pool), share.options, context.authority_id, context.address]
+    inputs += [code_name(context)] if context.code else []
     return annotated(whole, {INPUTS: digest(inputs)})
 
 
-def _pod(context: Context, pool: ResolvedPool, template: Template, count: int) -> Object:
-    volumes, mounts = _volumes(pool, template)
-    # Only what the coordinator is known by: its private key is in the same Secret.
-    trust = {"secretName": context.token_name, "items": [{"key": AUTHORITY_KEY, "path": AUTHORITY_KEY}]}
-    volumes.append({"name": "trust", "secret": trust})
-    mounts.append({"name": "trust", "mountPath": TRUST_FOLDER, "readOnly": True})
+def _pod(context: Context, share: Share) -> Object:
+    template = share.template
+    volumes = [*worker_volumes(template, share.place, share.pool.spec.state), *code_volume(context)]
+    volumes.append((workers_volume(context, share.pool.name), {"mountPath": TRUST_FOLDER, "readOnly": True}))
     pod = {
         "restartPolicy": "Never",
         "serviceAccountName": template.service_account_name,
@@ -88,42 +120,33 @@ def _pod(context: Context, pool: ResolvedPool, template: Template, count: int) -
         "enableServiceLinks": False,
         "securityContext": security(template.run_as or NOBODY),
         "terminationGracePeriodSeconds": template.termination_grace_period_seconds,
-        "nodeSelector": template.node_selector,
+        "nodeSelector": template.node_selector | share.place.node_selector,
         "tolerations": _tolerations(template),
         "priorityClassName": template.priority_class_name,
         "runtimeClassName": template.runtime_class_name,
         "imagePullSecrets": [{"name": secret.name} for secret in template.image_pull_secrets],
-        "containers": [_container(context, pool, template, count, mounts)],
-        "volumes": volumes,
+        "containers": [_container(context, share, [{"name": volume["name"]} | mount for volume, mount in volumes])],
+        "volumes": [*temporary_volumes(), *(volume for volume, _ in volumes)],
     }
     return without_nothing(pod)
 
 
-def _container(context: Context, pool: ResolvedPool, template: Template, count: int, mounts: list[Object]) -> Object:
-    command = ["muster", "worker", "--coordinator", f"{context.service_host}:{context.service_port}"]
-    command += ["--ca", f"{TRUST_FOLDER}/{AUTHORITY_KEY}"]
-    command += ["--pool", pool.name, "--capacity", str(capacity(pool, count))]
-    for option, folder in (("--data", data_folder(pool.spec.data)), ("--state", _state_folder(pool))):
+def _container(context: Context, share: Share, mounts: list[Object]) -> Object:
+    template = share.template
+    command = ["muster", "worker", "--coordinator", context.address, "--join", f"{TRUST_FOLDER}/{BUNDLE}"]
+    command += ["--pool", share.pool.name, *share.options]
+    for option, folder in (("--data", data_folder(share.place)), ("--state", state_folder(share.pool.spec.state))):
         command += [option, folder] if folder else []
     whole = container(
         WORKER,
         template.image or "",
         command,
-        env=[*_environment(context), *_proxy(context, template), *map(_variable, template.environment)],
+        env=[*_proxy(context, template), *map(_variable, template.environment)],
         resources=resources(template.resources),
         volumeMounts=mounts,
         imagePullPolicy=template.image_pull_policy,
     )
     return without_nothing(whole)
-
-
-def _environment(context: Context) -> list[Object]:
-    return [
-        {
-            "name": "MUSTER_TOKEN",
-            "valueFrom": {"secretKeyRef": {"name": context.token_name, "key": TOKEN_KEY}},
-        }
-    ]
 
 
 def _variable(variable: Variable) -> Object:
@@ -142,50 +165,6 @@ def _proxy(context: Context, template: Template) -> list[Object]:
     return [
         {"name": name, "value": value} for plain, value in values.items() if value for name in (plain, plain.upper())
     ]
-
-
-def data_folder(data: PoolData | None) -> str | None:
-    """Where a worker finds its data; None where the task brings it along."""
-    if data is None:
-        return None
-    return data.path or (DATA_FOLDER if data.volume else None)
-
-
-def _state_folder(pool: ResolvedPool) -> str | None:
-    state = pool.spec.state
-    if state is None or state.type == "Ephemeral":
-        return None
-    return state.path.path if state.path else STATE_FOLDER
-
-
-def _volumes(pool: ResolvedPool, template: Template) -> tuple[list[Object], list[Object]]:
-    """The pod's volumes, and where the worker sees them. /tmp is there already."""
-    volumes, mounts = temporary_volumes(template.shared_memory), list[Object]()
-    if template.shared_memory:
-        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108
-    if pool.spec.data and pool.spec.data.volume:
-        volumes.append({"name": "data"} | _data_source(pool.spec.data.volume))
-        mounts.append({"name": "data", "mountPath": data_folder(pool.spec.data)} | _data_mount(pool.spec.data.volume))
-    if pool.spec.state and pool.spec.state.volume:
-        volumes.append({"name": "state", "persistentVolumeClaim": {"claimName": pool.spec.state.volume.claim_name}})
-        mounts.append({"name": "state", "mountPath": STATE_FOLDER})
-    return volumes, mounts
-
-
-def _data_source(volume: DataVolume) -> Object:
-    if volume.config_map:
-        return {"configMap": {"name": volume.config_map.name}}
-    if volume.secret:
-        return {"secret": {"secretName": volume.secret.name}}
-    claim = volume.persistent_volume_claim
-    return {"persistentVolumeClaim": {"claimName": claim.claim_name, "readOnly": claim.read_only}} if claim else {}
-
-
-def _data_mount(volume: DataVolume) -> Object:
-    claim = volume.persistent_volume_claim
-    if claim is None:
-        return {"readOnly": True}
-    return without_nothing({"readOnly": claim.read_only, "subPath": claim.sub_path})
 
 
 def _tolerations(template: Template) -> list[Object]:

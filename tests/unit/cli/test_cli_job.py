@@ -43,6 +43,12 @@ def test_pools_are_looked_up_and_overrides_made(file, tmp_path):
     assert job.pools[0].spec.data.path == str(tmp_path / "shares")
 
 
+def test_what_only_a_cluster_can_do_is_refused_with_the_remedy(file):
+    source = "spec.task.source={type: ConfigMap, configMap: {name: my-code}}"
+    with pytest.raises(BadInput, match=r"spec.task.source.type: ConfigMap is for clusters; .* use type Path"):
+        load_job([file], None, [source])
+
+
 def test_all_mistakes_are_told_at_once(file):
     with pytest.raises(BadInput) as error:
         load_job([file], None, ["spec.rounds.totall=7", "spec.seed=many"])

@@ -57,8 +57,21 @@ def test_cores_are_shared_by_those_who_train_at_once(job, cores, cohort, threads
 
 @pytest.mark.parametrize(("data", "cloud", "hpc"), [(None, "/data", None), ("/here", "/here", "/here")])
 def test_the_command_lines_data_takes_the_place_of_the_manifests(job, data, cloud, hpc):
-    places = {worker.pool: worker.data for worker in plan_run(job(), 2, data).workers}
-    assert places == {"cloud": cloud, "hpc": hpc}
+    places = {worker.pool: set(worker.data) for worker in plan_run(job(), 2, data).workers}
+    assert places == {"cloud": {cloud}, "hpc": {hpc}}
+
+
+@pytest.mark.parametrize(("data", "expected"), [(None, ["/a", "/data", "/c"]), ("/here", ["/here"] * 3)])
+def test_each_client_may_have_its_data_in_a_place_of_its_own(job, data, expected):
+    own = "spec.pools.0.inline.data.perClient=[{path: /a}, {}, {path: /c}]"
+    workers = plan_run(job("spec.pools.0.inline.clients=3", own), 2, data).workers
+    cloud = {
+        index: place
+        for one in workers
+        if one.pool == "cloud"
+        for index, place in zip(one.indices, one.data, strict=True)
+    }
+    assert [cloud[index] for index in range(3)] == expected
 
 
 def test_the_display_says_that_pools_run_here(job):

@@ -57,10 +57,16 @@ def test_pods_are_restricted(pod: Object) -> None:
     assert not {"hostPath", "hostNetwork"} & ({*pod} | {key for volume in pod["volumes"] for key in volume})
 
 
-def test_the_token_is_in_no_command_and_in_no_manifest() -> None:
-    secret = environment(worker())["MUSTER_TOKEN"]
-    assert secret == {"secretKeyRef": {"name": "digits-token", "key": "token"}}
-    assert "token" not in " ".join(worker()["containers"][0]["command"])
+def test_each_pod_is_shown_its_own_keys_and_no_others() -> None:
+    def secrets(pod: Object) -> list[str]:
+        sources = [
+            one for volume in pod["volumes"] for one in [volume, *volume.get("projected", {}).get("sources", [])]
+        ]
+        return [one["secret"].get("secretName") or one["secret"]["name"] for one in sources if "secret" in one]
+
+    assert secrets(worker()) == ["digits-join-cloud"]
+    assert secrets(coordinator()) == ["digits-authority", "digits-server"]
+    assert not [name for pod in (worker(), coordinator()) for name in environment(pod) if "MUSTER" in name]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +229,7 @@ def test_the_coordinator_is_told_where_everything_is() -> None:
     command = pod["containers"][0]["command"]
     assert command[command.index("--job") + 1] == f"{mounts['job']}/job.json"
     assert command[command.index("--storage") + 1] == f"{mounts['checkpoint']}/uid-of-digits"
-    assert command[command.index("--token-file") + 1] == f"{mounts['token']}/token"
+    assert command[command.index("--enrol-key") + 1] == f"{mounts['trust']}/ca.key"
 
 
 @pytest.mark.parametrize(

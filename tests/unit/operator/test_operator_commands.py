@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import re
 import ssl
 import time
 from pathlib import Path
 
 import pytest
 
+from mounted import Kubelet
+from muster.worker import Join
 from muster_cli.worker import settings_of, worker
 from muster_coordinator.settings import read_settings
-from muster_operator.apply import with_credentials
-from muster_operator.objects import Object
-from operating import START, Cluster, job_object, pool_object
+from muster_coordinator.tls import read_authority
+from muster_wire.trust.bundle import read_bundle
+from muster_wire.trust.certificate import read_certificate
+from muster_wire.trust.identity import Role
+from operating import Cluster, job_object, pool_object
 
 HOST = "digits-coordinator.lab.svc"
 
@@ -22,52 +24,53 @@ HOST = "digits-coordinator.lab.svc"
 @pytest.fixture
 def cluster() -> Cluster:
     found = Cluster(job_object(), pool_object(data={"path": "/data"}))
+    found.now = time.time()
     found.settle()
     return found
 
 
 @pytest.fixture
-def credentials(cluster: Cluster, tmp_path: Path) -> Path:
-    """The Secret as a folder, as the kubelet shows it."""
-    secret = with_credentials(cluster.child("Secret", "digits-token"), [HOST], time.time())
-    for name, value in secret["data"].items():
-        (tmp_path / name).write_bytes(base64.b64decode(value))
-    return tmp_path
+def kubelet(cluster: Cluster, tmp_path: Path) -> Kubelet:
+    return Kubelet(cluster, tmp_path)
 
 
-def command(cluster: Cluster, job: str) -> list[str]:
-    pod: Object = cluster.child("Job", job)["spec"]["template"]["spec"]
-    found: list[str] = pod["containers"][0]["command"]
-    return found
-
-
-def test_the_coordinator_takes_its_command(cluster: Cluster, credentials: Path) -> None:
-    [config] = cluster.keys("ConfigMap")
-    (credentials / "job.json").write_text(cluster.child("ConfigMap", config)["data"]["job.json"])
-    given = [
-        re.sub("/etc/muster/(job|token|account)", str(credentials), part)
-        for part in command(cluster, "digits-coordinator")
-    ]
+def test_the_coordinator_takes_its_command(cluster: Cluster, kubelet: Kubelet) -> None:
+    given = kubelet.command("digits-coordinator")
     assert given[:3] == ["python", "-m", "muster_coordinator"]
-    (credentials / "ca.crt").touch()
     settings = read_settings(given[3:], {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"})
     assert settings.account is not None
     assert settings.job.uid == cluster.job["metadata"]["uid"]
-    assert settings.security.tls is not None
+    assert settings.security.is_mutual
+    assert settings.security.token is None
+    assert settings.security.enrolment
+    assert read_authority(settings.security.enrolment).key_pem
 
 
-def test_a_worker_takes_its_command(cluster: Cluster) -> None:
-    given = command(cluster, "digits-workers-cloud")
+def test_a_worker_takes_its_command(kubelet: Kubelet) -> None:
+    given = kubelet.command("digits-workers-cloud")
     assert given[:2] == ["muster", "worker"]
     context = worker.make_context("worker", given[2:])
-    settings = settings_of(context.params, {"MUSTER_TOKEN": "t" * 32})  # type: ignore[arg-type]
+    settings = settings_of(context.params, {})  # type: ignore[arg-type]
     assert (settings.coordinator, settings.pool, settings.capacity) == (f"{HOST}:443", "cloud", 1)
+    assert isinstance(settings.security, Join)
+    assert settings.security.file
 
 
-def test_workers_trust_the_coordinators_certificate_and_no_other(credentials: Path) -> None:
-    client = ssl.create_default_context(cadata=(credentials / "ca.crt").read_text())
+def test_a_bundle_is_for_its_pool_of_this_job_and_may_only_enrol(cluster: Cluster, kubelet: Kubelet) -> None:
+    bundle = read_bundle((kubelet.folder("digits-workers-cloud", "trust") / "bundle.json").read_text())
+    certificate = read_certificate(bundle.pair.chain)
+    assert certificate.identity.role is Role.JOINER
+    assert (certificate.identity.realm, certificate.identity.pool) == (cluster.job["metadata"]["uid"], "cloud")
+    assert bundle.coordinator == f"{HOST}:443"
+    assert certificate.not_after == pytest.approx(cluster.now + 30 * 86_400, abs=1)
+
+
+def test_workers_trust_the_coordinators_certificate_and_no_other(kubelet: Kubelet) -> None:
+    bundle = read_bundle((kubelet.folder("digits-workers-cloud", "trust") / "bundle.json").read_text())
+    trust = kubelet.folder("digits-coordinator", "trust")
+    client = ssl.create_default_context(cadata=bundle.ca)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(credentials / "tls.crt", credentials / "tls.key")
+    server.load_cert_chain(trust / "tls.crt", trust / "tls.key")
     handshake(client, server, HOST)
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         handshake(client, server, "elsewhere.lab.svc")
@@ -84,13 +87,13 @@ def handshake(client: ssl.SSLContext, server: ssl.SSLContext, host: str) -> None
                 continue
 
 
-def test_no_two_jobs_share_a_secret(cluster: Cluster) -> None:
-    secret = cluster.child("Secret", "digits-token")
-    first, second = (with_credentials(secret, [HOST], START)["data"] for _ in range(2))
-    assert all(first[name] != second[name] for name in first)
+def test_no_two_secrets_share_a_key_and_no_two_jobs_do(cluster: Cluster) -> None:
+    other = Cluster(job_object(), pool_object())
+    other.settle()
+    values = [value for one in (cluster, other) for name in one.keys("Secret") for value in content(one, name).values()]
+    assert len(values) == len(set(values)) == 10
 
 
-def test_a_worker_is_not_shown_the_coordinators_key(cluster: Cluster) -> None:
-    pod = cluster.child("Job", "digits-workers-cloud")["spec"]["template"]["spec"]
-    [trust] = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "trust"]
-    assert trust["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+def content(cluster: Cluster, name: str) -> dict[str, str]:
+    found: dict[str, str] = cluster.child("Secret", name)["data"]
+    return found

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from muster_operator.actions import Create, Delete, Patch
+from muster_operator.actions import Create, CreateAuthority, Delete, Issue, Patch
+from muster_operator.credentials import renewal_of
 from muster_operator.objects import Key, Object, annotation_of, is_controlled_by, timestamp
 from operating import START, Cluster, conditions, ended, job_object, pool_object
 
@@ -31,16 +32,18 @@ def test_a_job_gets_its_children_and_then_rests() -> None:
     cluster = cluster_of()
     cluster.settle()
     assert cluster.keys("Job") == [COORDINATOR, WORKERS]
-    assert cluster.keys("Secret") == ["digits-token"]
+    assert cluster.keys("Secret") == ["digits-authority", "digits-join-cloud", "digits-server"]
     assert cluster.keys("Service") == cluster.keys("Role") == cluster.keys("RoleBinding") == [COORDINATOR]
     assert cluster.keys("NetworkPolicy") == [COORDINATOR, "digits-worker"]
     assert cluster.plan().actions == ()
 
 
-def test_no_job_is_made_before_its_token() -> None:
+def test_no_job_is_made_before_its_authority_and_none_before_its_credentials() -> None:
     cluster = cluster_of()
     cluster.step()
-    assert cluster.keys("Job") == []
+    assert (cluster.keys("Secret"), cluster.keys("Job")) == (["digits-authority"], [])
+    kinds = [type(action) for action in cluster.plan().actions]
+    assert kinds == [Issue, Issue, Create, Create]
 
 
 @pytest.mark.parametrize("key", sorted(key for key in running().objects if key.kind != "Pod"), ids=str)
@@ -51,10 +54,13 @@ def test_any_child_that_is_deleted_comes_back(key: Key) -> None:
     assert key in cluster.objects
 
 
-def test_a_new_token_means_new_processes() -> None:
+def test_a_new_authority_means_new_credentials_and_new_processes() -> None:
     cluster = running()
     before = {name: cluster.child("Job", name)["metadata"]["uid"] for name in cluster.keys("Job")}
-    cluster.remove(Key("Secret", "digits-token"))
+    cluster.remove(Key("Secret", "digits-authority"))
+    cluster.step()
+    assert {name: cluster.child("Job", name)["metadata"]["uid"] for name in cluster.keys("Job")} == before
+    assert [type(action) for action in cluster.plan().actions][:2] == [Issue, Issue]
     cluster.settle()
     assert all(cluster.child("Job", name)["metadata"]["uid"] != uid for name, uid in before.items())
 
@@ -218,7 +224,7 @@ def test_a_wish_that_is_taken_back_stops_nothing() -> None:
     cluster.job["spec"]["suspend"] = True
     cluster.settle()
     cluster.job["spec"]["suspend"] = False
-    assert cluster.settle().wake_at is None
+    assert cluster.settle().wake_at == renewal_of(cluster.child("Secret", "digits-server"))
     cluster.now += 1000
     assert cluster.settle().status == cluster.job["status"]
     assert cluster.job["status"]["phase"] == "Running"
@@ -331,7 +337,7 @@ def test_a_coordinator_that_has_begun_counts_by_itself() -> None:
     cluster.now += 100
     planned = cluster.settle()
     assert cluster.job["status"]["phase"] == "Running"
-    assert planned.wake_at is None
+    assert planned.wake_at == renewal_of(cluster.child("Secret", "digits-server"))
 
 
 def test_workers_that_all_gave_up_fail_the_job() -> None:
@@ -426,8 +432,9 @@ def test_plans_never_read_the_status_that_they_wrote() -> None:
     assert cluster.plan() == honest
 
 
-def test_jobs_are_created_not_applied() -> None:
+def test_jobs_and_secrets_are_created_not_applied() -> None:
     cluster = cluster_of()
+    assert CreateAuthority in {type(action) for action in cluster.plan().actions}
     cluster.step()
     kinds = {type(action) for action in cluster.plan().actions}
-    assert kinds == {Create}
+    assert kinds == {Create, Issue}

@@ -11,7 +11,17 @@ from small_task import work
 from fakes.federation import FakeFederation, serving
 from muster.channel import enrol
 from muster.connection import Connection
-from muster.credentials import KEPT, RETRY_S, Enrolled, EnrolledCredentials, FileCredentials, Fixed, Material, read_join
+from muster.credentials import (
+    KEPT,
+    RETRY_S,
+    BundleSource,
+    Enrolled,
+    EnrolledCredentials,
+    FileCredentials,
+    Fixed,
+    Material,
+    read_join,
+)
 from muster.errors import ConnectionBrokenError, CredentialError, RefusedError, StaleCertificateError
 from muster.worker import TlsFiles
 from muster.workshop import Workshop
@@ -39,6 +49,9 @@ class Office:
         joiner = name_identity(Role.JOINER, "job-1", "p")
         self.bundle = make_bundle(self.authority, "127.0.0.1:1", joiner, self.now, 24 * HOUR, "coordinator.internal")
 
+    def source(self):
+        return BundleSource(self.bundle.to_line(), "MUSTER_JOIN")
+
     def clock(self):
         return self.now
 
@@ -52,7 +65,7 @@ class Office:
         return Enrolled(chain, self.authority.pem)
 
     def credentials(self, folder=None):
-        return EnrolledCredentials(self.bundle, self.enrol, folder, self.clock)
+        return EnrolledCredentials(self.source(), self.enrol, folder, self.clock)
 
 
 @pytest.fixture
@@ -124,6 +137,29 @@ def test_the_process_after_this_one_goes_on_with_its_certificate(office, tmp_pat
     other.bundle = make_bundle(office.authority, "h:1", name_identity(Role.JOINER, "job-1", "q"), office.now, HOUR)
     write_private(tmp_path / "state" / KEPT, office.bundle.to_json().encode())
     assert other.credentials(tmp_path / "state").is_due()  # another pool's
+    office.credentials(tmp_path / "state").renew()
+    office.authority = make_authority("job-1", office.now)
+    office.bundle = make_bundle(office.authority, "h:1", name_identity(Role.JOINER, "job-1", "p"), office.now, HOUR)
+    assert office.credentials(tmp_path / "state").is_due()  # of an authority that nobody trusts any more
+
+
+def test_a_bundle_in_a_file_is_read_again_when_it_is_needed_again(office, tmp_path, caplog):
+    file = tmp_path / "bundle.json"
+    file.write_text(office.bundle.to_json())
+    source = BundleSource(office.bundle.to_json(), f"--join {file}", file)
+    credentials = EnrolledCredentials(source, office.enrol, None, office.clock)
+    credentials.renew()
+    office.now += 48 * HOUR  # a night without a coordinator: the certificate is over, and so is the bundle
+    joiner = name_identity(Role.JOINER, "job-1", "p", [3])
+    office.bundle = make_bundle(office.authority, "127.0.0.1:1", joiner, office.now, 24 * HOUR)
+    file.write_text(office.bundle.to_json())
+    credentials.renew()
+    assert office.came_with == [JOINER, f"{JOINER}/3"]
+    file.write_text("torn")
+    office.now += 2 * HOUR
+    credentials.renew()
+    assert office.came_with[2:] == [f"{JOINER}/3"]
+    assert "going on with the join bundle as it was" in caplog.text
 
 
 def test_files_are_read_again_when_they_change_and_bad_ones_change_nothing(office, tmp_path, caplog):
@@ -210,7 +246,7 @@ def connection(office, federation):
     pair = office.authority.issue_server(["coordinator.internal"], office.now, HOUR)
     server = grpc.ssl_server_credentials([(pair.key, pair.chain)], office.authority.pem, require_client_auth=True)
     with serving(federation, credentials=server) as address:
-        credentials = EnrolledCredentials(office.bundle, partial(enrol, address), None, office.clock)
+        credentials = EnrolledCredentials(office.source(), partial(enrol, address), None, office.clock)
         connection = Connection(address, "", credentials)
         yield connection
         federation.resumed.set()
