@@ -38,6 +38,7 @@ class Context:
     authority_id: str = ""
     workers: dict[str, int] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
+    environment: tuple[tuple[str, str], ...] = ()  # what every process gets beside its own
 
     @property
     def config_name(self) -> str:
