@@ -114,7 +114,7 @@ def assemble(
     driver = Driver(config_of(job, store.next_epoch()), ports)
     refusals = access.refusals
     metering.look_at(
-        Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, refusals.totals, store.root)
+        Surroundings(driver.look, lobby.count, uploads.counts, inbox.count, meter.totals, refusals.totals, store.root)
     )
     announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
     service = Service(

@@ -40,7 +40,7 @@ class Surroundings:
 
     state: Callable[[], JobState | None]
     sessions: Callable[[], int]
-    uploads: Callable[[], int]
+    uploads: Callable[[], tuple[int, int]]
     events: Callable[[], int]
     bytes_moved: Callable[[], tuple[int, int]]
     refused: Callable[[], Mapping[Refused, int]]
@@ -99,7 +99,9 @@ class Metering:
         if state is not None:
             yield from gauges_of(state, self._started)
         yield Gauge("muster_sessions", around.sessions())
-        yield Gauge("muster_uploads_staged", around.uploads())
+        staged, postponed = around.uploads()
+        yield Gauge("muster_uploads_staged", staged)
+        yield Gauge("muster_uploads_postponed", postponed)
         yield Gauge("muster_engine_events_waiting", around.events())
         up, down = around.bytes_moved()
         yield Gauge("muster_transfer_bytes", up, (("direction", "up"),))
