@@ -90,8 +90,14 @@ def _object(kind: str, name: str, spec: Object) -> Object:
 
 
 async def create(api: Api, objects: list[Object]) -> None:
-    """All of them, sixteen at a time, as far as the connection takes them."""
-    await asyncio.gather(*(api.create(one) for one in objects))
+    """All of them, a few at a time: one that waits for a connection runs out of time like any other."""
+    free = asyncio.Semaphore(12)
+
+    async def one(manifest: Object) -> None:
+        async with free:
+            await api.create(manifest)
+
+    await asyncio.gather(*(one(manifest) for manifest in objects))
 
 
 async def until(is_so: Callable[[], Awaitable[bool]], what: str, within_s: float, every_s: float = 0.5) -> None:
