@@ -46,13 +46,26 @@ class Lab:
     """The namespace, its operator, and what that one has asked for."""
 
     api: Api
+    folder: Path
     operator: subprocess.Popen[bytes]
-    log: Path
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "requests"
+
+    def start(self) -> None:
+        """An operator, in the place of the one that was stopped."""
+        self.operator = start_operator(self.folder)
+
+    def stop(self) -> None:
+        """As a kubelet does."""
+        self.operator.send_signal(signal.SIGTERM)
+        self.operator.wait(30)
 
     def requests(self) -> list[tuple[float, str, str]]:
         """Each request so far, but for those about its own lease."""
         lines = (line.split() for line in self.log.read_text().splitlines())
-        return [(float(at), method, path) for at, method, path in lines if "/leases/" not in path]
+        return [(float(at), method, path) for at, method, path in lines if "/leases" not in path]
 
     def memory_mb(self) -> float:
         """Resident now."""
@@ -77,8 +90,14 @@ def _object(kind: str, name: str, spec: Object) -> Object:
 
 
 async def create(api: Api, objects: list[Object]) -> None:
-    """All of them, sixteen at a time, as far as the connection takes them."""
-    await asyncio.gather(*(api.create(one) for one in objects))
+    """All of them, a few at a time: one that waits for a connection runs out of time like any other."""
+    free = asyncio.Semaphore(12)
+
+    async def one(manifest: Object) -> None:
+        async with free:
+            await api.create(manifest)
+
+    await asyncio.gather(*(one(manifest) for manifest in objects))
 
 
 async def until(is_so: Callable[[], Awaitable[bool]], what: str, within_s: float, every_s: float = 0.5) -> None:
@@ -139,6 +158,23 @@ async def reaction_times(lab: Lab, changes: int) -> list[float]:
     return times
 
 
+async def restart(lab: Lab) -> float:
+    """Seconds from the start of another operator until it acts on what was changed while there was none."""
+    lab.stop()
+    seen, name = len(lab.requests()), "job-0"
+    live = await lab.api.get("FederatedJob", NAMESPACE, name)
+    body = {"spec": {"suspend": not dig(live, "spec", "suspend")}}
+    await lab.api.patch(Key("FederatedJob", name), NAMESPACE, live["metadata"]["uid"], body)
+    begun = time.monotonic()
+    lab.start()
+
+    async def has_acted() -> bool:
+        return any(f"/{name}-" in path or f"/{name}/" in path for _, _, path in lab.requests()[seen:])
+
+    await until(has_acted, f"{name} is acted on", 600, every_s=0.1)
+    return time.monotonic() - begun
+
+
 async def life(lab: Lab) -> Counter[str]:
     """The requests of one job, from its creation to its deletion: it runs, completes, and is removed."""
     before = len(lab.requests())
@@ -155,10 +191,13 @@ async def life(lab: Lab) -> Counter[str]:
     live = await lab.api.get("FederatedJob", NAMESPACE, "life-0")
     await lab.api.delete(Key("FederatedJob", "life-0"), NAMESPACE, live["metadata"]["uid"])
     await rest(lab)
-    return Counter(
-        f"{method} {path.rsplit('/', 1)[-1] if method == 'POST' else path.split('/')[-2]}"
-        for _, method, path in lab.requests()[before:]
-    )
+    return Counter(_what(method, path) for _, method, path in lab.requests()[before:])
+
+
+def _what(method: str, path: str) -> str:
+    """``PATCH /apis/muster.dev/v1alpha1/namespaces/lab/federatedjobs/one/status`` → ``PATCH federatedjobs/status``."""
+    parts = path.partition("/namespaces/")[2].split("/")
+    return f"{method} {'/'.join([parts[1], *parts[3:]])}"
 
 
 async def _is_complete(api: Api) -> bool:
@@ -195,27 +234,30 @@ def kubectl(*arguments: str) -> None:
 @asynccontextmanager
 async def laboratory(folder: Path) -> AsyncIterator[Lab]:
     """The operator in its namespace, and a connection of our own."""
-    log = folder / "requests"
-    log.touch()
-    command = [sys.executable, ROOT / "benchmarks" / "operators" / "counted.py", NAMESPACE, log]
-    with (folder / "operator.log").open("ab") as out:
-        operator = subprocess.Popen(command, stderr=out)  # noqa: ASYNC220 - nothing else runs yet
-    api = Api(find_connection(os.environ))
+    (folder / "requests").touch()
+    lab = Lab(Api(find_connection(os.environ)), folder, start_operator(folder))
     try:
-        yield Lab(api, operator, log)
+        yield lab
     except TimeoutError:
         print((folder / "operator.log").read_text()[-4000:], file=sys.stderr)
         raise
     finally:
-        await api.close()
-        operator.send_signal(signal.SIGTERM)
-        operator.wait(30)
+        await lab.api.close()
+        lab.stop()
+
+
+def start_operator(folder: Path) -> subprocess.Popen[bytes]:
+    """A process of its own."""
+    command = [sys.executable, ROOT / "benchmarks" / "operators" / "counted.py", NAMESPACE, folder / "requests"]
+    with (folder / "operator.log").open("ab") as out:
+        return subprocess.Popen(command, stderr=out)
 
 
 async def measure(given: argparse.Namespace, folder: Path) -> Object:
     """All figures, each on top of the one before."""
     async with laboratory(folder) as lab:
         await create(lab.api, [pool(number) for number in range(given.pools)])
+        await rest(lab)
         calls = await life(lab)
         print(f"calls of one job's life: {json.dumps(dict(sorted(calls.items())))}", flush=True)
         burst_s = await burst(lab, given.pools)
@@ -230,6 +272,8 @@ async def measure(given: argparse.Namespace, folder: Path) -> Object:
         print(f"{given.jobs} jobs at rest: {memory_mb:.0f} MB", flush=True)
         times = await reaction_times(lab, given.changes)
         quantiles = statistics.quantiles(times, n=100)
+        await rest(lab)
+        restart_s = await restart(lab)
     return {
         "benchmark": "operator",
         "jobs": given.jobs,
@@ -241,6 +285,7 @@ async def measure(given: argparse.Namespace, folder: Path) -> Object:
         "act_s_limit": ACT_LIMIT_S,
         "burst_100_s": round(burst_s, 1),
         "burst_s_limit": BURST_LIMIT_S,
+        f"restart_s_{given.jobs}": round(restart_s, 1),
         "calls_per_job": sum(calls.values()),
         "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
     }

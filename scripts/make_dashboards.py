@@ -207,6 +207,11 @@ ONE_JOB = Dashboard(
                 {"{{method}}": f'sum by (method) (muster_calls_in_flight{{{JOB}, method=~"Fetch|Submit"}})'},
             ),
             Panel("Calls", {"{{method}} {{code}}": rate("muster_calls", "method, code")}, "reqps"),
+            Panel(
+                "Updates put off",
+                {"for want of room": lately("muster_uploads_postponed")},
+                about="Within half an hour.",
+            ),
             Panel("Refused calls", {"{{cause}}": rate("muster_calls_refused", "cause")}, "reqps"),
         ],
         "Coordinator": [

@@ -121,7 +121,7 @@ def assemble(
     ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
     driver = Driver(config_of(job, store.next_epoch()), ports)
     metering.look_at(
-        Surroundings(driver.look, lobby.count, uploads.count, inbox.count, meter.totals, refusals.totals, store.root)
+        Surroundings(driver.look, lobby.count, uploads.counts, inbox.count, meter.totals, refusals.totals, store.root)
     )
     announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
     enrolment = access.enrolment

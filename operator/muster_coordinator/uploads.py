@@ -111,6 +111,7 @@ class Uploads:
         self._meter = tallies.meter
         self._refusals = tallies.refusals
         self._partials: dict[AssignmentId, Partial] = {}
+        self._postponed = 0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="staging")
 
     async def receive(self, offer: pb.Offer, session: Session, context: Context) -> None:
@@ -119,9 +120,9 @@ class Uploads:
         reply = self._known(offer, session) or await self._take(self._wanted(offer), session, context)
         await context.write(reply)
 
-    def count(self) -> int:
-        """How many updates have begun to come in and are not settled with the engine yet."""
-        return len(self._partials)
+    def counts(self) -> tuple[int, int]:
+        """Updates that have begun to come in and are not settled with the engine yet; how often one was put off."""
+        return len(self._partials), self._postponed
 
     # --- the offer ----------------------------------------------------------------------------------------------------
 
@@ -170,6 +171,7 @@ class Uploads:
             return await self._concluded(offered, partial)
         except StagingError as error:
             log.warning("%s", error)
+            self._postponed += 1
             return _wait(NO_ROOM_WAIT_MS)
         except WireError as error:
             return self._reject(offered, error)

@@ -45,6 +45,11 @@ class Observed:
         return str(self.job["metadata"]["uid"])
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        """The job's own, as its user set them."""
+        return dig(self.job, "metadata", "labels") or {}
+
+    @property
     def generation(self) -> int:
         return int(self.job["metadata"].get("generation", 0))
 

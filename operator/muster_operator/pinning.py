@@ -36,6 +36,11 @@ from muster_spec.types import (
     TaskSpec,
 )
 
+_MEANWHILE = "which this version of Muster doesn't have; `muster run` trains such a job's clients on one machine"
+_NOT_THERE_YET = {
+    "Slurm": f"need a bridge to submit their jobs with, {_MEANWHILE}",
+    "External": f"need a lobby for their workers to wait in, {_MEANWHILE}",
+}
 CODE_AGAIN_S = 30.0
 _ANY_WORKERS = Workers(min=1, clients_per_worker=1)
 
@@ -221,10 +226,10 @@ def _with_worker_image(pool: ResolvedPool, install: Install) -> ResolvedPool:
 
 
 def _refuse(seen: Observed, live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | None:
-    foreign = [pool for pool in pools if pool.spec.type != "Kubernetes"]
-    if foreign:
-        names = ", ".join(f"{pool.name} ({pool.spec.type})" for pool in foreign)
-        return Refusal("PoolNotSupported", f"this version of the operator runs Kubernetes pools only: {names}")
+    for kind, missing in _NOT_THERE_YET.items():
+        names = ", ".join(pool.name for pool in pools if pool.spec.type == kind)
+        if names:
+            return Refusal(f"{kind}PoolNotSupported", f"pools of type {kind} ({names}) {missing}")
     storage = live.checkpoint.storage
     if storage and storage.type == "Path":
         message = "spec.checkpoint.storage: a folder of the coordinator's pod goes with the pod; use type Volume"

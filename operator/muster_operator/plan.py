@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from muster_operator.actions import Action, Delete, Plan
 from muster_operator.build.children import build_children
-from muster_operator.build.common import COORDINATOR, Context
+from muster_operator.build.common import COORDINATOR, QUEUE_LABELS, Context
+from muster_operator.build.coordinator import build_config
 from muster_operator.credentials import credential_keys, next_renewal, plan_credentials
 from muster_operator.diagnosis import lacks_pods
 from muster_operator.difference import difference, is_finished, leftovers
@@ -34,7 +35,7 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
     if isinstance(pinned, Refusal):
         again = now + pinned.again_s if pinned.again_s is not None else None
         return Plan(status=refused_status(seen, pinned, now), wake_at=again)
-    if pinned.config is None and seen.is_suspended:
+    if pinned.config is None and seen.is_suspended and not seen.of_kind("Job"):
         return Plan(status=waiting_status(seen, now))
     before = read_ledger(pinned.config) if pinned.config else open_ledger(now)
     verdict = before.verdict or judge(seen, pinned, before, now)
@@ -44,14 +45,15 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
     if ledger.ended is not None and _is_overdue(pinned, ledger, now):
         key = key_of(seen.job)
         return Plan((Delete(key, seen.uid, "ttlSecondsAfterFinished is over"),))
-    context = _context(seen, pinned)
+    context = dataclasses.replace(_context(seen, pinned), environment=install.environment)
     actions = _end(seen, context, pinned, ledger) if ledger.verdict else _go_on(seen, context, pinned, ledger, now)
     status = build_status(seen, context, pinned, ledger, now)
     return Plan(tuple(actions), status, _next_look(seen, context, pinned, ledger, now))
 
 
 def _context(seen: Observed, pinned: Pinned) -> Context:
-    context = Context(pinned.job, pinned.spec_digest, workers=pinned.workers, code=pinned.code)
+    queue = {name: value for name, value in seen.labels.items() if name.startswith(QUEUE_LABELS)}
+    context = Context(pinned.job, pinned.spec_digest, workers=pinned.workers, code=pinned.code, queue=queue)
     authority = seen.child("Secret", context.authority_name)
     authority_id = authority["metadata"]["uid"] if authority and not is_going(authority) else ""
     return dataclasses.replace(context, authority_id=authority_id)
@@ -71,12 +73,8 @@ def _go_on(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now
 def _end(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger) -> Iterator[Action]:
     """What is there stays, but for pods as cleanPodPolicy says. Nothing is made again, except the ledger."""
     policy = pinned.run_policy.clean_pod_policy
-    config = {
-        key: value
-        for key, value in build_children(context, pinned.text, ledger_annotations(ledger)).items()
-        if key.kind == "ConfigMap"
-    }
-    yield from difference(seen, config, frozenset())
+    config = build_config(context, pinned.text, ledger_annotations(ledger))
+    yield from difference(seen, {key_of(config): config}, frozenset())
     jobs = {key: job for key, job in seen.children.items() if key.kind == "Job" and not is_going(job)}
     if policy == "All":
         for key, job in sorted(jobs.items()):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from muster_operator.build.environment import handed_on
 from muster_operator.errors import SettingsError
 from muster_telemetry.logs import LogFormat, log_format_of
 
@@ -17,10 +18,14 @@ _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """The images that jobs use where they name none. A job keeps those it was started with."""
+    """The images that jobs use where they name none. A job keeps those it was started with.
+
+    `environment` is handed on to processes that are started from now on.
+    """
 
     coordinator_image: str
     worker_image: str
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         install=Install(
             coordinator_image=_required(environment, "MUSTER_COORDINATOR_IMAGE"),
             worker_image=_required(environment, "MUSTER_WORKER_IMAGE"),
+            environment=handed_on(environment),
         ),
         lease_namespace=environment.get("MUSTER_LEASE_NAMESPACE") or _own_namespace(),
         identity=f"{socket.gethostname()}-{os.getpid()}",

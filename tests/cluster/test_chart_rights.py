@@ -59,7 +59,6 @@ def status(job: str, body: object) -> tuple[str, ...]:
         ("get", "secrets", "-A"),
         ("get", "secrets", "-n", "kube-system"),
         ("get", "secret", "a-secret", "-n", "default"),
-        ("get", "secret", "digits-token", "-n", "NAMESPACE"),
         ("get", "fedjobs", "-A"),
         ("get", "nodes"),
         ("get", "namespaces"),

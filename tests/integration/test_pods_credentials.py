@@ -55,8 +55,15 @@ def start(stack, command, folder, name, stdout=subprocess.DEVNULL):
 def start_coordinator(stack, kubelet, folder):
     command = kubelet.command(COORDINATOR)
     command[command.index("--listen") + 1] = "127.0.0.1:0"
+    without(command, "--service-account")  # there is no API server to report to
+    without(command, "--metrics")
     running = Coordinator(start(stack, command, folder, "coordinator", subprocess.PIPE))
     return running, running.address
+
+
+def without(command, option):
+    if option in command:
+        del command[command.index(option) : command.index(option) + 2]
 
 
 def start_worker(stack, kubelet, folder, address):

@@ -64,6 +64,7 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 READ_COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "muster_updates_rejected": ("Updates, or offers of one, that were refused, by cause.", ("cause",)),
     "muster_calls_refused": ("Calls that were refused before they came to anything, by cause.", ("cause",)),
+    "muster_uploads_postponed": ("Times that an update was put off, as there was no room for it.", ()),
     "muster_transfer_bytes": ("Bytes of models (down) and updates (up) that crossed the wire.", ("direction",)),
 }
 

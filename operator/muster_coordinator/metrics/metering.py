@@ -40,7 +40,7 @@ class Surroundings:
 
     state: Callable[[], JobState | None]
     sessions: Callable[[], int]
-    uploads: Callable[[], int]
+    uploads: Callable[[], tuple[int, int]]
     events: Callable[[], int]
     bytes_moved: Callable[[], tuple[int, int]]
     refused: Callable[[], Mapping[Refused, int]]
@@ -58,6 +58,7 @@ class Metering:
         self._tally = Tally()
         self._course = Course()
         self._started = clock.unix()
+        self._offset_s = self._started - clock.now()  # one for all, so that spans lie within one another
         self._tracing, self._uid = tracing, job.uid
         self._server: MetricsServer | None = None
         self.calls = CallWatch(self._families.apply, clock.now)
@@ -72,8 +73,7 @@ class Metering:
             phase = one.phase.value
             self._families.apply([Change("muster_round_phase_seconds", one.seconds, (("phase", phase),))])
             if self._tracing is not None:
-                ago = self._clock.unix() - now
-                times = (one.began + ago, one.ended + ago)
+                times = (one.began + self._offset_s, one.ended + self._offset_s)
                 self._tracing.record(phase, round_trace(self._uid, one.round), times, {"muster.round": one.round})
 
     def told(self, kind: str, details: Mapping[str, object]) -> None:
@@ -99,7 +99,9 @@ class Metering:
         if state is not None:
             yield from gauges_of(state, self._started)
         yield Gauge("muster_sessions", around.sessions())
-        yield Gauge("muster_uploads_staged", around.uploads())
+        staged, postponed = around.uploads()
+        yield Gauge("muster_uploads_staged", staged)
+        yield Gauge("muster_uploads_postponed", postponed)
         yield Gauge("muster_engine_events_waiting", around.events())
         up, down = around.bytes_moved()
         yield Gauge("muster_transfer_bytes", up, (("direction", "up"),))

@@ -6,6 +6,7 @@ from muster_operator.build.access import build_identity, build_network_policies
 from muster_operator.build.code import build_code
 from muster_operator.build.common import Context
 from muster_operator.build.coordinator import build_claim, build_config, build_coordinator, build_service
+from muster_operator.build.environment import with_environment
 from muster_operator.build.workers import build_workers
 from muster_operator.objects import Key, Object, key_of
 
@@ -24,4 +25,4 @@ def build_children(context: Context, text: str, ledger: dict[str, str]) -> dict[
     if context.authority_id:
         children.append(build_coordinator(context))
         children += [job for pool in context.job.pools for job in build_workers(context, pool)]
-    return {key_of(child): child for child in children}
+    return {key_of(child): with_environment(child, context.environment) for child in children}

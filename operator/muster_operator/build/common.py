@@ -21,6 +21,9 @@ CLIENT = "muster.dev/client"
 INPUTS = "muster.dev/inputs"
 """Annotation of a Job: the digest of what its pod template was made from. Another digest, another Job."""
 
+QUEUE_LABELS = "kueue.x-k8s.io/"
+"""What labels for a queue begin with. A queue looks for them at Jobs, so they are put there as the user put them."""
+
 _NAME_LENGTH = 52  # an indexed Job's pods are called after it, with the index, within 63 letters
 
 
@@ -30,7 +33,7 @@ class Context:
 
     `authority_id` is the uid of the Secret with the job's certificate authority, "" where there is none yet. `workers`
     says how many there should be of each pool now: the pinned spec says how many there were to be at first. `code` is
-    the task's code, files by name, where it comes from a config map.
+    the task's code, files by name, where it comes from a config map. `queue` holds the job's labels for queues.
     """
 
     job: ResolvedJob
@@ -38,6 +41,8 @@ class Context:
     authority_id: str = ""
     workers: dict[str, int] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
+    environment: tuple[tuple[str, str], ...] = ()  # what every process gets beside its own
+    queue: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config_name(self) -> str:

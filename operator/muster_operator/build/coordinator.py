@@ -57,6 +57,7 @@ def build_coordinator(context: Context) -> Object:
         "template": {"metadata": {"labels": labels(context.job, COORDINATOR)}, "spec": _pod(context)},
     }
     whole = manifest(context.job, "Job", context.coordinator_name, COORDINATOR, spec=spec)
+    whole["metadata"]["labels"] |= context.queue
     return annotated(whole, {INPUTS: digest([context.config_name, context.authority_id])})
 
 

@@ -103,7 +103,7 @@ def _job(context: Context, share: Share) -> Object:
         "template": {"metadata": metadata, "spec": _pod(context, share)},
     }
     whole = manifest(context.job, "Job", workers_name(context, share), WORKER, name, spec=spec)
-    whole["metadata"]["labels"] |= share.labels
+    whole["metadata"]["labels"] |= share.labels | dict(context.queue)
     inputs = [msgspec.to_builtins(share.pool), share.options, context.authority_id, context.address]
     inputs += [code_name(context)] if context.code else []
     return annotated(whole, {INPUTS: digest(inputs)})

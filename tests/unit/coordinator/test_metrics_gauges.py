@@ -147,7 +147,7 @@ def test_before_the_driver_starts_a_scrape_says_what_there_is(resolved_job, tmp_
     refusals = Refusals()
     refusals.count(Refused.NORM)
     refusals.count(Refused.REVOKED)
-    numbers = (lambda: 2, lambda: 1, lambda: 0, lambda: (5, 6), refusals.totals)
+    numbers = (lambda: 2, lambda: (1, 4), lambda: 0, lambda: (5, 6), refusals.totals)
     metering.look_at(Surroundings(lambda: None, *numbers, tmp_path))
     metering.passed(Mark.PLANNED, 1)
     metering.told("committed", {"round": 1, "used": 3, "seconds": 2.0, "failed": {}})
@@ -155,6 +155,7 @@ def test_before_the_driver_starts_a_scrape_says_what_there_is(resolved_job, tmp_
     found = scraped(metering.registry)
     place = 'fedjob="small",namespace="default"'
     assert found[f"muster_sessions{{{place}}}"] == 2
+    assert found[f"muster_uploads_postponed_total{{{place}}}"] == 4
     assert found[f'muster_transfer_bytes_total{{direction="down",{place}}}'] == 6
     assert found[f'muster_updates_rejected_total{{cause="norm",{place}}}'] == 1
     assert found[f'muster_updates_rejected_total{{cause="late",{place}}}'] == 0, "causes begin with zero"

@@ -4,8 +4,9 @@ import pytest
 
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.instructions import OrderTraining
+from muster_coordinator.late import owed_of
 from muster_coordinator.parts import Dropout, Parts, dropout_of
-from muster_coordinator.records import AssignmentId
+from muster_coordinator.records import AssignmentId, PlannedClient, RoundPlan
 from muster_spec.clients import ClientId
 from muster_spec.strategy_types import FederatedDropout
 from muster_wire.codecs import CodecId, Pipeline
@@ -117,3 +118,13 @@ def test_rounds_draw_anew_and_old_parts_go(make):
     assert parts.reference(order(0, 1)) == ""
     assert parts.get(parts.reference(order(0, 2))) is not None
     assert parts.message(order(0, 2)).seed != parts.message(order(0, 3)).seed
+
+
+def test_late_work_keeps_its_place_in_the_cohort_it_was_asked_in():
+    cohort = tuple(
+        PlannedClient(client=ClientId(f"p/{n}"), assignment=AssignmentId(f"1.0.p/{n}"), seed=n, reason="")
+        for n in range(3)
+    )
+    plan = RoundPlan(round=1, attempt=0, base="b", cohort=cohort, close_at=2, minimum=1, deadline_s=1.0, epoch=1)
+    owed = owed_of(plan, [AssignmentId("1.0.p/2")])
+    assert [work.place for work in owed.values()] == [2]

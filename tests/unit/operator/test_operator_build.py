@@ -103,6 +103,19 @@ def test_labels_and_annotations_are_put_on_the_pods_but_never_over_ours() -> Non
     assert pod["metadata"]["annotations"] == {"note": "b"}
 
 
+def test_labels_for_a_queue_are_put_on_the_jobs_where_it_looks_for_them() -> None:
+    job = job_object()
+    job["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "gpus", "team": "a"}
+    cluster = Cluster(job, pool_object())
+    cluster.settle()
+    for name in cluster.keys("Job"):
+        labels = cluster.child("Job", name)["metadata"]["labels"]
+        assert labels["kueue.x-k8s.io/queue-name"] == "gpus"
+        assert "team" not in labels
+    job["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "others"}
+    assert cluster.plan().actions == ()  # where a Job waits is between its user and the queue
+
+
 def test_tolerations_are_given_on() -> None:
     one = {"key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 3}
     assert worker(tolerations=[one])["tolerations"] == [one | {"operator": "Equal"}]

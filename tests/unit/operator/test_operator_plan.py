@@ -46,12 +46,42 @@ def test_no_job_is_made_before_its_authority_and_none_before_its_credentials() -
     assert kinds == [Issue, Issue, Create, Create]
 
 
-@pytest.mark.parametrize("key", sorted(key for key in running().objects if key.kind != "Pod"), ids=str)
-def test_any_child_that_is_deleted_comes_back(key: Key) -> None:
+CHILDREN = sorted(key for key in running().objects if key.kind != "Pod")
+
+
+@pytest.mark.parametrize("is_suspended", [False, True])
+@pytest.mark.parametrize("key", CHILDREN, ids=str)
+def test_any_child_that_is_deleted_comes_back_at_any_time(key: Key, is_suspended: bool) -> None:
+    """While a job starts, while it runs or is suspended, and again while it comes back."""
+    cluster = cluster_of()
+    for _ in range(3):
+        cluster.step()
+        if key in cluster.objects:
+            cluster.remove(key)
+    cluster.run()
+    if is_suspended:
+        cluster.suspend()
+    cluster.remove(key)
+    cluster.step()
+    if key in cluster.objects:
+        cluster.remove(key)
+    cluster.settle()
+    assert set(CHILDREN) <= set(cluster.objects)
+    if key.kind == "Job":
+        assert bool(cluster.objects[key]["spec"].get("suspend")) is is_suspended
+
+
+@pytest.mark.parametrize("key", CHILDREN, ids=str)
+def test_of_a_job_that_is_over_only_its_memory_comes_back(key: Key) -> None:
     cluster = running()
+    cluster.say(COORDINATOR, conditions=[{"type": "Complete", "status": "True"}])
+    cluster.settle()
+    before = {one for one in cluster.objects if one.kind != "Pod"}
     cluster.remove(key)
     cluster.settle()
-    assert key in cluster.objects
+    gone = set() if key.kind == "ConfigMap" else {key}
+    assert {one for one in cluster.objects if one.kind != "Pod"} == before - gone
+    assert cluster.job["status"]["phase"] == "Complete"
 
 
 def test_a_new_authority_means_new_credentials_and_new_processes() -> None:
@@ -148,8 +178,8 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
     ("spec", "pools", "reason"),
     [
         ({}, [], "PoolNotFound"),
-        ({}, [pool_object(type="External")], "PoolNotSupported"),
-        ({}, [pool_object(type="Slurm", slurm={"url": "https://s:6820"})], "PoolNotSupported"),
+        ({}, [pool_object(type="External")], "ExternalPoolNotSupported"),
+        ({}, [pool_object(type="Slurm", slurm={"url": "https://s:6820"})], "SlurmPoolNotSupported"),
         (
             {"checkpoint": {"storage": {"type": "Path", "path": {"path": "/x"}}}},
             [pool_object()],

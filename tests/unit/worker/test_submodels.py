@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from small_task import Points
+from small_task import Points, client, work
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -12,6 +12,7 @@ from muster import Group, Member, TaskError
 from muster.orders import SubModel
 from muster.submodels import Shrinker, groups_of
 from muster.tracing import trace
+from muster.workshop import Workshop
 from muster_wire.groups import groups_digest
 from muster_wire.submodel import Draw
 
@@ -297,3 +298,23 @@ def test_only_private_units_are_never_left_out():
     smaller, shrinker, _ = shrunk(model, OneModel(model, private=("2.", "4.")))
     assert [group.units for group in shrinker.layout.groups] == [6]
     assert smaller[4].in_features == 5
+
+
+def test_a_workshop_trains_the_part_and_keeps_what_is_private_whole():
+    shop = Workshop(work({"private": True}))
+    first = shop.initialise(3, with_groups=True)
+    (group,) = first.layout.groups
+    part = shop.part(SubModel(GOLDEN_UNITS, groups_digest(first.layout.groups)))
+    trainee = shop.train(client(), part.take(first), {}, 5, (lambda: False, lambda _: None), part)
+    assert trainee.update.layout == part.layout
+    assert group.units == 8
+    assert trainee.update.trainable.any()
+    again = shop.train(client(), part.take(first), trainee.state_after, 6, (lambda: False, lambda _: None), part)
+    before, after = trainee.state_after["4.weight"], again.state_after["4.weight"]
+    assert before.shape == after.shape == (2, 8)
+    touched = torch.zeros(8, dtype=torch.bool)
+    touched[torch.from_numpy(part.units[0])] = True
+    assert torch.equal(before[:, ~touched], after[:, ~touched])
+    assert not torch.equal(before[:, touched], after[:, touched])
+    with pytest.raises(TaskError, match="not the one this task builds"):
+        shop.train(client(), first, {}, 5, (lambda: False, lambda _: None), part)

@@ -1,0 +1,160 @@
+"""The operator beside others who change, hold back or refuse its children: queues, quotas, people who delete things.
+
+No queue is installed. What Kueue does to a Job is imitated here, field by field, as its documentation and the Jobs that
+it manages show it: it suspends, it injects node selectors and tolerations into the template of a suspended Job as it
+admits it, and it evicts by suspending again and putting the template back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operator_runs import MANIFEST, Kubectl, Lab, wait_until
+
+WORKERS = "job/digits-workers-cloud"
+PARTS = 13
+FLAVOR = {"cloud.example.org/flavor": "a100"}
+TOLERATION = {"key": "flavor", "operator": "Equal", "value": "a100", "effect": "NoSchedule"}
+
+
+@pytest.fixture
+def lab(crds: Kubectl, namespace: str, tmp_path: Path) -> Lab:
+    return Lab(crds, namespace, tmp_path)
+
+
+@pytest.fixture
+def started(lab: Lab) -> Iterator[Lab]:
+    with lab.operator():
+        lab.apply()
+        wait_until(lambda: len(lab.children()) == PARTS, "all parts are there")
+        yield lab
+
+
+# --- Kueue, imitated --------------------------------------------------------------------------------------------------
+
+
+def evict(lab: Lab) -> None:
+    """Suspend, and take back what was injected."""
+    lab.patch({"spec": {"suspend": True}}, WORKERS)
+    wait_until(lambda: "startTime" not in lab.get(WORKERS)["status"], "the job controller has let it go")
+    template = {"spec": {"nodeSelector": None, "tolerations": None}}
+    lab.patch({"spec": {"template": template}}, WORKERS)
+
+
+def admit(lab: Lab) -> None:
+    """Inject and unsuspend, in one request."""
+    template = {"spec": {"nodeSelector": FLAVOR, "tolerations": [TOLERATION]}}
+    lab.patch({"spec": {"suspend": False, "template": template}}, WORKERS)
+
+
+def touched(lab: Lab) -> list[str]:
+    """The operator's own requests that changed the worker Job."""
+    return [one for one in lab.requests() if one.endswith("/jobs/digits-workers-cloud")]
+
+
+def pod_specs(lab: Lab) -> list[Any]:
+    return [lab.get("pod", name)["spec"] for name in lab.pods("worker")]
+
+
+def test_a_queue_suspends_injects_admits_and_evicts_and_nobody_undoes_it(started: Lab) -> None:
+    lab, before = started, touched(started)
+    uid = lab.get(WORKERS)["metadata"]["uid"]
+    evict(lab)
+    wait_until(lambda: not lab.pods("worker"), "the workers are gone")
+    wait_until(lambda: lab.status()["pools"][0].get("reason") == "Queued", "it is told")
+    lab.settle()
+    assert lab.get(WORKERS)["spec"]["suspend"] is True
+    for _ in range(2):
+        admit(lab)
+        wait_until(lambda: len(lab.pods("worker")) == 2, "there are workers")
+        assert all(spec["nodeSelector"] == FLAVOR and TOLERATION in spec["tolerations"] for spec in pod_specs(lab))
+        lab.tell("annotate", "fedjob/digits", "look=again", "--overwrite")
+        lab.settle()
+        assert lab.get(WORKERS)["spec"]["template"]["spec"]["nodeSelector"] == FLAVOR
+        evict(lab)
+        wait_until(lambda: not lab.pods("worker"), "the workers are gone again")
+        lab.settle()
+    assert touched(lab) == before
+    assert lab.get(WORKERS)["metadata"]["uid"] == uid
+
+
+def test_a_job_that_its_user_suspends_and_resumes_stays_in_the_queue(started: Lab) -> None:
+    lab = started
+    evict(lab)
+    for wish in (True, False):
+        lab.patch({"spec": {"suspend": wish}})
+        wait_until(lambda wish=wish: (lab.status().get("phase") == "Suspended") is wish, "the wish is granted")  # type: ignore[misc]
+        lab.settle()
+    assert lab.get(WORKERS)["spec"]["suspend"] is True  # still the queue's to decide
+    assert not lab.get("job/digits-coordinator")["spec"].get("suspend")
+    admit(lab)
+    wait_until(lambda: len(lab.pods("worker")) == 2, "there are workers")
+
+
+# --- quotas and limits ------------------------------------------------------------------------------------------------
+
+
+def test_a_quota_on_pods_is_told_in_its_own_words_and_ends_by_itself(lab: Lab) -> None:
+    lab.tell("create", "quota", "one", "--hard=pods=1")
+    with lab.operator():
+        lab.apply()
+        wait_until(lambda: len(lab.pods("coordinator")) + len(lab.pods("worker")) == 1, "one pod is let in")
+        wait_until(lambda: "exceeded quota: one" in str(lab.status()), "it is told", within_s=60)
+        reasons = str(lab.status())
+        assert "QuotaExceeded" in reasons
+        lab.tell("delete", "quota", "one")
+        wait_until(lambda: len(lab.pods("worker")) == 2, "all pods are let in", within_s=90)
+        wait_until(lambda: "QuotaExceeded" not in str(lab.status()), "nothing more is told", within_s=60)
+
+
+def test_limits_of_the_namespace_are_filled_in_and_fought_by_nobody(lab: Lab) -> None:
+    limit = {"type": "Container", "default": {"memory": "1Gi"}, "defaultRequest": {"cpu": "100m"}}
+    manifest = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "fair"}, "spec": {"limits": [limit]}}
+    lab.apply(str(manifest).replace("'", '"'))
+    with lab.operator():
+        lab.apply()
+        wait_until(lambda: len(lab.pods("worker")) == 2, "there are workers")
+        filled = [spec["containers"][0]["resources"] for spec in pod_specs(lab)]
+        assert all(one == {"limits": {"memory": "1Gi"}, "requests": {"cpu": "100m", "memory": "1Gi"}} for one in filled)
+        lab.settle()
+        before = len(lab.requests())
+        lab.tell("annotate", "fedjob/digits", "look=again")
+        lab.settle()
+        assert lab.requests()[before:] == []
+
+
+# --- deleting ---------------------------------------------------------------------------------------------------------
+
+WARDS = MANIFEST.replace("clients: 2}", "clients: 2, data: {perClient: [{path: /a}, {path: /b}]}}")
+
+
+def test_every_kind_of_child_comes_back_pods_and_claims_too(lab: Lab) -> None:
+    with lab.operator():
+        lab.apply(WARDS)
+        wait_until(lambda: len(lab.children()) == PARTS + 1, "all parts are there")  # a Job for each client
+        wait_until(lambda: len(lab.pods("worker")) == 2, "there are workers")
+        pods = {f"Pod/{name}" for name in (*lab.pods("worker"), *lab.pods("coordinator"))}
+        children = lab.children()
+        kinds = {child.partition("/")[0] for child in children | pods}
+        assert kinds == {
+            *("Job", "Service", "ConfigMap", "Secret", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy"),
+            *("PersistentVolumeClaim", "Pod"),
+        }
+        for pod in sorted(pods):
+            lab.tell("delete", pod, "--wait=false", "--grace-period=0", "--force")
+            wait_until(lambda: len(lab.pods("worker")) == 2 and len(lab.pods("coordinator")) == 1, f"{pod} is replaced")
+        for child in sorted(children):
+            uid = lab.get(child)["metadata"]["uid"]
+            lab.tell("delete", child, "--wait=false")
+            wait_until(lambda child=child, uid=uid: is_back(lab, child, uid), f"{child} is back")  # type: ignore[misc]
+        lab.settle()
+        assert lab.children() == children
+
+
+def is_back(lab: Lab, child: str, uid: str) -> bool:
+    found = lab.cluster.kubectl("-n", lab.namespace, "get", child, "-o", "jsonpath={.metadata.uid}")
+    return found.returncode == 0 and found.stdout not in {"", uid}
