@@ -21,7 +21,7 @@ ACCEPTABLE: Final = 0.1  # of the time spent training
 UNKNOWN: Final = "balanced"
 _NEWEST: Final = 0.5  # weight of the newest measurement in the mean that decides
 # Mildest first; and the share of float32's bytes that an update takes: benchmarks/codecs.py measures it.
-_SHARES: Final[Mapping[str, float]] = MappingProxyType({"light": 0.46, "balanced": 0.12, "max": 0.015})
+_SHARES: Final[Mapping[str, float]] = MappingProxyType({"light": 0.46, "balanced": 0.1, "max": 0.032})
 
 
 @dataclass(frozen=True, slots=True)
