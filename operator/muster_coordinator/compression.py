@@ -62,7 +62,7 @@ class Codecs:
 
     @property
     def text(self) -> str:
-        """For people: `up one_bit, down int8+lossless snapshots and top-k 6%+int4+lossless deltas`."""
+        """For people: `up one_bit, down int8+lossless snapshots and top-k 4%+int4+lossless deltas`."""
         down = f"down {self.down.snapshot.name}"
         if self.down.delta:
             down += f" snapshots and {_said(self.down.delta)} deltas"

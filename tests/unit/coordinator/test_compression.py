@@ -118,7 +118,7 @@ def test_every_field_of_top_k_down_is_in_the_recipe() -> None:
 
 def test_a_pipeline_is_said_in_words() -> None:
     assert codecs_of(compression_of(preset="max")).text == (
-        "up one_bit, down int8+lossless snapshots and top-k 6%+int4+lossless deltas"
+        "up one_bit, down int8+lossless snapshots and top-k 4%+int4+lossless deltas"
     )
     assert codecs_of(compression_of(preset="none")).text == "up float32, down float32"
 
