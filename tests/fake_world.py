@@ -83,6 +83,7 @@ def config_for(sizes: Mapping[str, int] | None = None, **choices: Any) -> Engine
         "federated": False,
         "evaluation_timeout_s": 30.0,
         "compression": "up float32, down float32",
+        "is_auto": False,
         "initial_model": None,
         "selector": SELECTORS["All" if cohort == len(clients) else "Random"],
     }

@@ -19,6 +19,7 @@ from muster_coordinator.moves import Moves, moved
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.rounds import add_late, give_up, receive
 from muster_coordinator.state import Collecting, Committing, Evaluating, Failure, JobState, Owed, Round
+from muster_coordinator.uplink import measured
 
 # --- updates ----------------------------------------------------------------------------------------------------------
 
@@ -26,6 +27,7 @@ from muster_coordinator.state import Collecting, Committing, Evaluating, Failure
 def take_update(state: JobState, update: UpdateStaged) -> Moves:
     """An update is here, whole and checked."""
     assignment, round_ = update.assignment, round_of(state)
+    state = _with_line(state, update)
     accept = Accept(update.client, assignment)
     if state.progress.has_used(update.client, assignment):
         return moved(state, Settle(update.client, assignment, used=True, reason="its round is committed"))
@@ -53,6 +55,12 @@ def _take_current(state: JobState, round_: Round, update: UpdateStaged) -> Moves
         return moved(state, *told, parked=(*state.parked, update))
     round_, folds = receive(round_, update)
     return moved(state, *told, *folds, phase=Collecting(round_))
+
+
+def _with_line(state: JobState, update: UpdateStaged) -> JobState:
+    """What is known of the client's uplink now."""
+    line = measured(state.lines.get(update.client), update) if state.config.is_auto else None
+    return replace(state, lines={**state.lines, update.client: line}) if line else state
 
 
 def _taken(update: UpdateStaged, round_number: int) -> list[Instruction]:

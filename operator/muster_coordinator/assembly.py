@@ -116,7 +116,7 @@ def assemble(
             loop.call_soon_threadsafe(lobby.wake, changed, answers)
 
     book = OrderBook(wake)
-    intake = Intake(store.staging, codecs.up.pipeline, size, combining.max_norm, spool_bytes(job.clients_total))
+    intake = Intake(store.staging, codecs, size, clock, combining.max_norm, spool_bytes(job.clients_total))
     uploads = Uploads(intake, lobby, book, inbox, workbench, gate, Tallies(meter, refusals))
     ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
     driver = Driver(config_of(job, store.next_epoch()), ports)

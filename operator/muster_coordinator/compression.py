@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from muster_coordinator.uplink import UNKNOWN, UPLINKS
 from muster_spec import types as spec
 from muster_spec.strategy_types import Codec, TopK
 from muster_spec.strategy_types import Pipeline as Stages
@@ -45,28 +47,40 @@ class Codecs:
 
     up: Recipe
     down: Down
+    uplinks: Mapping[str, Recipe] = field(default_factory=dict)  # by preset, where clients get one each
+
+    def recipe(self, uplink: str) -> Recipe:
+        """How a client's update becomes bytes; without a preset of its own as everybody's."""
+        return self.uplinks.get(uplink, self.up)
 
     @property
     def stages(self) -> frozenset[CodecId]:
         """What a worker has to know."""
-        return self.up.pipeline.stages | self.down.stages
+        return frozenset().union(
+            self.down.stages, *(each.pipeline.stages for each in (self.up, *self.uplinks.values()))
+        )
 
     @property
     def text(self) -> str:
-        """For people: `up top-k 3%+int4+lossless, down int8+lossless snapshots and top-k 6%+int4+lossless deltas`."""
+        """For people: `up one_bit, down int8+lossless snapshots and top-k 4%+int4+lossless deltas`."""
         down = f"down {self.down.snapshot.name}"
         if self.down.delta:
             down += f" snapshots and {_said(self.down.delta)} deltas"
-        return f"up {_said(self.up)}, {down}"
+        up = f"by each client's bandwidth ({', '.join(self.uplinks)})" if self.uplinks else _said(self.up)
+        return f"up {up}, {down}"
 
 
 def codecs_of(compression: spec.Compression) -> Codecs:
     """A preset, or what `up` and `down` name; a direction that is not named travels as it is."""
+    if compression.preset == "auto":
+        preset = PRESETS[UNKNOWN]
+        down = _with_deltas(compression.deltas, preset.snapshot, preset.delta)
+        return Codecs(UPLINKS[UNKNOWN], down, UPLINKS)
     if compression.preset is not None:
         preset = PRESETS[compression.preset]
         return Codecs(preset.up, _with_deltas(compression.deltas, preset.snapshot, preset.delta))
-    up, down = compression.up, compression.down
-    return Codecs(recipe_of(up) if up else Recipe(Pipeline()), _down(down, compression.deltas))
+    up = compression.up
+    return Codecs(recipe_of(up) if up else Recipe(Pipeline()), _down(compression.down, compression.deltas))
 
 
 def _with_deltas(wanted: bool | None, snapshot: Pipeline, delta: Recipe | None) -> Down:

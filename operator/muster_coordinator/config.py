@@ -71,6 +71,7 @@ class EngineConfig:
     federated: bool
     evaluation_timeout_s: float
     compression: str  # in words
+    is_auto: bool  # each client's uplink is chosen by its bandwidth
     initial_model: str | None  # path of a file; None: a trusted client makes it
     selector: Selector
     wait_for_clients_s: float = WAIT_FOR_CLIENTS_S
@@ -118,6 +119,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         federated=evaluation.federated,
         evaluation_timeout_s=float(evaluation.timeout_seconds),
         compression=codecs_of(job.spec.compression).text,
+        is_auto=job.spec.compression.preset == "auto",
         initial_model=initial.file.path if initial.file else None,
         selector=SELECTORS["All" if cohort == len(clients) else job.spec.selection.type],
         wait_for_clients_s=float(policy.pre_running_deadline_seconds or WAIT_FOR_CLIENTS_S),

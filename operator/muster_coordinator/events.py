@@ -39,6 +39,8 @@ class UpdateStaged:
     metrics: Mapping[str, float]
     size_bytes: int
     train_ms: int = 0
+    upload_s: float = 0.0  # for its bytes to come, in the call that ended it; 0: not known
+    plain_bytes: int = 0  # what it would have been in float32
     memory_lost: bool = False  # its client began without what it had left to send of earlier updates
 
 

@@ -192,7 +192,7 @@ class Federation:
 
     def _orders(self, notice: Notice) -> pb.Orders:
         service = self._service
-        told = Told(service.broadcasts.reference, service.codecs.up, service.parts)
+        told = Told(service.broadcasts.reference, service.codecs.recipe, service.parts)
         return orders_of(notice, told, service.clock.now())
 
     # --- transfers ----------------------------------------------------------------------------------------------------

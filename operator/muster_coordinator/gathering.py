@@ -10,6 +10,8 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass
 
+import msgspec
+
 from muster_coordinator.assignments import training_id, training_seed
 from muster_coordinator.config import GRACE_S, LONGEST_GRACE_S, EngineConfig
 from muster_coordinator.instructions import Reason
@@ -17,6 +19,7 @@ from muster_coordinator.records import PlannedClient, RoundPlan
 from muster_coordinator.rounds import Fail, Wait
 from muster_coordinator.selection import Choice, Request
 from muster_coordinator.state import Gathering, JobState, Roster
+from muster_coordinator.uplink import choose_uplink
 from muster_spec.clients import ClientId
 
 FIRST_MODEL_TRIES = 10  # whatever maxFailedRounds says: another client may well be able to build the model
@@ -126,7 +129,7 @@ def _plan(state: JobState, gathering: Gathering, choices: tuple[Choice, ...], cl
         round=gathering.round,
         attempt=gathering.attempt,
         base=state.progress.model,
-        cohort=tuple(_planned(config, gathering, choice) for choice in choices),
+        cohort=tuple(_planned(state, gathering, choice) for choice in choices),
         close_at=close_at,
         minimum=min(config.minimum, close_at),
         deadline_s=config.deadline_s,
@@ -134,8 +137,13 @@ def _plan(state: JobState, gathering: Gathering, choices: tuple[Choice, ...], cl
     )
 
 
-def _planned(config: EngineConfig, gathering: Gathering, choice: Choice) -> PlannedClient:
-    number = gathering.round
+def _planned(state: JobState, gathering: Gathering, choice: Choice) -> PlannedClient:
+    number, config = gathering.round, state.config
     seed = training_seed(config.seed, config.ordinals[choice.client], number) if number else config.seed
     assignment = training_id(number, gathering.attempt, choice.client)
-    return PlannedClient(client=choice.client, assignment=assignment, seed=seed, reason=choice.reason)
+    planned = PlannedClient(client=choice.client, assignment=assignment, seed=seed, reason=choice.reason)
+    if not config.is_auto or not number:
+        return planned
+    uplink = choose_uplink(state.lines.get(choice.client))
+    reason = f"{choice.reason}; up by {uplink.reason}"
+    return msgspec.structs.replace(planned, uplink=uplink.preset, reason=reason)

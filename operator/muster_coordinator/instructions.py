@@ -43,6 +43,7 @@ class OrderTraining:
     seed: int
     deadline: float  # on the engine's clock
     place: int = 0  # in the cohort: which part of the model, where clients train parts
+    uplink: str = ""  # the preset whose way up it uses; empty: the job's
     participations: int = 0  # of the client's updates, those that were used so far
 
 

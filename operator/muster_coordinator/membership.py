@@ -135,6 +135,7 @@ def order_of(state: JobState, round_: Round, planned: PlannedClient) -> Instruct
         seed=planned.seed,
         deadline=round_.deadline,
         place=round_.places[planned.assignment],
+        uplink=planned.uplink,
         participations=state.progress.participations.get(planned.client, 0),
     )
 
@@ -164,5 +165,6 @@ def _owed_orders(state: JobState, here: set[ClientId], now: float) -> Iterator[I
                 seed=work.seed,
                 deadline=now + state.config.deadline_s,
                 place=work.place,
+                uplink=work.uplink,
                 participations=state.progress.participations.get(work.client, 0),
             )

@@ -28,6 +28,7 @@ class PlannedClient(Record, frozen=True):
     assignment: AssignmentId
     seed: int
     reason: str  # why the selector asked this client
+    uplink: str = ""  # the preset whose way up it uses (compression: auto); empty: the job's
 
 
 class RoundPlan(Record, frozen=True):

@@ -14,6 +14,7 @@ from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.instructions import Outcome, Reason, Settle, Withdraw
 from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan, Scores, UsedUpdate
+from muster_coordinator.uplink import Line
 from muster_spec.clients import ClientId
 
 
@@ -241,6 +242,7 @@ class Owed:
     base: str
     seed: int
     place: int = 0  # in its round's cohort
+    uplink: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,7 @@ class JobState:
     phase: Phase
     progress: Progress
     roster: Roster = field(default_factory=Roster)
+    lines: Mapping[ClientId, Line] = field(default_factory=dict)  # measured by this coordinator
     owed: Mapping[AssignmentId, Owed] = field(default_factory=dict)
     parked: tuple[UpdateStaged, ...] = ()  # accepted, waiting for a round that they can be folded into
     # What to tell the clients of a failed attempt. Its failure is durable with the next plan, and not before.

@@ -16,6 +16,7 @@ from muster_wire.v1 import federation_pb2 as pb
 
 _SCOPES = {Scope.CENTRAL: pb.Evaluate.SCOPE_CENTRAL, Scope.LOCAL: pb.Evaluate.SCOPE_LOCAL}
 
+Recipes = Callable[[str], Recipe]  # a client's uplink → how its update becomes bytes
 Reference = Callable[[str], str]  # digest of a stored model → digest of what clients decode it to
 
 
@@ -24,7 +25,7 @@ class Told:
     """What orders say beside what the book has: versions' names, how updates are made, and of which part."""
 
     reference: Reference
-    recipe: Recipe
+    recipes: Recipes
     parts: Parts | None = None
 
 
@@ -57,7 +58,7 @@ def _assignment(order: Order, told: Told, now: float) -> pb.Assignment:
 
 
 def _train(order: OrderTraining, told: Told, now: float) -> pb.Train:
-    recipe, parts = told.recipe, told.parts
+    recipe, parts = told.recipes(order.uplink), told.parts
     left_ms = max(round((order.deadline - now) * 1000), 1)  # 0 would mean that there is no deadline
     numbers = recipe.pipeline.numbers
     return pb.Train(

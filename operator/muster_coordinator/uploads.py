@@ -20,12 +20,14 @@ import grpc.aio
 
 from muster_coordinator.assignments import client_of
 from muster_coordinator.claims import MAX_NAME, one_line, problem_with_numbers
+from muster_coordinator.compression import Codecs
 from muster_coordinator.events import BudgetExceeded, UpdateRejected, UpdateStaged
 from muster_coordinator.gate import WAIT_MS, Gate
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.orders import OrderBook
+from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.refusals import Refused
 from muster_coordinator.sessions import Session
@@ -59,6 +61,7 @@ class Partial:
     upload: Upload
     owner: object = None
     busy: asyncio.Future[Any] | None = None
+    began: tuple[float, int] = (0.0, 0)  # its stream: when, and with how many bytes here already
     conclusion: asyncio.Task[pb.SubmitReply] | None = (
         None  # once it is here whole; the upload is not ours any more then
     )
@@ -72,6 +75,7 @@ class Offered:
     assignment: AssignmentId
     message: pb.Offer
     kind: PayloadKind
+    pipeline: Pipeline  # that was asked for
     layout: Layout | None  # that it must have; None: any
     part: Part | None = None  # of the model that it is about
 
@@ -79,12 +83,13 @@ class Offered:
 @dataclass(frozen=True, slots=True)
 class Intake:
     """Where uploads are staged, how they have to be encoded, in frames of at most which size, how large they may be as
-    vectors, and how much of each stays in memory.
+    vectors, how much of each stays in memory, and what they are timed with.
     """
 
     folder: Path
-    pipeline: Pipeline
+    codecs: Codecs
     frame_bytes: int
+    clock: Clock
     max_norm: float = MAX_NORM
     memory_bytes: int = MEMORY_BYTES
 
@@ -156,10 +161,12 @@ class Uploads:
         client = client_of(assignment)
         order = self._book.wanted(client, assignment)
         if isinstance(order, OrderInitialisation):
-            return Offered(client, assignment, offer, PayloadKind.SNAPSHOT, None)
+            return Offered(client, assignment, offer, PayloadKind.SNAPSHOT, Pipeline(), None)
         part = self._workbench.part(order) if isinstance(order, OrderTraining) else None
         layout = part.layout if part else self._workbench.layout
-        return Offered(client, assignment, offer, PayloadKind.UPDATE, layout, part)
+        uplink = order.uplink if isinstance(order, OrderTraining) else ""
+        pipeline = self._intake.codecs.recipe(uplink).pipeline
+        return Offered(client, assignment, offer, PayloadKind.UPDATE, pipeline, layout, part)
 
     async def _take(self, offered: Offered, session: Session, context: Context) -> pb.SubmitReply:
         try:
@@ -209,13 +216,13 @@ class Uploads:
             await asyncio.wait([partial.busy])
 
     def _check_header(self, header: Header, offered: Offered) -> None:
-        is_first = offered.kind is PayloadKind.SNAPSHOT
-        wanted = Pipeline() if is_first else self._intake.pipeline
         found = pipeline_of(header.codec)
-        if found != wanted:
-            raise PayloadError(Cause.MALFORMED, f"encoded as {_named(found)}, and {_named(wanted)} was asked for")
+        if found != offered.pipeline:
+            asked = _named(offered.pipeline)
+            raise PayloadError(Cause.MALFORMED, f"encoded as {_named(found)}, and {asked} was asked for")
         if offered.layout is not None and header.layout != offered.layout:
             raise PayloadError(Cause.WRONG_LAYOUT, difference_of_layouts(header.layout, offered.layout))
+        is_first = offered.kind is PayloadKind.SNAPSHOT
         if is_first and self._workbench.trains_parts and not header.layout.groups:
             raise PayloadError(
                 Cause.WRONG_LAYOUT, "the first model doesn't say which of its units may be left out together"
@@ -239,7 +246,7 @@ class Uploads:
         return has_room
 
     async def _read_frames(self, partial: Partial, context: Context) -> None:
-        partial.owner = context
+        partial.owner, partial.began = context, (self._intake.clock.now(), partial.upload.received)
         while not partial.upload.is_complete:
             await self._read_frame(partial, context)  # a call of its own: a frame is gone before the next is read
 
@@ -272,6 +279,7 @@ class Uploads:
 
     async def _hand_in(self, offered: Offered, partial: Partial) -> pb.SubmitReply:
         """Check the whole, give it to the workbench, and ask the engine."""
+        arrived_at = self._intake.clock.now()
         try:
             if partial.upload.header.size <= INLINE_BYTES:
                 partial.upload.check(self._intake.max_norm)
@@ -281,13 +289,29 @@ class Uploads:
             partial.upload.close()
             return self._reject(offered, error)
         self._workbench.stage(offered.assignment, partial.upload)
-        header = partial.upload.header
-        self._meter.add_plain(Shape(header.layout, offered.kind, Pipeline()).sizes.most)
+        staged = self._staged(offered, partial, arrived_at)
+        self._meter.add_plain(staged.plain_bytes)
         answer = self._lobby.expect_answer(offered.assignment)
-        self._inbox.post(_staged(offered, header.size))
+        self._inbox.post(staged)
         said = await answer
         self._partials.pop(offered.assignment, None)
         return accepted() if said.accepted else self._refused(Cause.LATE, said.reason)
+
+    def _staged(self, offered: Offered, partial: Partial, arrived_at: float) -> UpdateStaged:
+        message, header = offered.message, partial.upload.header
+        began_at, before = partial.began
+        return UpdateStaged(
+            client=offered.client,
+            assignment=offered.assignment,
+            examples=message.examples,
+            steps=message.steps,
+            metrics=dict(message.metrics),
+            size_bytes=header.size,
+            train_ms=message.train_ms,
+            upload_s=0.0 if before else arrived_at - began_at,  # a part says little of how fast the whole would come
+            plain_bytes=Shape(header.layout, offered.kind, Pipeline()).sizes.most,
+            memory_lost=message.memory_lost,
+        )
 
     def _reject(self, offered: Offered, error: WireError) -> pb.SubmitReply:
         reason = one_line(error.reason)
@@ -328,20 +352,6 @@ def _frame(request: bytes) -> ReceivedFrame:
     if isinstance(frame, pb.Offer):
         raise FrameError("a submission is one offer and then frames")
     return frame
-
-
-def _staged(offered: Offered, size: int) -> UpdateStaged:
-    message = offered.message
-    return UpdateStaged(
-        client=offered.client,
-        assignment=offered.assignment,
-        examples=message.examples,
-        steps=message.steps,
-        metrics=dict(message.metrics),
-        size_bytes=size,
-        train_ms=message.train_ms,
-        memory_lost=message.memory_lost,
-    )
 
 
 def difference_of_layouts(theirs: Any, ours: Any) -> str:

@@ -8,7 +8,7 @@ import pytest
 from muster_wire import payload
 from muster_wire.checksum import checksum64, checksum128
 from muster_wire.codecs import CodecId, Pipeline
-from muster_wire.errors import Cause
+from muster_wire.errors import Cause, FrameError
 from muster_wire.frames import Header, prepare
 from muster_wire.layout import Kind, Layout, TensorSpec
 from muster_wire.payload import PayloadKind, Shape
@@ -203,3 +203,30 @@ def test_causes_are_those_of_the_proto() -> None:
     assert {f"CAUSE_{cause.name}": cause.value for cause in Cause} | {"CAUSE_UNSPECIFIED": 0} == dict(
         pb.Verdict.Cause.items()
     )
+
+
+def test_a_change_names_the_version_that_it_is_from() -> None:
+    """Field 7 of the header, and only there: a header of anything else has the bytes that it had in 1.0."""
+    update = payload.encode_update(difference(MODEL, Values.zeros(LAYOUT)), CodecId.FLOAT32)
+    alone = prepare(update, LAYOUT, CodecId.FLOAT32, MODEL_DIGEST).header
+    change = prepare(update, LAYOUT, CodecId.FLOAT32, MODEL_DIGEST, base="ab" * 16).header
+    assert change.to_message().SerializeToString() == alone.to_message().SerializeToString() + bytes.fromhex(
+        "3a 20" + ("ab" * 16).encode().hex()
+    )
+    assert Header.from_message(change.to_message()) == change
+    assert Header.from_message(alone.to_message()).base == ""
+
+
+@pytest.mark.parametrize("base", ["x", "AB" * 16, "ab" * 17, "0" * 31 + "g"])
+def test_a_base_is_a_digest(base: str) -> None:
+    update = payload.encode_update(difference(MODEL, Values.zeros(LAYOUT)), CodecId.FLOAT32)
+    message = prepare(update, LAYOUT, CodecId.FLOAT32, MODEL_DIGEST).header.to_message()
+    message.base = base
+    with pytest.raises(FrameError, match="the transfer's base is not 32 hexadecimal digits"):
+        Header.from_message(message)
+
+
+def test_what_a_worker_asks_for_to_the_byte() -> None:
+    request = pb.FetchRequest(session="s", digest="d", offset=5, held="h", partial="p")
+    assert request.SerializeToString().hex(" ") == "0a 01 73 12 01 64 18 05 22 01 68 2a 01 70"
+    assert pb.FetchRequest.FromString(bytes.fromhex("0a0173 120164 1805")).held == ""  # a worker at 1.0

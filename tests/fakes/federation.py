@@ -10,9 +10,10 @@ import msgspec
 
 from muster_wire.codecs import CodecId
 from muster_wire.frames import Header, Memory, Reassembly, prepare
-from muster_wire.payload import encode_snapshot
+from muster_wire.payload import encode_snapshot, encode_update
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.v1.federation_pb2_grpc import FederationServicer, add_FederationServicer_to_server
+from muster_wire.values import difference
 from muster_wire.version import CURRENT
 
 TOKEN = "a-token-of-this-job"  # noqa: S105 - opens only the fake
@@ -42,6 +43,8 @@ class FakeFederation(FederationServicer):
         self.cut_fetch_after = None  # frames, once
         self.cut_submit_after = None
         self.models = {}
+        self.changes = {}  # (held, wanted) -> the transfer that leads from one to the other
+        self.helds = []  # of each fetch
         self._orders = wire.Orders(revision=1)
         self._session = 0
         self._uploads = {}
@@ -53,6 +56,14 @@ class FakeFederation(FederationServicer):
         digest = values.digest()
         payload = encode_snapshot(values, CodecId.FLOAT32)
         self.models[digest] = prepare(payload, values.layout, CodecId.FLOAT32, digest, FRAME_BYTES)
+        return digest
+
+    def publish_change(self, base, values):
+        """The same model, for whoever holds `base` as a change only."""
+        digest, update = self.publish(values), difference(values, base)
+        payload = encode_update(update, CodecId.FLOAT32)
+        transfer = prepare(payload, values.layout, CodecId.FLOAT32, digest, FRAME_BYTES, base.digest())
+        self.changes[base.digest(), digest] = transfer
         return digest
 
     def order(self, *assignments, settlements=(), finished=False):
@@ -123,8 +134,11 @@ class FakeFederation(FederationServicer):
     def Fetch(self, request, context):  # noqa: N802 - the service's name
         self._check(request.session, context)
         self.fetch_offsets.append(request.offset)
+        self.helds.append(request.held)
+        transfer = self.changes.get((request.held, request.digest)) or self.models[request.digest]
+        offset = request.offset if request.partial in ("", transfer.header.digest) else 0
         cut, self.cut_fetch_after = self.cut_fetch_after, None
-        for count, frame in enumerate(self.models[request.digest].frames(request.offset)):
+        for count, frame in enumerate(transfer.frames(offset)):
             if cut is not None and count >= cut:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "the cable was pulled")
             yield wire.Frame.FromString(frame)

@@ -1,5 +1,6 @@
 """Versions as chains of changes: every client reaches the coordinator's reference, by whichever way, to the bit."""
 
+import contextlib
 import shutil
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from muster_coordinator.reference import Encoder
 from muster_coordinator.shelf import Shelf
 from muster_wire.chain import Audience
 from muster_wire.codecs import CodecId, Pipeline
-from muster_wire.errors import FrameError
+from muster_wire.errors import FrameError, WireError
 from muster_wire.feedback import Recipe
 from muster_wire.frames import Header
 from muster_wire.holding import Holding
@@ -283,3 +284,33 @@ def test_nothing_is_taken_beyond_what_was_wanted(tmp_path):
     (change,) = broadcasts.way(references[1], references[0]).versions
     with pytest.raises(FrameError, match="past the version that is wanted"):
         holding.begin(Header.from_message(parse_frame(next(change.frames(0))).header))
+
+
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 2**20), st.integers(1, 255)), min_size=1, max_size=4),
+    seed=st.integers(0, 3),
+)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_bytes_never_make_a_version(tmp_path_factory, flips, seed):
+    """Whatever the coordinator sends: an error of ours, or the very version that was wanted."""
+    folder = tmp_path_factory.mktemp("hostile")
+    broadcasts = server(folder)
+    _, references = publish(broadcasts, list(walk(3, seed=seed)))
+    holding = Holding()
+    fetch(broadcasts, holding, references[0])
+    sent = [bytearray(each) for v in broadcasts.way(references[2], references[0]).versions for each in v.frames(0)]
+    for at, bits in flips:
+        frame = sent[at % len(sent)]
+        frame[at % len(frame)] ^= bits
+    holding.want(references[2])
+    with contextlib.suppress(WireError):
+        for message in map(bytes, sent):
+            frame = parse_frame(message)
+            if frame.header is not None:
+                holding.begin(Header.from_message(frame.header))
+            holding.add(frame)
+    if holding.is_there:
+        assert holding.take().digest() == references[2]
+    fetch(broadcasts, holding, references[2])  # and what is left of it is good to go on from
+    assert holding.take().digest() == references[2]
+    shutil.rmtree(folder)

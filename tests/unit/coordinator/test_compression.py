@@ -10,6 +10,7 @@ from muster_coordinator.instructions import OrderTraining
 from muster_coordinator.orders import Notice
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.translate import Told, orders_of
+from muster_coordinator.uplink import UPLINKS
 from muster_spec import load
 from muster_spec.clients import ClientId
 from muster_spec.documents import Document
@@ -57,6 +58,13 @@ def test_pipelines_choose_each_way() -> None:
     plain, halves = Pipeline(), Pipeline(CodecId.FLOAT16)
     assert codecs_of(Compression(up=half)) == Codecs(Recipe(halves), Down(plain))
     assert codecs_of(Compression(down=half)) == Codecs(Recipe(plain), Down(halves))
+
+
+def test_auto_has_an_uplink_for_each_line_and_the_downlink_of_balanced() -> None:
+    codecs, balanced = codecs_of(compression_of(preset="auto")), PRESETS["balanced"]
+    assert codecs == Codecs(balanced.up, Down(balanced.snapshot, balanced.delta), UPLINKS)
+    assert codecs.stages >= {CodecId.FLOAT16, CodecId.SPARSE, CodecId.INT4, CodecId.INT8, CodecId.LOSSLESS}
+    assert codecs.text.startswith("up by each client's bandwidth (light, balanced, max), down int8+lossless snapshots")
 
 
 @pytest.mark.parametrize("preset", ["balanced", "max"])
@@ -110,7 +118,7 @@ def test_every_field_of_top_k_down_is_in_the_recipe() -> None:
 
 def test_a_pipeline_is_said_in_words() -> None:
     assert codecs_of(compression_of(preset="max")).text == (
-        "up top-k 3%+int4+lossless, down int8+lossless snapshots and top-k 6%+int4+lossless deltas"
+        "up one_bit, down int8+lossless snapshots and top-k 4%+int4+lossless deltas"
     )
     assert codecs_of(compression_of(preset="none")).text == "up float32, down float32"
 
@@ -182,7 +190,7 @@ def test_orders_say_the_recipe_where_the_codec_does_not_say_it_all(recipe: Recip
 def train_message(recipe: Recipe) -> pb.Train:
     order = OrderTraining(ClientId("site/0"), AssignmentId("1.0.site/0"), 1, "b", 5, 10.0)
     notice = Notice(1, (order,), (), finished=False, reason="", committed=0)
-    return orders_of(notice, Told(lambda digest: digest, recipe), 0.0).assignments[0].train
+    return orders_of(notice, Told(lambda digest: digest, lambda _: recipe), 0.0).assignments[0].train
 
 
 def test_workers_must_know_every_stage() -> None:
@@ -196,8 +204,7 @@ def test_what_is_not_refused_is_there() -> None:
     compression = schema_of("FederatedJob")["properties"]["spec"]["properties"]["compression"]["properties"]
     types = set(compression["up"]["properties"]["codecs"]["items"]["properties"]["type"]["enum"])
     refused = {entry.path: set(entry.values) for entry in support().unsupported}
-    presets = set(compression["preset"]["enum"]) - refused["job.spec.compression.preset"]
-    assert presets == set(PRESETS)
+    assert set(compression["preset"]["enum"]) == {*PRESETS, "auto"}
     known = set(NUMBERS) | {"TopK", "Lossless"}
     assert types - refused["job.spec.compression.up.codecs[].type"] == known
     assert types - refused["job.spec.compression.down.codecs[].type"] == known

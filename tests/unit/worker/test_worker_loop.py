@@ -163,6 +163,42 @@ def test_a_first_participation_has_lost_nothing():
     assert not federation.offers[0].memory_lost
 
 
+def versions(count):
+    """Models that differ by amounts that float32 says exactly, so that a change leads to the very next one."""
+    model = first_model()
+    model.trainable[...] = np.round(model.trainable * 64) / 64
+    for step in range(count):
+        yield replace(model, trainable=model.trainable + np.float32(step / 4))
+
+
+@pytest.mark.parametrize("damage", [None, "torn", "altered"])
+def test_what_a_worker_holds_outlives_it_and_changes_apply_to_it(tmp_path, damage):
+    federation, models = FakeFederation(work()), list(versions(4))
+    with at_work(federation, state=tmp_path):
+        federation.order(train("1.0.p/0", federation.publish(models[0])))
+        received(federation, "1.0.p/0", models[0])
+        federation.cut_fetch_after = 0
+        federation.order(train("2.0.p/0", federation.publish_change(models[0], models[1])))
+        received(federation, "2.0.p/0", models[1])
+    (kept,) = tmp_path.rglob("reference.bin")
+    if damage:
+        content = bytearray(kept.read_bytes())
+        content[-20] ^= 1
+        kept.write_bytes(content if damage == "altered" else content[:-9])
+    successor = FakeFederation(work())
+    with at_work(successor, state=tmp_path):
+        successor.order(train("3.0.p/0", successor.publish_change(models[1], models[2]), seed=3))
+        update = received(successor, "3.0.p/0", models[2])
+    assert update.digest() == expected_update(models[2], seed=3).digest()
+    first, second = (model.digest() for model in models[:2])
+    assert federation.helds[:2] == ["", first]
+    assert set(federation.helds[2:]) == {first}  # the broken one goes on
+    if damage == "torn":
+        assert successor.helds == [""]
+    else:
+        assert (successor.helds == [second]) == (damage is None)
+
+
 def test_it_acts_for_several_clients_and_fetches_once():
     federation, base = FakeFederation(work(), clients=3), first_model()
     with at_work(federation, indices=(0, 1, 2)):
