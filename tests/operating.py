@@ -51,6 +51,7 @@ class Cluster:
         self.objects: dict[Key, Object] = {}
         self.now = START
         self.is_job_deleted = False
+        self.install = INSTALL
         self.refusals: dict[str, str] = {}  # what the API server says to Jobs, by uid
         self.code: dict[str, str] | None = None  # what the config map of the task's code holds
         self._uids = itertools.count(1)
@@ -64,7 +65,7 @@ class Cluster:
         return dataclasses.replace(seen, code=code, refusals=dict(self.refusals))
 
     def plan(self) -> Plan:
-        return plan(self.see(), INSTALL, self.now)
+        return plan(self.see(), self.install, self.now)
 
     def step(self) -> Plan:
         """One pass."""

@@ -45,7 +45,9 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
     if ledger.ended is not None and _is_overdue(pinned, ledger, now):
         key = key_of(seen.job)
         return Plan((Delete(key, seen.uid, "ttlSecondsAfterFinished is over"),))
-    context = dataclasses.replace(_context(seen, pinned), environment=install.environment)
+    context = dataclasses.replace(
+        _context(seen, pinned), environment=install.environment, pull_secrets=install.pull_secrets
+    )
     actions = _end(seen, context, pinned, ledger) if ledger.verdict else _go_on(seen, context, pinned, ledger, now)
     status = build_status(seen, context, pinned, ledger, now)
     return Plan(tuple(actions), status, _next_look(seen, context, pinned, ledger, now))

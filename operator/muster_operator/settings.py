@@ -20,12 +20,14 @@ _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 class Install:
     """The images that jobs use where they name none. A job keeps those it was started with.
 
-    `environment` is handed on to processes that are started from now on.
+    `environment` is handed on to processes that are started from now on, and `pull_secrets`, names of Secrets in the
+    job's namespace, open the registries of their images.
     """
 
     coordinator_image: str
     worker_image: str
     environment: tuple[tuple[str, str], ...] = ()
+    pull_secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             coordinator_image=_required(environment, "MUSTER_COORDINATOR_IMAGE"),
             worker_image=_required(environment, "MUSTER_WORKER_IMAGE"),
             environment=handed_on(environment),
+            pull_secrets=_names(environment, "MUSTER_IMAGE_PULL_SECRETS"),
         ),
         lease_namespace=environment.get("MUSTER_LEASE_NAMESPACE") or _own_namespace(),
         identity=f"{socket.gethostname()}-{os.getpid()}",
-        namespaces=tuple(filter(None, environment.get("MUSTER_NAMESPACES", "").split(","))),
+        namespaces=_names(environment, "MUSTER_NAMESPACES"),
         probe_port=_number(environment, "MUSTER_PROBE_PORT", 8080),
         reconcilers=_number(environment, "MUSTER_RECONCILERS", 4),
         resync_s=float(_number(environment, "MUSTER_RESYNC_SECONDS", 300)),
@@ -66,6 +69,10 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     if not environment.get(name):
         raise SettingsError(f"{name}: not set; give the image that jobs use where they name none")
     return environment[name]
+
+
+def _names(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(filter(None, environment.get(name, "").split(",")))
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -20,6 +20,10 @@ capabilities: {drop: [ALL]}
   value: {{ include "muster.image" (dict "root" . "image" (ternary .Values.coordinatorImage .Values.image (ne .Values.coordinatorImage.repository ""))) }}
 - name: MUSTER_WORKER_IMAGE
   value: {{ include "muster.image" (dict "root" . "image" .Values.workerImage) }}
+{{- with .Values.jobImagePullSecrets }}
+- name: MUSTER_IMAGE_PULL_SECRETS
+  value: {{ join "," . | quote }}
+{{- end }}
 - name: MUSTER_LEASE_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: MUSTER_NAMESPACES

@@ -43,6 +43,7 @@ class Context:
     code: Mapping[str, str] = field(default_factory=dict)
     environment: tuple[tuple[str, str], ...] = ()  # what every process gets beside its own
     queue: Mapping[str, str] = field(default_factory=dict)
+    pull_secrets: tuple[str, ...] = ()  # for the images of all pods, besides what a pool names
 
     @property
     def config_name(self) -> str:

@@ -16,7 +16,15 @@ from muster_operator.build.common import (
     labels,
     manifest,
 )
-from muster_operator.build.pods import NOBODY, container, resources, security, temporary_volumes, without_nothing
+from muster_operator.build.pods import (
+    NOBODY,
+    container,
+    pull_secrets,
+    resources,
+    security,
+    temporary_volumes,
+    without_nothing,
+)
 from muster_operator.build.trust import (
     AUTHORITY_CERTIFICATE,
     AUTHORITY_KEY,
@@ -80,6 +88,7 @@ def _pod(context: Context) -> Object:
         "terminationGracePeriodSeconds": 30,
         "nodeSelector": wanted.node_selector,
         "priorityClassName": wanted.priority_class_name,
+        "imagePullSecrets": pull_secrets(*context.pull_secrets),
         "tolerations": [
             {"key": f"node.kubernetes.io/{taint}", "operator": "Exists", "effect": "NoExecute"}
             | {"tolerationSeconds": _UNREACHABLE_S}

@@ -48,6 +48,11 @@ def resources(given: Resources | None) -> Object:
     return {name: {key: str(each) for key, each in value.items()} for name, value in amounts.items() if value}
 
 
+def pull_secrets(*names: str) -> list[Object]:
+    """What opens the registries of a pod's images, each once."""
+    return [{"name": name} for name in dict.fromkeys(names)]
+
+
 def temporary_volumes() -> list[Object]:
     """What every container may write to."""
     return [{"name": "tmp", "emptyDir": {}}]

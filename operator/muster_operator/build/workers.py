@@ -14,7 +14,15 @@ import msgspec
 
 from muster_operator.build.code import code_name, code_volume
 from muster_operator.build.common import CLIENT, INPUTS, WORKER, Context, annotated, child_name, labels, manifest
-from muster_operator.build.pods import NOBODY, container, resources, security, temporary_volumes, without_nothing
+from muster_operator.build.pods import (
+    NOBODY,
+    container,
+    pull_secrets,
+    resources,
+    security,
+    temporary_volumes,
+    without_nothing,
+)
 from muster_operator.build.trust import BUNDLE, TRUST_FOLDER, workers_volume
 from muster_operator.build.volumes import data_folder, place_of, state_folder, worker_volumes
 from muster_operator.objects import Object, digest
@@ -124,7 +132,7 @@ def _pod(context: Context, share: Share) -> Object:
         "tolerations": _tolerations(template),
         "priorityClassName": template.priority_class_name,
         "runtimeClassName": template.runtime_class_name,
-        "imagePullSecrets": [{"name": secret.name} for secret in template.image_pull_secrets],
+        "imagePullSecrets": pull_secrets(*(one.name for one in template.image_pull_secrets), *context.pull_secrets),
         "containers": [_container(context, share, [{"name": volume["name"]} | mount for volume, mount in volumes])],
         "volumes": [*temporary_volumes(), *(volume for volume, _ in volumes)],
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from muster_operator.build.common import child_name
 from muster_operator.objects import Object, dig
-from operating import Cluster, job_object, pool_object
+from muster_operator.settings import read_settings
+from operating import INSTALL, Cluster, job_object, pool_object
 
 
 def children(job: dict[str, Any] | None = None, pool: dict[str, Any] | None = None) -> Cluster:
@@ -101,6 +103,19 @@ def test_labels_and_annotations_are_put_on_the_pods_but_never_over_ours() -> Non
     assert pod["metadata"]["labels"]["muster.dev/job"] == "digits"
     assert pod["metadata"]["labels"]["muster.dev/pool"] == "cloud"
     assert pod["metadata"]["annotations"] == {"note": "b"}
+
+
+def test_what_opens_private_registries_is_given_to_every_pod() -> None:
+    pool = pool_object(template={"imagePullSecrets": [{"name": "theirs"}, {"name": "everybodys"}]})
+    cluster = Cluster(job_object(), pool)
+    cluster.install = dataclasses.replace(INSTALL, pull_secrets=("everybodys", "ours"))
+    cluster.settle()
+    found = [cluster.child("Job", name)["spec"]["template"]["spec"]["imagePullSecrets"] for name in cluster.keys("Job")]
+    names = [[one["name"] for one in each] for each in found]
+    assert names == [["everybodys", "ours"], ["theirs", "everybodys", "ours"]]
+    given = {"MUSTER_COORDINATOR_IMAGE": "c", "MUSTER_WORKER_IMAGE": "w", "MUSTER_IMAGE_PULL_SECRETS": "a,b"}
+    assert read_settings(given).install.pull_secrets == ("a", "b")
+    assert "imagePullSecrets" not in coordinator()
 
 
 def test_labels_for_a_queue_are_put_on_the_jobs_where_it_looks_for_them() -> None:
