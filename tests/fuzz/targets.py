@@ -33,6 +33,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         "header": Target(wire_targets.header, wire_targets.headers),
         "layout": Target(wire_targets.layout, wire_targets.layouts),
         "orders": Target(wire_targets.orders, wire_targets.some_orders),
+        "part": Target(wire_targets.part, wire_targets.parts),
         "upload": Target(wire_targets.upload, wire_targets.uploads),
         "payload": Target(wire_targets.payload, wire_targets.payloads),
         "floats": Target(codec_targets.floats, codec_targets.seeds(codec_targets.FLOATS)),

@@ -17,11 +17,13 @@ from muster_wire import payload as payloads_
 from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.errors import PayloadError, WireError
 from muster_wire.frames import Header, Transfer, prepare
+from muster_wire.groups import Group, Member, groups_digest
 from muster_wire.layout import MAX_ELEMENTS, Kind, Layout, TensorSpec
-from muster_wire.messages import recipe_message
+from muster_wire.messages import draw_from, draw_message, recipe_message
 from muster_wire.payload import PayloadKind, Shape
 from muster_wire.presets import PRESETS
 from muster_wire.received import ReceivedFrame, parse_frame, parse_request
+from muster_wire.submodel import Draw, part_of
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.values import Values, difference
 
@@ -33,6 +35,14 @@ LAYOUT = Layout(
         TensorSpec("bn.flag", (2,), "bool", Kind.INTEGER_BUFFER),
         TensorSpec("backbone", (3,), "float16", Kind.FROZEN),
     )
+)
+GROUPED = Layout(
+    (
+        TensorSpec("conv.weight", (6, 2, 3), "float32", Kind.TRAINABLE),
+        TensorSpec("norm.running_var", (6,), "float32", Kind.FLOAT_BUFFER),
+        TensorSpec("fc.weight", (2, 24), "float32", Kind.TRAINABLE),
+    ),
+    (Group(6, (Member("conv.weight", 0), Member("norm.running_var", 0), Member("fc.weight", 1, 4))),),
 )
 PIPELINES = tuple(
     Pipeline(numbers, sparse, lossless, 16 if numbers >= CodecId.INT8 else 0)
@@ -158,6 +168,7 @@ def layout(data: bytes) -> None:
 
 def layouts() -> Iterator[bytes]:
     yield LAYOUT.to_json().encode()
+    yield GROUPED.to_json().encode()
     yield b'{"tensors":[]}'
     odd = rb'{"name":"\u00e9\ud83d\ude00","shape":[0,9007199254740993],"dtype":"int8","kind":"integerBuffer"}'
     yield b'{"tensors":[' + odd + b"]}"
@@ -173,7 +184,8 @@ def orders(data: bytes) -> None:
 
 
 def some_orders() -> Iterator[bytes]:
-    train = pb.Train(base="0" * 32, seed=2**63, recipe=recipe_message(PRESETS["max"].up))
+    part = draw_message(Draw(2**63, 1, 3, 0.5), groups_digest(GROUPED.groups))
+    train = pb.Train(base="0" * 32, seed=2**63, recipe=recipe_message(PRESETS["max"].up), sub_model=part)
     initialise, evaluate = pb.Initialise(seed=1), pb.Evaluate(model="0" * 32, scope=pb.Evaluate.SCOPE_LOCAL)
     assignments = [
         pb.Assignment(id="1.0.p/0", pool="p", index=0, round=1, train=train),
@@ -183,6 +195,26 @@ def some_orders() -> Iterator[bytes]:
     settled = pb.Settlement(assignment="0.0.p/0", fate=pb.Settlement.FATE_USED, reason="used")
     yield pb.Orders(revision=3, assignments=assignments, settlements=[settled]).SerializeToString()
     yield pb.Orders(revision=4, finished=True, reason="Complete").SerializeToString()
+
+
+def part(data: bytes) -> None:
+    """A part that an order names is one of the model, and putting it back changes nothing."""
+    try:
+        drawn = part_of(GROUPED, draw_from(pb.SubModel.FromString(data)))
+    except (DecodeError, WireError):
+        return
+    values = Values.zeros(GROUPED)
+    values.trainable[...] = np.arange(values.trainable.size)
+    taken, before = drawn.take(values), values.trainable.copy()
+    assert taken.layout == drawn.layout
+    assert np.array_equal(taken.trainable, drawn.take_trainable(values.trainable))
+    drawn.put_trainable(values.trainable, taken.trainable)
+    assert np.array_equal(values.trainable, before)
+
+
+def parts() -> Iterator[bytes]:
+    for draw in (Draw(0, 0, 1, 1.0), Draw(2**64 - 1, 4095, 4096, 1e-9)):
+        yield draw_message(draw, groups_digest(GROUPED.groups)).SerializeToString()
 
 
 # --- transfers and payloads -------------------------------------------------------------------------------------------
