@@ -16,6 +16,7 @@ import msgspec
 
 from muster_operator.api import path_of
 from muster_operator.connection import Connection
+from muster_operator.news import News
 from muster_operator.objects import CHILDREN, JOB, RESOURCES, SELECTOR, Object, dig, label_of
 from muster_operator.observed import Observed, observe
 from muster_operator.pools import PoolSeen
@@ -143,10 +144,17 @@ def _watch_jobs(registry: kopf.OperatorRegistry, world: KopfWorld, queues: Queue
     def keep_use(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, str]:
         return {(namespace or "", pool): name for pool in _pools_of(dict(body))}
 
+    news = News()
+
     @kopf.on.event("muster.dev", "federatedjobs", registry=registry)
     def look(namespace: str | None, name: str, body: kopf.Body, **kwargs: Any) -> None:
         world.attach(kwargs)
-        queues.jobs.add((namespace or "", name))
+        key = (namespace or "", name)
+        if kwargs.get("type") == "DELETED":
+            news.forget(key)
+        elif not news.is_in(key, dict(body)):
+            return
+        queues.jobs.add(key)
         for pool in _pools_of(dict(body)):
             queues.pools.add((namespace or "", pool), _POOL_S)
 
