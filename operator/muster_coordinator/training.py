@@ -11,7 +11,7 @@ import datetime as dt
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from muster_coordinator.gathering import decide_gathering
 from muster_coordinator.instructions import Outcome
@@ -29,6 +29,7 @@ from muster_coordinator.state import (
     Phase,
     Planning,
     Progress,
+    Roster,
     Round,
     RoundSummary,
     StoringEvaluation,
@@ -135,6 +136,8 @@ def _attempt(state: JobState) -> int | None:
 
 
 def _clients(state: JobState, round_: Round | None) -> ClientsShown:
+    if isinstance(state.phase, Finished) and state.phase.outcome is Outcome.SUSPENDED:
+        state = replace(state, roster=Roster())  # nobody is connected to who has left
     connected, total = len(state.roster), len(state.config.clients)
     here = [each for each in round_.plan.cohort if each.client in state.roster] if round_ else []
     return ClientsShown(

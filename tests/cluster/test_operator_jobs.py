@@ -268,6 +268,17 @@ def test_code_from_a_config_map_is_copied_and_a_change_is_told_of(lab: Lab) -> N
         wait_until(lambda: "SpecDrift" in str(lab.status().get("pools")), "it is told that the original is gone")
 
 
+def test_a_pool_that_changes_is_told_of_and_changes_nothing(started: Lab) -> None:
+    started.run_all()
+    started.settle()
+    before = started.get("job/digits-workers-cloud")["metadata"]["uid"]
+    started.patch({"spec": {"template": {"image": "worker:2"}}}, "clientpool/cloud")
+    wait_until(lambda: pool_reason(started) == "SpecDrift", "it is told at the pool")
+    wait_until(lambda: "SpecDrift" in started.tell("get", "events", "-o", "jsonpath={..reason}"), "an Event says it")
+    assert started.status()["phase"] == "Running"
+    assert started.get("job/digits-workers-cloud")["metadata"]["uid"] == before
+
+
 def test_a_quota_is_told_of(lab: Lab) -> None:
     with lab.operator():
         lab.tell("create", "quota", "small", "--hard=count/services=0")

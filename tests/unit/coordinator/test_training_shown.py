@@ -157,6 +157,8 @@ def test_a_suspended_job_says_so() -> None:
     assert world.finish is not None
     assert (world.finish.outcome, world.finish.reason) == (Outcome.SUSPENDED, Reason.STOPPED)
     assert shown(world).phase == "Suspended"
+    assert (shown(world).clients.summary, shown(world).clients.lost) == ("0/3", 0)
+    assert [pool.connected for pool in shown(world).clients.pools] == [0]
 
 
 def test_a_round_that_waits_for_clients_for_long_says_whom_it_lacks() -> None:
