@@ -107,7 +107,7 @@ def run_job(manifest: Path, settings: Mapping[str, object], data: Path | None, f
 def _workers(job: ResolvedJob, data: Path | None) -> list[WorkerPlan]:
     """One for each client: what one has fetched is no other's."""
     return [
-        WorkerPlan(f"{pool.name}-{index}", pool.name, (index,), 1, str(data) if data else None)
+        WorkerPlan(f"{pool.name}-{index}", pool.name, (index,), 1, (str(data) if data else None,))
         for pool in job.pools
         for index in range(pool.spec.clients)
     ]
