@@ -8,7 +8,7 @@ from typing import Final
 
 from muster_coordinator.uplink import UNKNOWN, UPLINKS
 from muster_spec import types as spec
-from muster_spec.strategy_types import Codec, TopK
+from muster_spec.strategy_types import Codec, FederatedDropout, TopK
 from muster_spec.strategy_types import Pipeline as Stages
 from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.feedback import Recipe
@@ -68,6 +68,11 @@ class Codecs:
             down += f" snapshots and {_said(self.down.delta)} deltas"
         up = f"by each client's bandwidth ({', '.join(self.uplinks)})" if self.uplinks else _said(self.up)
         return f"up {up}, {down}"
+
+
+def parts_text(dropout: FederatedDropout | None) -> str:
+    """For people, after the pipelines: `, sub-models of 50%`."""
+    return f", sub-models of {100 * dropout.keep:g}%" if dropout else ""
 
 
 def codecs_of(compression: spec.Compression) -> Codecs:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from muster_coordinator.compression import codecs_of
+from muster_coordinator.compression import codecs_of, parts_text
 from muster_coordinator.robust import least_updates
 from muster_coordinator.selection import SELECTORS, Selector
 from muster_spec.clients import ClientId, client_id
@@ -118,7 +118,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         central=evaluation.central.type != "Never",
         federated=evaluation.federated,
         evaluation_timeout_s=float(evaluation.timeout_seconds),
-        compression=codecs_of(job.spec.compression).text,
+        compression=codecs_of(job.spec.compression).text + parts_text(job.spec.compression.federated_dropout),
         is_auto=job.spec.compression.preset == "auto",
         initial_model=initial.file.path if initial.file else None,
         selector=SELECTORS["All" if cohort == len(clients) else job.spec.selection.type],

@@ -40,7 +40,7 @@ class UpdateStaged:
     size_bytes: int
     train_ms: int = 0
     upload_s: float = 0.0  # for its bytes to come, in the call that ended it; 0: not known
-    plain_bytes: int = 0  # what it would have been in float32
+    plain_bytes: int = 0  # what it would have been in float32, and of the whole model
     memory_lost: bool = False  # its client began without what it had left to send of earlier updates
 
 

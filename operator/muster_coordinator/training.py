@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from muster_coordinator.compression import parts_text
 from muster_coordinator.gathering import decide_gathering
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.records import EvaluationRecord, RoundPlan
@@ -275,4 +276,5 @@ def describe_compression(compression: Compression, saved: float | None) -> str:
             for way, stages in ways.items()
         ]
         text = ", ".join(named)
+    text += parts_text(compression.federated_dropout)
     return f"{text}; {percent(saved)} saved up" if saved is not None and saved >= 0.001 else text

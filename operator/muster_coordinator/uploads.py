@@ -299,6 +299,7 @@ class Uploads:
 
     def _staged(self, offered: Offered, partial: Partial, arrived_at: float) -> UpdateStaged:
         message, header = offered.message, partial.upload.header
+        whole = self._workbench.layout or header.layout
         began_at, before = partial.began
         return UpdateStaged(
             client=offered.client,
@@ -309,7 +310,7 @@ class Uploads:
             size_bytes=header.size,
             train_ms=message.train_ms,
             upload_s=0.0 if before else arrived_at - began_at,  # a part says little of how fast the whole would come
-            plain_bytes=Shape(header.layout, offered.kind, Pipeline()).sizes.most,
+            plain_bytes=Shape(whole, offered.kind, Pipeline()).sizes.most,
             memory_lost=message.memory_lost,
         )
 

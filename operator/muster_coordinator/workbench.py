@@ -113,9 +113,10 @@ class Workbench:
         self._first = None
         if isinstance(self._sum, Compared):  # of an attempt that failed
             self._sum.close()
-        self._sum = self._combining.open(self._model.layout, self._store.staging) if self._model is not None else None
+        self._sum = None
         if self._parts and self._model:
-            self._parts.publish(self._model, number)
+            self._parts.publish(self._model, number)  # before there is a sum: encoding needs about as much memory
+        self._sum = self._combining.open(self._model.layout, self._store.staging) if self._model is not None else None
 
     def fold(self, assignment: AssignmentId, weight: float) -> None:
         with self._staged.pop(assignment) as upload:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from muster_coordinator.compression import NUMBERS, Codecs, Down, codecs_of
+from muster_coordinator.compression import NUMBERS, Codecs, Down, codecs_of, parts_text
 from muster_coordinator.instructions import OrderTraining
 from muster_coordinator.orders import Notice
 from muster_coordinator.records import AssignmentId
@@ -16,7 +16,7 @@ from muster_spec.clients import ClientId
 from muster_spec.documents import Document
 from muster_spec.resolving import resolve
 from muster_spec.schemas import API_VERSION, schema_of
-from muster_spec.strategy_types import Codec, Compression
+from muster_spec.strategy_types import Codec, Compression, FederatedDropout
 from muster_spec.strategy_types import Pipeline as Stages
 from muster_spec.support import support
 from muster_wire.codecs import CodecId, Pipeline
@@ -121,6 +121,8 @@ def test_a_pipeline_is_said_in_words() -> None:
         "up one_bit, down int8+lossless snapshots and top-k 4%+int4+lossless deltas"
     )
     assert codecs_of(compression_of(preset="none")).text == "up float32, down float32"
+    assert parts_text(None) == ""
+    assert parts_text(FederatedDropout(keep=0.5, masks=4)) == ", sub-models of 50%"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from muster_coordinator.state import Progress, RoundSummary
 from muster_coordinator.training import Circumstances, describe_compression, estimated_end_s, training_of
 from muster_spec.clients import ClientId
 from muster_spec.schemas import Schema, schema_of
-from muster_spec.strategy_types import Codec, Compression, Pipeline
+from muster_spec.strategy_types import Codec, Compression, FederatedDropout, Pipeline
 from muster_wire.layout import Kind, Layout, TensorSpec
 
 A0, A1, A2 = (ClientId(f"a/{index}") for index in range(3))
@@ -245,6 +245,8 @@ def test_the_pace_of_the_last_rounds_is_that_of_the_rest(
     assert estimated_end_s(rounds(*ends), 10) == expected
 
 
+HALF = FederatedDropout(keep=0.5, masks=4)
+
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +255,7 @@ def test_the_pace_of_the_last_rounds_is_that_of_the_rest(
     [
         (PLAIN, None, "none"),
         (Compression(preset="light"), 0.4993, "light; 49.9% saved up"),
+        (Compression(preset="none", federated_dropout=HALF), 0.7, "none, sub-models of 50%; 70.0% saved up"),
         (Compression(preset="none"), -0.01, "none"),
         (
             Compression(up=Pipeline(codecs=(Codec(type="TopK"), Codec(type="Int8"), Codec(type="Lossless")))),
