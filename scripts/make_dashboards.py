@@ -114,8 +114,10 @@ FLEET = Dashboard(
                 {"{{kind}}": quantile(0.99, "muster_operator_reconcile_seconds", "kind", "")},
                 "s",
             ),
-            Panel("Queue", {"{{state}}": "sum by (state) (muster_operator_queue_jobs)"}),
-            Panel("Longest wait in the queue", {"due for": "max(muster_operator_queue_oldest_seconds)"}, "s"),
+            Panel("Queue", {"{{kind}} {{state}}": "sum by (kind, state) (muster_operator_queue_objects)"}),
+            Panel(
+                "Longest wait in the queue", {"{{kind}}": "max by (kind) (muster_operator_queue_oldest_seconds)"}, "s"
+            ),
             Panel(
                 "Requests to the API server",
                 {"{{verb}} {{code}}": rate("muster_operator_api_requests", "verb, code", "")},

@@ -56,7 +56,7 @@ async def operate(settings: Settings, connection: Connection, observer: Observer
     jobs = Line("FederatedJob", queues.jobs, reconciler.reconcile, world.jobs, settings.reconcilers)
     pools = Line("ClientPool", queues.pools, reconciler.reconcile_pool, world.pools, at_once=1)
     service = Service((jobs, pools), lease, metrics)
-    metrics.look_at(Sights(lambda: service.is_leading, queues.jobs.standing, world.phases, watches.silences))
+    metrics.look_at(Sights(lambda: service.is_leading, service.standings, world.phases, watches.silences))
     probes = await serve_probes(service, watches.silence, settings.probe_port, metrics.registry)
     # Begun before kopf, which takes whatever is begun after it for its own, and waits for it in vain.
     working = asyncio.create_task(_work(service, settings, stop))

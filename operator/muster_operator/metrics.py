@@ -5,6 +5,7 @@ Jobs are labelled with namespace and name, and read off the watched objects: a j
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter as Count
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from muster_telemetry.scraping import labelled, new_registry
 
 _RECONCILE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)
 _REQUEST_S = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30)
+KINDS = ("FederatedJob", "ClientPool")
 RESULTS = ("done", "refused", "fault")
 PHASES = ("Pending", "Starting", "Running", "Suspended", "Complete", "Failed")
 
@@ -27,7 +29,7 @@ class Sights:
     """What is read when somebody scrapes."""
 
     is_leading: Callable[[], bool]
-    queue: Callable[[], Standing]
+    queues: Callable[[], Mapping[str, Standing]]  # by kind
     phases: Callable[[], Mapping[JobKey, str]]
     silences: Callable[[], Mapping[str, float]]
 
@@ -63,8 +65,8 @@ class OperatorMetrics:
             "muster_operator_api_retries", "Requests sent again as the server was busy or away.", registry=inner
         )
 
-        for result in RESULTS:  # so that the first failure shows as a rise
-            self._reconciles.labels("FederatedJob", result)
+        for kind, result in itertools.product(KINDS, RESULTS):  # so that the first failure shows as a rise
+            self._reconciles.labels(kind, result)
 
     def reconciled(self, kind: str, result: str, seconds: float) -> None:
         """A pass has ended."""
@@ -95,16 +97,7 @@ class _Looks(Collector):
     def collect(self) -> Iterator[Metric]:
         sights = self._sights
         yield _gauge("muster_operator_leading", "1 while this operator holds the lease.", sights.is_leading())
-        standing = sights.queue()
-        queue = GaugeMetricFamily("muster_operator_queue_jobs", "Jobs to look at.", labels=["state"])
-        for state, count in (("due", standing.due), ("later", standing.later), ("busy", standing.busy)):
-            queue.add_metric([state], count)
-        yield queue
-        yield _gauge(
-            "muster_operator_queue_oldest_seconds",
-            "For how long the job that has waited longest has been due.",
-            standing.oldest_s,
-        )
+        yield from _queues(sights.queues())
         watches = GaugeMetricFamily(
             "muster_operator_watch_silence_seconds",
             "Since a watch was last opened; each is opened anew every half minute.",
@@ -114,6 +107,19 @@ class _Looks(Collector):
             watches.add_metric([kind], seconds)
         yield watches
         yield from _jobs(sights.phases())
+
+
+def _queues(standings: Mapping[str, Standing]) -> Iterator[Metric]:
+    depth = GaugeMetricFamily("muster_operator_queue_objects", "What is to be looked at.", labels=["kind", "state"])
+    oldest = GaugeMetricFamily(
+        "muster_operator_queue_oldest_seconds", "For how long the one that waits longest has been due.", labels=["kind"]
+    )
+    for kind, standing in standings.items():
+        for state, count in (("due", standing.due), ("later", standing.later), ("busy", standing.busy)):
+            depth.add_metric([kind, state], count)
+        oldest.add_metric([kind], standing.oldest_s)
+    yield depth
+    yield oldest
 
 
 def _jobs(phases: Mapping[JobKey, str]) -> Iterator[Metric]:

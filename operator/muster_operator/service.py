@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from muster_operator.errors import ApiError
 from muster_operator.lease import Lease
 from muster_operator.metrics import OperatorMetrics
-from muster_operator.queue import JobKey, WorkQueue
+from muster_operator.queue import JobKey, Standing, WorkQueue
 from muster_telemetry.logs import bound
 
 log = logging.getLogger("muster.operator")
@@ -46,6 +46,10 @@ class Service:
         self._lines = lines
         self._lease = lease
         self._metrics = metrics
+
+    def standings(self) -> dict[str, Standing]:
+        """How much there is to do, of each kind."""
+        return {line.kind: line.queue.standing() for line in self._lines}
 
     async def run(self, resync_s: float) -> None:
         """Work for as long as the lease is held. Returns when it is lost: the process is to end then."""

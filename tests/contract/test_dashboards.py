@@ -11,7 +11,6 @@ import pytest
 
 from muster_coordinator.metrics.families import COUNTERS, GAUGES, HISTOGRAMS, READ_COUNTERS
 from muster_operator.metrics import OperatorMetrics, Sights
-from muster_operator.queue import Standing
 from watching import DASHBOARDS, ROOT, alerts, queries
 
 EXPRESSIONS = [
@@ -23,7 +22,7 @@ EXPRESSIONS = [
 def served() -> set[str]:
     """The names of all series."""
     metrics = OperatorMetrics()
-    metrics.look_at(Sights(lambda: True, lambda: Standing(0, 0, 0, 0.0), dict, dict))
+    metrics.look_at(Sights(lambda: True, dict, dict, dict))
     kinds = {metric.name: metric.type for metric in metrics.registry.collect()}
     kinds |= dict.fromkeys([*COUNTERS, *READ_COUNTERS], "counter") | dict.fromkeys(GAUGES, "gauge")
     kinds |= dict.fromkeys(HISTOGRAMS, "histogram") | {"muster_build": "info"}

@@ -37,13 +37,15 @@ def test_what_is_done_is_counted() -> None:
 
 def test_a_job_that_is_gone_leaves_no_series_behind() -> None:
     metrics, jobs = OperatorMetrics(), dict[JobKey, str]()
-    metrics.look_at(Sights(lambda: True, lambda: Standing(1, 2, 3, 4.5), lambda: jobs, lambda: {"Pod": 6.0}))
+    metrics.look_at(
+        Sights(lambda: True, lambda: {"ClientPool": Standing(1, 2, 3, 4.5)}, lambda: jobs, lambda: {"Pod": 6.0})
+    )
     jobs["lab", "digits"] = "Running"
     found = scraped(metrics.registry)
     assert found['muster_job_phase{fedjob="digits",namespace="lab",phase="Running"}'] == 1
     assert found['muster_operator_jobs{phase="Running"}'] == 1
-    assert found['muster_operator_queue_jobs{state="later"}'] == 2
-    assert found["muster_operator_queue_oldest_seconds"] == 4.5
+    assert found['muster_operator_queue_objects{kind="ClientPool",state="later"}'] == 2
+    assert found['muster_operator_queue_oldest_seconds{kind="ClientPool"}'] == 4.5
     assert found['muster_operator_watch_silence_seconds{kind="Pod"}'] == 6
     assert found["muster_operator_leading"] == 1
     jobs.clear()
@@ -54,7 +56,7 @@ def test_a_job_that_is_gone_leaves_no_series_behind() -> None:
 
 def test_names_follow_the_rules() -> None:
     metrics = OperatorMetrics()
-    metrics.look_at(Sights(lambda: True, lambda: Standing(0, 0, 0, 0.0), dict, dict))
+    metrics.look_at(Sights(lambda: True, dict, dict, dict))
     names = [metric.name for metric in metrics.registry.collect() if metric.name.startswith("muster")]
     assert len(names) >= 9
     for name in names:
