@@ -25,7 +25,7 @@ import pytest
 from charting import CHART, HELM, Kubectl, Object, settings, tell_helm
 from operator_runs import MANIFEST, Lab, wait_until
 
-PARTS = 11  # children of a job with one pool
+PARTS = 13  # children of a job with one pool
 SECOND = MANIFEST.partition("---")[2].replace("name: digits", "name: second")
 
 

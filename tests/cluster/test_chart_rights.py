@@ -167,7 +167,7 @@ def test_a_coordinator_has_no_say_in_another_job(lab: Lab, coordinator: Account)
     "request_",
     [
         ("get", "secrets"),
-        ("get", "secret", "digits-token"),
+        ("get", "secret", "digits-authority"),
         ("get", "configmaps"),
         ("get", "pods"),
         ("get", "fedjobs"),

@@ -21,7 +21,7 @@ import pytest
 from charting import ROOT, Kubectl, own_namespace
 from operator_runs import Lab, wait_until
 
-PARTS = 11  # children of a job with one pool
+PARTS = 13  # children of a job with one pool
 CLUSTER = ROOT / "scripts" / "cluster"
 PROXY = Path(__file__).parent / "troubled_api.py"
 
