@@ -102,18 +102,20 @@ class Bulyan(Rule):
         return _chosen(len(products), np.array(picked))
 
     def combine(self, rows: Floats, shares: Wide) -> Wide:  # noqa: ARG002 -- picked or not
-        ordered, kept = columns_in_order(rows), len(rows) - 2 * self.byzantine
-        nearest, means = _nearest_run(ordered, kept), np.empty(len(ordered))
-        for start in range(2 * self.byzantine + 1):
-            here = nearest == start
-            means[here] = ordered[here, start : start + kept].mean(axis=1, dtype=np.float64)
-        return means
+        ordered = columns_in_order(rows)
+        return _mean_of_nearest(np.ascontiguousarray(ordered.T), middle(ordered), len(rows) - 2 * self.byzantine)
 
 
-def _nearest_run(ordered: Floats, length: int) -> NDArray[np.intp]:
-    """Where, in each row, the `length` values begin that are nearest to its median: in order they lie side by side."""
-    medians = middle(ordered)
-    starts = range(ordered.shape[1] - length + 1)
-    reaches = [np.maximum(medians - ordered[:, at], ordered[:, at + length - 1] - medians) for at in starts]
-    nearest: NDArray[np.intp] = np.argmin(reaches, axis=0)
-    return nearest
+def _mean_of_nearest(ordered: Floats, medians: Wide, kept: int) -> Wide:
+    """Of each column's ascending values [k, w], the mean of the `kept` that are nearest to its median.
+
+    In order they lie side by side, so there are only k - kept + 1 places where they may begin. Each run is added up by
+    itself: taken out of a running sum, a value that is far away would leave its rounding behind.
+    """
+    best, means = np.full_like(medians, np.inf), np.empty_like(medians)
+    for start in range(len(ordered) - kept + 1):
+        run = ordered[start : start + kept]
+        reach = np.maximum(medians - run[0], run[-1] - medians)
+        np.copyto(means, run.mean(axis=0, dtype=np.float64), where=reach < best)
+        np.minimum(best, reach, out=best)
+    return means
