@@ -96,6 +96,7 @@ class Case:
     rounds: int
     model_mb: int
     aggregation: dict[str, Any]
+    preset: str = "none"  # of compression
 
 
 def write_job(folder: Path, case: Case) -> Path:
@@ -109,6 +110,7 @@ def write_job(folder: Path, case: Case) -> Path:
             "pools": [{"name": "p", "inline": {"type": "Kubernetes", "clients": case.clients}}],
             "rounds": {"total": case.rounds, "deadlineSeconds": 600, "minUpdates": case.clients},
             "robustness": {"aggregation": case.aggregation},
+            "compression": {"preset": case.preset},
             "evaluation": {"central": {"type": "Never"}, "federated": False},
         },
     }
@@ -161,13 +163,16 @@ def main() -> int:
     parser.add_argument("--model-mb", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--clients", type=int, nargs=2, default=(8, 32))
+    parser.add_argument(
+        "--preset", default="none", help="of compression; with another than none only the mean is measured"
+    )
     parser.add_argument("--mean-only", action="store_true", help="leave the rules out that see all updates at once")
     given = parser.parse_args()
     few, many = given.clients
 
     def over(aggregation: dict[str, Any]) -> tuple[float, float, float, float]:
         """Idle, both peaks, and models over idle."""
-        cases = [Case(clients, given.rounds, given.model_mb, aggregation) for clients in (few, many)]
+        cases = [Case(clients, given.rounds, given.model_mb, aggregation, given.preset) for clients in (few, many)]
         (idle, less), (other, more) = map(measure, cases)
         idle = max(idle, other)
         return idle, less, more, (max(less, more) - idle) / given.model_mb
@@ -175,7 +180,7 @@ def main() -> int:
     idle, less, more, models = over(MEAN)
     figures = {"idle_mb": idle, f"mb_{few}": less, f"mb_{many}": more, "models_over_idle": models}
     holds = models < 4 and abs(more - less) <= 0.1 * less
-    for name, rule in ({} if given.mean_only else RULES).items():
+    for name, rule in ({} if given.mean_only or given.preset != "none" else RULES).items():
         _, less, more, models = over(rule)
         figures |= {f"{name}_mb_{few}": less, f"{name}_mb_{many}": more, f"models_over_idle_{name}": models}
         holds = holds and models < 6 and abs(more - less) <= 0.1 * less

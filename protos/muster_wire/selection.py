@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_wire.codecs import Random
+from muster_wire.codecs.base import blocks
 from muster_wire.layout import Kind, Layout
 from muster_wire.values import Floats
 
@@ -58,19 +59,37 @@ def largest(values: Floats, choice: Choice, rng: Random) -> Places:
     if not values.size:
         return np.zeros(0, np.int64)
     wanted = max(1, round(choice.share * values.size))
-    magnitudes = np.abs(values)
     if not choice.sampled or values.size <= 2 * _SMALLEST_SAMPLE:
-        return _largest(magnitudes, wanted)
+        return _largest(values, wanted)
+    magnitudes = np.abs(values)
     passing = np.flatnonzero(magnitudes >= _threshold(magnitudes, choice.share, rng))
     if passing.size <= _TOLERANCE * wanted:
         return passing
     return passing[_largest(magnitudes[passing], wanted)]
 
 
-def _largest(magnitudes: Floats, wanted: int) -> Places:
-    if wanted >= magnitudes.size:
-        return np.arange(magnitudes.size)
-    return np.argpartition(magnitudes, magnitudes.size - wanted)[magnitudes.size - wanted :]
+def _largest(values: Floats, wanted: int) -> Places:
+    """Exactly so many; of equal magnitudes the first. Sorting places would take two models of memory for them."""
+    if wanted >= values.size:
+        return np.arange(values.size)
+    magnitudes = np.abs(values)
+    magnitudes.partition(values.size - wanted)
+    least = magnitudes[values.size - wanted]
+    del magnitudes
+    above = np.flatnonzero(~(np.abs(values) <= least))  # NaN among them, for whoever encodes it to find
+    return np.concatenate((above, _first(values, least, wanted - above.size)))
+
+
+def _first(values: Floats, magnitude: np.float32, count: int) -> Places:
+    """Where the first values of this magnitude lie. There may be many more: zeros, most of all."""
+    found: list[Places] = []
+    for block in blocks(values.size):
+        if count <= 0:
+            break
+        here = np.flatnonzero(np.abs(values[block]) == magnitude)[:count]
+        found.append(here + block.start)
+        count -= here.size
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 def _threshold(magnitudes: Floats, share: float, rng: Random) -> np.float32:

@@ -153,7 +153,7 @@ def test_long_updates_are_scaled_down(tmp_path: Path) -> None:
 
 
 def test_a_job_chooses_how_updates_are_combined(tmp_path: Path) -> None:
-    assert combining_of(None) is MEAN
+    assert combining_of(None) == MEAN
     mean = spec.Aggregation(type="Mean")
     clipped = combining_of(spec.Robustness(aggregation=mean, clip_norm=2.0, max_norm=9.0))
     assert clipped == Combining(None, 2.0, 9.0)
