@@ -186,7 +186,7 @@ def test_only_those_still_at_work_are_owed() -> None:
     round_ = round_with(plan, 1, raised=1)
     assert owed_after(round_, LatePolicy(1, 1.0)) == ("1.0.a/2", "1.0.a/3")
     assert owed_after(round_, None) == ()
-    assert owed_of(plan, ["1.0.a/3"]) == {"1.0.a/3": Owed(ClientId("a/3"), 1, "model-0", 3)}
+    assert owed_of(plan, ["1.0.a/3"]) == {"1.0.a/3": Owed(ClientId("a/3"), 1, "model-0", 3, place=3)}
 
 
 @pytest.mark.parametrize(("committed", "gone"), [(1, []), (2, []), (3, ["1.0.a/3"])])
