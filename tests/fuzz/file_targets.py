@@ -18,16 +18,20 @@ from safetensors.numpy import save
 from fuzz import wire_targets
 from muster.client_state import FolderBook, HeldUpdate, Offered
 from muster.errors import DataError
+from muster.models import _read
 from muster_coordinator.durable import BrokenSeal, Sealed, seal, unseal
 from muster_coordinator.errors import InputError
 from muster_coordinator.models import StoredModel, read_first_model, read_model, write_model
 from muster_coordinator.records import EvaluationRecord, PlannedClient, RoundCommit, RoundPlan, UsedUpdate
+from muster_coordinator.shelf import StoredChain, StoredLink
 from muster_spec.clients import ClientId
 from muster_spec.loading import check
 from muster_spec.problems import SpecError
 from muster_spec.resolving import resolve
 from muster_wire.checksum import checksum128
+from muster_wire.codecs import Pipeline
 from muster_wire.feedback import Memory
+from muster_wire.payload import encode_snapshot
 
 CLIENT = ClientId("p/0")
 SIZE = 40
@@ -60,6 +64,20 @@ def models() -> Iterator[bytes]:
     write_model(file, StoredModel(values, 3, values.digest()))
     yield file.getvalue()
     yield save({"weight": np.ones((2, 3), np.float16), "running_mean": np.zeros(2, np.float64), "n": np.array(7)})
+
+
+def version(data: bytes) -> None:
+    """The version that a worker held when it ended: a model, or nothing."""
+    path = _folder() / "version"
+    path.write_bytes(data)
+    values = _read(path)
+    assert values is None or values.digest()
+
+
+def versions() -> Iterator[bytes]:
+    values = wire_targets.model()
+    yield f"{values.layout.to_json()}\n".encode() + encode_snapshot(values, Pipeline())
+    yield b"\n"
 
 
 def memory(data: bytes) -> None:
@@ -120,7 +138,9 @@ def some_held() -> Iterator[bytes]:
 
 def record(data: bytes) -> None:
     """A record of a round, sealed as it is, or with a seal that fits: read back as it would be written again."""
-    for kind, sealed in itertools.product((RoundPlan, RoundCommit, EvaluationRecord), (data, _sealed(data))):
+    for kind, sealed in itertools.product(
+        (RoundPlan, RoundCommit, EvaluationRecord, StoredChain), (data, _sealed(data))
+    ):
         try:
             found = unseal(sealed, kind)
         except BrokenSeal:
@@ -159,6 +179,8 @@ def records() -> Iterator[bytes]:
     )
     yield msgspec.json.encode(commit)
     yield seal(commit)
+    link = StoredLink(number=1, model="0" * 32, reference="1" * 32, base="", pipeline=(4, 2, 256), checksum="2" * 32)
+    yield msgspec.json.encode(StoredChain(links=(link,)))
 
 
 def manifest(data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.errors import PayloadError, WireError
 from muster_wire.frames import Header, Transfer, prepare
 from muster_wire.groups import Group, Member, groups_digest
+from muster_wire.holding import Holding
 from muster_wire.layout import MAX_ELEMENTS, Kind, Layout, TensorSpec
 from muster_wire.messages import draw_from, draw_message, recipe_message
 from muster_wire.payload import PayloadKind, Shape
@@ -257,8 +258,47 @@ def _messages(data: bytes) -> Iterator[bytes]:
 
 def uploads() -> Iterator[bytes]:
     for index in range(0, len(SHAPES), 7):
-        messages = _transfer(SHAPES[index]).requests()
-        yield bytes([index]) + b"".join(struct.pack("<H", len(message)) + message for message in messages)
+        yield bytes([index]) + _told(_transfer(SHAPES[index]).requests())
+
+
+def way(data: bytes) -> None:
+    """Frames, each behind its length, for a worker that holds a version: they lead where they should, or nowhere."""
+    holding = Holding(model())
+    holding.want(_next_version().digest())
+    try:
+        for message in _messages(data):
+            arrived = parse_frame(message)
+            if arrived.header is not None:
+                holding.begin(Header.from_message(arrived.header))
+            holding.add(arrived)
+    except WireError:
+        pass
+    if holding.is_there:
+        assert holding.take().digest() == _next_version().digest()
+    held = holding.want(_next_version().digest()).held
+    assert held in {"", model().digest(), _next_version().digest()} or holding.take().digest() == held
+
+
+@cache
+def _next_version() -> Values:
+    values = model()
+    values.trainable[...] += 0.5
+    return values
+
+
+def ways() -> Iterator[bytes]:
+    """A change, the same in two hops by way of where it began, and a snapshot."""
+    there, here = _next_version(), model()
+    for base, target in ((here, there), (there, here)):
+        change = payloads_.encode_update(difference(target, base), Pipeline())
+        frames_ = list(prepare(change, LAYOUT, Pipeline(), target.digest(), FRAME_BYTES, base.digest()).frames())
+        yield _told(frames_)
+    yield _told(_transfer(SHAPES[0]).frames())
+    yield _told(prepare(payloads_.encode_snapshot(there, Pipeline()), LAYOUT, Pipeline(), there.digest()).frames())
+
+
+def _told(messages: Iterable[bytes]) -> bytes:
+    return b"".join(struct.pack("<H", len(message)) + message for message in messages)
 
 
 def payload(data: bytes) -> None:
