@@ -62,7 +62,8 @@ class Meddler:
             await response.prepare(request)
             with suppress(ConnectionResetError):  # whoever asked is gone
                 async for chunk in answer.content.iter_any():
-                    await self._while_silent()
+                    if request.query.get("watch") == "true":
+                        await self._while_silent()
                     await response.write(chunk)
             return response
 
