@@ -1,4 +1,4 @@
-"""kopf's part, and the only place that knows kopf: watches feed indexes, and every event makes a job due for a look.
+"""kopf's part, and the only place that knows kopf: watches feed an index, and every event makes a job due for a look.
 
 No handler here decides anything, and none lets kopf write to an object: no finalizer, no annotation, no status.
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import kopf
 import msgspec
 
 from muster_operator.api import path_of
 from muster_operator.connection import Connection
+from muster_operator.index import Index
 from muster_operator.news import News
 from muster_operator.objects import CHILDREN, JOB, RESOURCES, SELECTOR, Object, dig, label_of
 from muster_operator.observed import Observed, observe
@@ -24,7 +26,6 @@ from muster_operator.queue import JobKey, WorkQueue
 from muster_operator.watches import GIVEN_UP_S, LASTS_S, Watches
 
 _REQUEST_S, _CONNECT_S = 30, 10
-_JOBS, _USERS, _POOLS, _PARTS = "jobs_by_name", "jobs_by_pool", "pools_by_name", "parts_by_job"
 _TOGETHER_S = 0.05  # parts change together, and one look sees them all
 _POOL_S = 1.0  # a pool is a sum over jobs, each of which changes as often
 _ENCODER = msgspec.json.Encoder()
@@ -52,43 +53,56 @@ class Queues:
 
 
 class KopfWorld:
-    """What kopf's indexes hold, as observations. They are complete before the first handler is called."""
+    """What the watches have told so far, as observations."""
 
     def __init__(self) -> None:
-        self._indexes: Mapping[str, Any] = {}
+        self._jobs, self._pools, self._parts = Index[bytes](), Index[bytes](), Index[bytes]()
+        self._users = Index[str]()
 
-    def attach(self, indexes: Mapping[str, Any]) -> None:
-        self._indexes = indexes
+    def keep(self, kind: str, event: kopf.RawEvent) -> None:
+        """An object is as this event says, or gone."""
+        body, is_gone = event["object"], event["type"] == "DELETED"
+        uid, namespace = body["metadata"]["uid"], body["metadata"].get("namespace", "")
+        by_name = {} if is_gone else {(namespace, body["metadata"]["name"]): slim(kind, body)}
+        if kind == "FederatedJob":
+            self._jobs.put(uid, by_name)
+            pools = () if is_gone else _pools_of(dict(body))
+            self._users.put(uid, {(namespace, pool): body["metadata"]["name"] for pool in pools})
+        elif kind == "ClientPool":
+            self._pools.put(uid, by_name)
+        else:
+            job = "" if is_gone else label_of(dict(body), JOB)
+            self._parts.put(uid, {(namespace, job): slim(kind, body)} if job else {})
 
     def observe(self, namespace: str, name: str) -> Observed | None:
-        found = self._read(_JOBS, (namespace, name))
+        found = _read(self._jobs, (namespace, name))
         if not found:
             return None
-        pools = [pool for each in _pools_of(found[0]) for pool in self._read(_POOLS, (namespace, each))]
-        return observe(found[0], pools, self._read(_PARTS, (namespace, name)))
+        pools = [pool for each in _pools_of(found[0]) for pool in _read(self._pools, (namespace, each))]
+        return observe(found[0], pools, _read(self._parts, (namespace, name)))
 
     def jobs(self) -> Collection[JobKey]:
-        return list(self._indexes.get(_JOBS, ()))
+        return list(self._jobs)
 
     def phases(self) -> dict[JobKey, str]:
         """The phase of every job, as its status says; Pending before there is one."""
-        index = self._indexes.get(_JOBS, {})
-        return {key: _PHASE.decode(raw).status.phase for key in list(index) for raw in index.get(key, ())}
+        return {key: _PHASE.decode(raw).status.phase for key in self._jobs for raw in self._jobs.get(key)}
 
     def observe_pool(self, namespace: str, name: str) -> PoolSeen | None:
-        found = self._read(_POOLS, (namespace, name))
-        jobs = [job for key in self.users_of(namespace, name) for job in self._read(_JOBS, key)]
+        found = _read(self._pools, (namespace, name))
+        jobs = [job for key in self.users_of(namespace, name) for job in _read(self._jobs, key)]
         return PoolSeen(found[0], tuple(jobs)) if found else None
 
     def pools(self) -> Collection[JobKey]:
-        return list(self._indexes.get(_POOLS, ()))
+        return list(self._pools)
 
     def users_of(self, namespace: str, pool: str) -> list[JobKey]:
         """The jobs that name a pool."""
-        return [(namespace, name) for name in self._indexes.get(_USERS, {}).get((namespace, pool), ())]
+        return [(namespace, name) for name in self._users.get((namespace, pool))]
 
-    def _read(self, index: str, key: JobKey) -> list[Object]:
-        return [msgspec.json.decode(raw) for raw in self._indexes.get(index, {}).get(key, ())]
+
+def _read(index: Index[bytes], key: JobKey) -> list[Object]:
+    return [msgspec.json.decode(raw) for raw in index.get(key)]
 
 
 def _pools_of(job: Object) -> list[str]:
@@ -128,64 +142,54 @@ def build_registry(world: KopfWorld, queues: Queues, connection: Connection, wat
     async def login(**_: Any) -> kopf.AiohttpSession:
         return kopf.AiohttpSession(server=connection.server, aiohttp_session=watches.session())
 
-    _watch_jobs(registry, world, queues)
-    _watch_pools(registry, world, queues)
-    for kind in CHILDREN:
-        _watch_parts(registry, world, queues.jobs, kind)
+    looks: dict[str, _Look] = {"FederatedJob": partial(_look_at_job, News()), "ClientPool": _look_at_pool}
+    for kind in ("FederatedJob", "ClientPool", *CHILDREN):
+        _watch(registry, kind, world, watches, partial(looks.get(kind, _look_at_part), queues, world))
     return registry
 
 
-def _watch_jobs(registry: kopf.OperatorRegistry, world: KopfWorld, queues: Queues) -> None:
-    @kopf.index("muster.dev", "federatedjobs", id=_JOBS, registry=registry)
-    def keep(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
-        return {(namespace or "", name): slim("FederatedJob", body)}
+def _watch(
+    registry: kopf.OperatorRegistry,
+    kind: str,
+    world: KopfWorld,
+    watches: Watches,
+    look: Callable[[Object, bool], None],
+) -> None:
+    @kopf.on.event(RESOURCES[kind].api_version, RESOURCES[kind].plural, registry=registry)
+    def hear(event: kopf.RawEvent, **_: Any) -> None:
+        world.keep(kind, event)
+        look(dict(event["object"]), event["type"] == "DELETED")
+        watches.beginning.told(event["object"]["metadata"]["uid"])
 
-    @kopf.index("muster.dev", "federatedjobs", id=_USERS, registry=registry)
-    def keep_use(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, str]:
-        return {(namespace or "", pool): name for pool in _pools_of(dict(body))}
 
-    news = News()
+_Look: TypeAlias = Callable[[Queues, KopfWorld, Object, bool], None]
+"""Makes due what an object that has changed, or is gone, may change."""
 
-    @kopf.on.event("muster.dev", "federatedjobs", registry=registry)
-    def look(namespace: str | None, name: str, body: kopf.Body, **kwargs: Any) -> None:
-        world.attach(kwargs)
-        key = (namespace or "", name)
-        if kwargs.get("type") == "DELETED":
-            news.forget(key)
-        elif not news.is_in(key, dict(body)):
-            return
+
+def _look_at_job(news: News, queues: Queues, _world: KopfWorld, job: Object, is_gone: bool) -> None:
+    if is_gone:
+        news.forget(_key_of(job))
+    elif not news.is_in(_key_of(job), job):
+        return
+    queues.jobs.add(_key_of(job))
+    for pool in _pools_of(job):
+        queues.pools.add((_key_of(job)[0], pool), _POOL_S)
+
+
+def _look_at_pool(queues: Queues, world: KopfWorld, pool: Object, _is_gone: bool) -> None:
+    queues.pools.add(_key_of(pool))
+    for key in world.users_of(*_key_of(pool)):
         queues.jobs.add(key)
-        for pool in _pools_of(dict(body)):
-            queues.pools.add((namespace or "", pool), _POOL_S)
 
 
-def _watch_pools(registry: kopf.OperatorRegistry, world: KopfWorld, queues: Queues) -> None:
-    @kopf.index("muster.dev", "clientpools", id=_POOLS, registry=registry)
-    def keep(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
-        return {(namespace or "", name): slim("ClientPool", body)}
-
-    @kopf.on.event("muster.dev", "clientpools", registry=registry)
-    def look(namespace: str | None, name: str, **kwargs: Any) -> None:
-        world.attach(kwargs)
-        queues.pools.add((namespace or "", name))
-        for key in world.users_of(namespace or "", name):
-            queues.jobs.add(key)
+def _look_at_part(queues: Queues, _world: KopfWorld, part: Object, _is_gone: bool) -> None:
+    job = label_of(part, JOB)
+    if job:
+        queues.jobs.add((_key_of(part)[0], job), _TOGETHER_S)
 
 
-def _watch_parts(registry: kopf.OperatorRegistry, world: KopfWorld, queue: WorkQueue, kind: str) -> None:
-    version, plural = RESOURCES[kind].api_version, RESOURCES[kind].plural
-
-    @kopf.index(version, plural, id=_PARTS, registry=registry)
-    def keep(namespace: str | None, body: kopf.Body, **_: Any) -> dict[JobKey, bytes]:
-        job = label_of(dict(body), JOB)
-        return {(namespace or "", job): slim(kind, body)} if job else {}
-
-    @kopf.on.event(version, plural, registry=registry)
-    def look(namespace: str | None, body: kopf.Body, **kwargs: Any) -> None:
-        world.attach(kwargs)
-        job = label_of(dict(body), JOB)
-        if job:
-            queue.add((namespace or "", job), _TOGETHER_S)
+def _key_of(value: Object) -> JobKey:
+    return str(value["metadata"].get("namespace", "")), str(value["metadata"]["name"])
 
 
 def place_kopf_line(record: logging.LogRecord) -> bool:
@@ -213,9 +217,9 @@ def build_settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = _CONNECT_S
     settings.networking.error_backoffs = Patience()
     settings.watching.reconnect_backoff = 1
-    settings.queueing.idle_timeout = 1
-    # No limit: at first each object's worker waits until all objects are known, so a limit would be a deadlock.
-    settings.queueing.worker_limit = None
+    # A worker an object, which stays a while in case there is more: together they bound how fast kopf is.
+    settings.queueing.idle_timeout = 0.2
+    settings.queueing.worker_limit = 1000
     for kind in CHILDREN:
         version, plural = RESOURCES[kind].api_version, RESOURCES[kind].plural
         settings.watching.label_selectors[version, plural] = SELECTOR

@@ -38,14 +38,15 @@ _FIELDS = {"FederatedJob": "job", "ClientPool": "pool"}  # of log lines
 
 
 class Service:
-    """Works on its lines for as long as it holds the lease."""
+    """Works on its lines for as long as it holds the lease, once all is known that there is to see."""
 
-    def __init__(self, lines: Sequence[Line], lease: Lease, metrics: OperatorMetrics) -> None:
+    def __init__(self, lines: Sequence[Line], lease: Lease, metrics: OperatorMetrics, knows: asyncio.Event) -> None:
         self.is_leading = False
         self.is_over = False
         self._lines = lines
         self._lease = lease
         self._metrics = metrics
+        self._knows = knows
 
     def standings(self) -> dict[str, Standing]:
         """How much there is to do, of each kind."""
@@ -67,6 +68,7 @@ class Service:
             self.is_over = True
 
     async def _work(self, line: Line) -> None:
+        await self._knows.wait()
         while True:
             key = await line.queue.take()
             with bound(namespace=key[0], **{_FIELDS[line.kind]: key[1]}):

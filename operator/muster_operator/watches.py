@@ -12,8 +12,10 @@ import logging
 from collections.abc import Callable, Mapping
 
 import aiohttp
+import msgspec
 
 from muster_operator.connection import Connection
+from muster_operator.index import Beginning
 
 log = logging.getLogger("muster.operator")
 
@@ -26,10 +28,30 @@ _AGAIN_S = 2.0
 _TARDY_S = 5.0
 
 
+class _Metadata(msgspec.Struct):
+    uid: str = ""
+    more: str = msgspec.field(default="", name="continue")
+
+
+class _Object(msgspec.Struct):
+    metadata: _Metadata
+
+
+class _Page(msgspec.Struct):
+    """As little of a list as has to be read to know whom it names."""
+
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+    items: list[_Object] | None = None
+
+
+_PAGE = msgspec.json.Decoder(_Page)
+
+
 class Watches:
     """A middleware for kopf's session. `paths` are those that have to be watched, each with the kind that it shows."""
 
     def __init__(self, connection: Connection, paths: Mapping[str, str], now: Callable[[], float]) -> None:
+        self.beginning = Beginning(paths)
         self._connection = connection
         self._now = now
         self._kinds = paths
@@ -49,13 +71,18 @@ class Watches:
             response.release()
             log.warning("the API server doesn't take our token for %s; again in %.0f s", request.url.path, _AGAIN_S)
             await asyncio.sleep(_AGAIN_S)
-        if response.ok and "watch" in request.url.query:
-            self._note(request.url.path)
+        path = request.url.path
+        if response.ok and path in self._kinds and "watch" in request.url.query:
+            self._note(path)
+        elif response.ok and path in self._kinds:
+            page = _PAGE.decode(await response.read())  # which keeps it for kopf to read, too
+            uids = [one.metadata.uid for one in page.items or ()]
+            self.beginning.listed(path, uids, is_last=not page.metadata.more)
         return response
 
     def _note(self, path: str) -> None:
         """A watch was opened. One that was ended by the server in time needs no word."""
-        gap_s = self._now() - self._opened.get(path, self._now())
+        gap_s = self._now() - self._opened[path]
         if gap_s > LASTS_S + _TARDY_S:
             log.warning("the watch %s had stalled or was refused: opened anew after %.0f s", path, gap_s)
         self._opened[path] = self._now()

@@ -46,7 +46,7 @@ def after_requests(clock: Clock, *requests: str, status: int = 200) -> str:
     told: list[str] = []
 
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(status=status)
+        return web.json_response({"metadata": {}, "items": []}, status=status)
 
     async def use(url: str) -> None:
         watches = Watches(Connection(url), KINDS, clock)
@@ -111,7 +111,7 @@ def test_an_expired_token_is_waited_out(tmp_path: Path, caplog: pytest.LogCaptur
     async def answer(request: web.Request) -> web.Response:
         seen.append(request.headers["Authorization"])
         token.write_text("new")
-        return web.Response(status=401 if seen[-1] == "Bearer expired" else 200)
+        return web.json_response({}, status=401 if seen[-1] == "Bearer expired" else 200)
 
     async def use(url: str) -> None:
         watches = Watches(Connection(url, token_file=token), KINDS, Clock())
@@ -126,6 +126,27 @@ def test_an_expired_token_is_waited_out(tmp_path: Path, caplog: pytest.LogCaptur
 def test_kopf_never_gives_up() -> None:
     waits: Iterator[float] = iter(Patience())
     assert max(next(waits) for _ in range(1000)) < 10
+
+
+def test_lists_are_overheard_page_by_page_and_left_to_kopf() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        more = "" if "continue" in request.query else "next"
+        page = {"metadata": {"continue": more}, "items": [{"metadata": {"uid": f"after-{more}"}, "spec": {}}]}
+        return web.json_response(page if request.path == JOBS else {"metadata": {}, "items": None})
+
+    async def use(url: str) -> None:
+        watches = Watches(Connection(url), KINDS, Clock())
+        async with watches.session() as session:
+            first = await (await session.get(url + JOBS)).json()
+            await session.get(url + PODS)
+            assert first["items"][0]["spec"] == {}
+            watches.beginning.told("after-next")
+            assert not watches.beginning.is_over.is_set()
+            await session.get(f"{url}{JOBS}?continue=next")
+            watches.beginning.told("after-")
+            assert watches.beginning.is_over.is_set()
+
+    asyncio.run(with_server(answer, use))
 
 
 # --- the lease --------------------------------------------------------------------------------------------------------
