@@ -17,6 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from muster_wire.layout import MAX_RANK
+
 MAX_HEADER_BYTES: Final = 32 * 2**20
 
 _METADATA: Final = "__metadata__"
@@ -138,6 +140,10 @@ def _widened(chunk: NDArray[Any], entry: Entry) -> NDArray[Any]:
 def _entry(name: str, found: _Entry) -> Entry:
     if found.dtype not in DTYPES:
         raise TensorFileError(f"{name}: elements of type {found.dtype}; a model has {', '.join(DTYPES)}")
+    if len(found.shape) > MAX_RANK:  # multiplying a million extents would take hours
+        raise TensorFileError(
+            f"{name}: {len(found.shape)} dimensions are more than the {MAX_RANK} that a tensor may have"
+        )
     entry = Entry(name, found.dtype, found.shape, found.data_offsets[0])
     if any(extent < 0 for extent in entry.shape) or entry.stop != found.data_offsets[1]:
         raise TensorFileError(f"{name}: shape {list(entry.shape)} of {found.dtype} doesn't fill its place in the file")

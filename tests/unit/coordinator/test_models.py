@@ -166,6 +166,7 @@ ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
         ({"w": ONE | {"shape": [2]}}, b"\0" * 4, "doesn't fill its place"),
         ({"w": ONE | {"shape": [-1], "data_offsets": [0, -4]}}, b"\0" * 4, "doesn't fill its place"),
         ({"w": ONE | {"shape": [2**40, 2**40]}}, b"\0" * 4, "doesn't fill its place"),
+        ({"w": ONE | {"shape": [2**62] * 200_000}}, b"\0" * 4, "200000 dimensions are more than the 16"),
         ({"w": ONE | {"data_offsets": [4, 8]}}, b"\0" * 8, "leave a hole"),
         ({"w": ONE | {"data_offsets": [-4, 0]}}, b"\0" * 4, "leave a hole"),
         ({"w": ONE, "v": ONE}, b"\0" * 4, "overlap"),
