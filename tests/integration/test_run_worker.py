@@ -85,8 +85,10 @@ def test_a_worker_says_what_it_does_and_how_long_that_takes(tmp_path):
     with ExitStack() as stack:
         _, dial = start_coordinator(tmp_path, stack, seconds=0.5)
         arguments = (("--pool", "a", "--indices", "0", "--metrics", address), ("--pool", "b", "--indices", "0"))
-        workers = [worker(dial, *each) for each in arguments]
-        deadline = time.monotonic() + 60
+        workers = [stack.enter_context(worker(dial, *each)) for each in arguments]
+        for each in workers:
+            stack.callback(each.kill)
+        deadline = time.monotonic() + 120
         while ("muster_worker_work_seconds_count", "small", "a", "done", "train") not in seen:
             assert time.monotonic() < deadline, seen
             seen = scrape(address) or seen
