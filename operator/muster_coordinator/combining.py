@@ -39,6 +39,6 @@ MEAN: Final = Combining()
 def combining_of(robustness: Robustness | None, *, of_parts: bool = False) -> Combining:
     """What a resolved job asks for; `of_parts` where clients train parts of the model."""
     if robustness is None:
-        return Combining(of_parts=of_parts)
+        return Combining(of_parts=True) if of_parts else MEAN
     rule, max_norm = rule_of(robustness.aggregation), robustness.max_norm or MAX_NORM
     return Combining(rule, robustness.clip_norm, max_norm, of_parts)
