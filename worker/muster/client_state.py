@@ -159,7 +159,9 @@ class FolderBook:
             ) from error
         for path in folder.glob("held-*.safetensors"):
             with suppress(*_TORN):  # by a failing disk: train it again
-                self._held[_read_held(path).offered.assignment] = path
+                offered = _read_held(path).offered
+                if offered.client == client:
+                    self._held[offered.assignment] = path
 
     def held(self) -> frozenset[str]:
         return frozenset(self._held)
