@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from running import muster, write_job
 
 CLOSING = {"event", "time", "state", "message", "rounds", "accuracy", "baselines", "bytesUp", "bytesDown", "seconds",
-           "totalSeconds", "folder"}  # fmt: skip
+           "totalSeconds", "folder", "compression", "bytesSaved"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
