@@ -206,7 +206,7 @@ def test_it_recovers_when_a_part_of_the_control_plane_was_killed(
         with kept_running(lab):
             begin(lab)
             own_cluster.kill(part)
-            # An API server without its etcd lets requests wait: it takes one that gives up before there is a word to say.
+            # Without its etcd an API server lets requests wait: one has to give up before there is a word to say.
             wait_until(lambda: "can't be renewed" in said(lab) or "will retry" in said(lab), "it says what happened")
             own_cluster.up()
             lab.patch({"spec": {"suspend": True}})
