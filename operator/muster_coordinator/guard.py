@@ -13,12 +13,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol
 
 import grpc
 import grpc.aio
 
 from muster_coordinator.denylist import DenyList
+from muster_coordinator.interception import Behaviour, Context, Handler, wrapped
 from muster_coordinator.ports import Clock
 from muster_coordinator.refusals import Refusals, Refused
 from muster_wire.errors import TrustError
@@ -26,10 +27,6 @@ from muster_wire.trust.certificate import Certificate, read_certificate
 from muster_wire.trust.identity import Role
 
 log = logging.getLogger("muster.coordinator")
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 
 OPEN_TO_JOINERS = ("/muster.wire.v1.Federation/Enrol", "/grpc.health.v1.Health/")
 SWEEP_S = 1.0
@@ -95,12 +92,10 @@ class Guard(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         handler = await continuation(handler_call_details)
-        return handler and self._guarded(handler, str(handler_call_details.method))
+        method = str(handler_call_details.method)
+        return handler and wrapped(handler, lambda behaviour: self._guarded(method, behaviour))
 
-    def _guarded(self, handler: Handler, method: str) -> Handler:
-        kind, build = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
-        behaviour: Behaviour = getattr(handler, kind)
-
+    def _guarded(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def guarded(request: Any, context: Context) -> Any:
             certificate = await self._admit(context, method)
             try:
@@ -115,8 +110,7 @@ class Guard(grpc.aio.ServerInterceptor):
                     raise
             return await self._refuse(self.refusal(certificate, method) or _MOVE_ON, context)
 
-        guarded_handler: Handler = build(guarded, handler.request_deserializer, handler.response_serializer)
-        return guarded_handler
+        return guarded
 
     async def _admit(self, context: Context, method: str) -> Certificate:
         try:
@@ -153,9 +147,3 @@ def _denied(reason: str, cause: Refused = Refused.WRONG_IDENTITY) -> Refusal:
 
 
 _MOVE_ON = Refusal(grpc.StatusCode.UNAUTHENTICATED, "this certificate no longer holds: enrol again", Refused.EXPIRED)
-_KINDS: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
-    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
-}

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import grpc
 import grpc.aio
 
+from muster_coordinator.interception import Behaviour, Context, Handler, wrapped
 from muster_coordinator.metrics.changes import Change
 from muster_coordinator.metrics.gauges import Gauge
 
@@ -20,10 +21,6 @@ SERVICE: Final = "/muster.wire.v1.Federation/"
 METHODS: Final = frozenset({"Join", "Listen", "Fetch", "Submit", "Report", "Beat", "Enrol"})
 TRANSFERS: Final = {"Fetch": "down", "Submit": "up"}
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
-
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Behaviour: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
 
 
 class CallWatch(grpc.aio.ServerInterceptor):
@@ -77,18 +74,6 @@ class CallWatch(grpc.aio.ServerInterceptor):
         if method in TRANSFERS and code == "OK":
             changes.append(Change("muster_transfer_seconds", seconds, (("direction", TRANSFERS[method]),)))
         self._apply(changes)
-
-
-def wrapped(handler: Handler, wrap: Callable[[Behaviour], Behaviour]) -> Handler:
-    """The same handler with something around what it does."""
-    kinds: dict[tuple[bool, bool], tuple[Callable[..., Handler], Any]] = {
-        (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary),
-        (False, True): (grpc.unary_stream_rpc_method_handler, handler.unary_stream),
-        (True, False): (grpc.stream_unary_rpc_method_handler, handler.stream_unary),
-        (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
-    }
-    make, behaviour = kinds[handler.request_streaming, handler.response_streaming]
-    return make(wrap(behaviour), handler.request_deserializer, handler.response_serializer)
 
 
 def code_of(context: Context) -> str:

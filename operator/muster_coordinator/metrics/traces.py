@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from muster_coordinator.metrics.calls import SERVICE, TRANSFERS, Behaviour, Context, Handler, wrapped
+from muster_coordinator.interception import Behaviour, Context, Handler, wrapped
+from muster_coordinator.metrics.calls import SERVICE, TRANSFERS
 
 if TYPE_CHECKING:
     from muster_telemetry.otel import Tracing
