@@ -7,12 +7,15 @@ here needs memory beside the one model.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
+
+import numpy as np
 
 from muster_coordinator.errors import InputError
 from muster_coordinator.tensorfile import (
@@ -58,6 +61,21 @@ def write_model(file: BinaryIO, model: StoredModel) -> None:
     metadata = {"format": "pt", _LAYOUT: layout.to_json(), _ROUND: str(model.round), _DIGEST: model.digest}
     file.write(encode_header(_entries(layout), metadata))
     file.writelines(buffer.data for buffer in (values.integers, values.trainable, values.float_buffers, values.frozen))
+
+
+def views(layout: Layout, data: mmap.mmap, start: int = 0) -> Values:
+    """The four buffers of a model that lies in a mapped file, in the order in which `write_model` writes them."""
+    buffers = []
+    for dtype, size in (
+        ("<i8", layout.integer_size),
+        ("<f4", layout.trainable_size),
+        ("<f4", layout.float_buffer_size),
+        ("<f4", layout.frozen_size),
+    ):
+        buffers.append(np.frombuffer(data, np.dtype(dtype), size, start) if size else np.zeros(0, np.dtype(dtype)))
+        start += buffers[-1].nbytes
+    integers, trainable, float_buffers, frozen = buffers
+    return Values(layout, trainable, float_buffers, integers, frozen)
 
 
 def read_model(path: Path) -> StoredModel:

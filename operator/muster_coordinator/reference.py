@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 
 from muster_coordinator.compression import Down
+from muster_coordinator.models import views
 from muster_wire.codecs import Pipeline, Random
 from muster_wire.errors import PayloadError
 from muster_wire.layout import Layout
@@ -120,10 +121,4 @@ def _room(folder: Path, layout: Layout) -> Values:
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         os.ftruncate(file.fileno(), max(layout.model_bytes, 1))
         data = mmap.mmap(file.fileno(), 0)
-    sizes = (layout.integer_size, layout.trainable_size, layout.float_buffer_size, layout.frozen_size)
-    at, buffers = 0, []
-    for dtype, size in zip((np.int64, np.float32, np.float32, np.float32), sizes, strict=True):
-        buffers.append(np.frombuffer(data, dtype, size, at) if size else np.zeros(0, dtype))
-        at += buffers[-1].nbytes
-    integers, trainable, float_buffers, frozen = buffers
-    return Values(layout, trainable, float_buffers, integers, frozen)
+    return views(layout, data)

@@ -14,14 +14,12 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.combining import MEAN, Combining
 from muster_coordinator.compared import Compared
 from muster_coordinator.errors import InputError
 from muster_coordinator.instructions import OrderTraining
-from muster_coordinator.models import ModelFileError, StoredModel, read_first_model, write_model
+from muster_coordinator.models import ModelFileError, StoredModel, read_first_model, views, write_model
 from muster_coordinator.parts import Parts
 from muster_coordinator.records import AssignmentId, RoundCommit
 from muster_coordinator.staging import Upload
@@ -197,21 +195,6 @@ def _mapped(path: Path, layout: Layout | None) -> Values:
         raise ModelFileError(f"{path}: {error}") from error
     try:
         known = layout or Layout.from_json(contents.metadata.get("muster.layout", ""))
-        return _views(data, contents.data_start, known)
+        return views(known, data, contents.data_start)
     except (WireError, ValueError) as error:
         raise ModelFileError(f"{path}: not a model that Muster stored: {error}") from error
-
-
-def _views(data: mmap.mmap, start: int, layout: Layout) -> Values:
-    """The four buffers, in the order in which `write_model` writes them."""
-    buffers = []
-    for dtype, size in (
-        ("<i8", layout.integer_size),
-        ("<f4", layout.trainable_size),
-        ("<f4", layout.float_buffer_size),
-        ("<f4", layout.frozen_size),
-    ):
-        buffers.append(np.frombuffer(data, np.dtype(dtype), size, start) if size else np.zeros(0, np.dtype(dtype)))
-        start += buffers[-1].nbytes
-    integers, trainable, float_buffers, frozen = buffers
-    return Values(layout, trainable, float_buffers, integers, frozen)
