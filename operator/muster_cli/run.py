@@ -33,6 +33,7 @@ from muster_cli.stopping import StopSignals
 from muster_cli.view import Event, View, fold, fold_all
 from muster_spec.types import ResolvedJob
 from muster_telemetry.address import AddressError, parse_address
+from muster_wire.durable import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class _Run:
     def _train_and_compare(self) -> Ending:
         token_file = self._folder.path / "token"
         token = secrets.token_urlsafe(32)
-        _write_private(token_file, token)
+        write_whole(token_file, token.encode(), mode=0o600)
         session: Session | None = None
         command = CoordinatorCommand(
             self._folder.job,
@@ -229,10 +230,3 @@ def _resume_arguments(arguments: list[str], folder: RunFolder) -> list[str]:
     named = any(argument == "--out" or argument.startswith("--out=") for argument in arguments)
     again = [argument for argument in arguments if argument != "--resume"]
     return [*again, "--resume", *([] if named else ["--out", str(folder.path)])]
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)

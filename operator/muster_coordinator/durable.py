@@ -20,6 +20,7 @@ import xxhash
 
 from muster_coordinator.errors import CommitLost, StorageError
 from muster_coordinator.observer import Observer
+from muster_wire.durable import sync_folder
 
 TEMPORARY = ".tmp"
 
@@ -125,15 +126,6 @@ def _is_same_file(temporary: Path, path: Path) -> bool:
 def _taken_over(temporary: Path) -> CommitLost:
     # Only a coordinator that starts cleans temporary files away, so the newer one is now in charge.
     return CommitLost(f"another coordinator has started on {temporary.parent.parent} and cleared this one's work away")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def clear_temporaries(folder: Path) -> None:

@@ -32,6 +32,7 @@ from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan
 from muster_coordinator.recovery import History
 from muster_coordinator.shelf import Shelf
 from muster_spec.types import ResolvedJob
+from muster_wire.durable import sync_folder
 
 PLANS_READ = 64  # rounds back: late updates are welcome for fewer
 
@@ -123,7 +124,7 @@ class FileStore:
         os.link(self.model_path(digest), temporary)
         temporary.rename(path)
         temporary.unlink(missing_ok=True)  # rename does nothing between two names of one file
-        durable.sync_folder(self.root)
+        sync_folder(self.root)
         return path
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ class FileStore:
     def _put_aside(self, path: Path, reason: str) -> str:
         aside = path.with_name(f"{path.name}.corrupt")
         path.replace(aside)
-        durable.sync_folder(path.parent)
+        sync_folder(path.parent)
         return f"{path.relative_to(self.root)}: {reason}; kept as {aside.name}"
 
     def _plan_path(self, number: int, attempt: int) -> Path:

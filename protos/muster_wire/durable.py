@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut: what a worker keeps for later."""
+"""Small files that are there whole or not at all, also after a power cut, and names of files that last as long."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ def write_whole(path: Path, *content: bytes | memoryview, mode: int = 0o666) -> 
         target.flush()
         os.fsync(target.fileno())
     aside.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
