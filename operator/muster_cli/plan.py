@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from muster_spec.clients import ClientId, client_id
 from muster_spec.types import ResolvedJob, ResolvedPool
+from muster_spec.wording import counted
 
 # Imported once, before any worker is forked. A ready task may be among them: we know that importing it only defines
 # things. A user's own module may do anything, so it is imported after the fork. PyTorch imports its _dynamo when the
@@ -101,15 +102,11 @@ def data_of(pool: ResolvedPool, index: int, data: str | None) -> str | None:
 
 def _notes(job: ResolvedJob, counts: list[int]) -> list[str]:
     notes = [
-        f"pool {pool.name} ({pool.spec.type}, {_count(pool.spec.clients, 'client')}) runs here as "
-        f"{_count(count, 'local process', 'local processes')}"
+        f"pool {pool.name} ({pool.spec.type}, {counted(pool.spec.clients, 'client')}) runs here as "
+        f"{counted(count, 'local process', 'local processes')}"
         for pool, count in zip(job.pools, counts, strict=True)
     ]
     fewer = [pool.name for pool, count in zip(job.pools, counts, strict=True) if count < pool.spec.workers_wanted]
     if fewer:
         notes.append(f"fewer worker processes than the manifest asks for, to suit this machine: {', '.join(fewer)}")
     return notes
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-def counted(count: int, noun: str) -> str:
-    """``1 round``, ``2 rounds``: for nouns that only take an s."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """``1 round``, ``2 rounds``; `plural` for nouns that take more than an s."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def percent(share: float) -> str:
