@@ -133,10 +133,13 @@ def _measure(dataset: Dataset, given: argparse.Namespace, folder: Path, out: Pat
     """Whether its data is here."""
     seeds = _seeds(given.seeds) if given.seeds else dataset.seeds
     work = list(missing(dataset, seeds, given.presets, read_rows(out)))
-    data = cifar10_folder(folder) if work and dataset.name == "cifar10" else None
-    if work and (data or dataset.name != "cifar10"):
+    needs_data = bool(work) and dataset.name == "cifar10"
+    data = cifar10_folder(folder) if needs_data else None
+    if needs_data and data is None:
+        return False
+    if work:
         measure(dataset, work, data, out)
-    return data is not None or dataset.name != "cifar10" or not work
+    return True
 
 
 def _seeds(text: str) -> range:
