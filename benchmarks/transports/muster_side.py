@@ -36,12 +36,12 @@ class Idle(Workshop):
         names = [f"layer{number}" for number in range(TENSORS)]
         self._layout = Layout(tuple(TensorSpec(name, (tensor_size,), "float32", Kind.TRAINABLE) for name in names))
 
-    def initialise(self, seed: int) -> Values:
+    def initialise(self, seed: int, *, with_groups: bool = False) -> Values:  # noqa: ARG002 -- the workshop's signature
         values = Values.zeros(self._layout)
         values.trainable[...] = np.random.default_rng(seed).standard_normal(values.trainable.size, np.float32)
         return values
 
-    def train(self, client, base, state, seed, hooks) -> Trainee:  # noqa: ARG002 -- the workshop's signature
+    def train(self, client, base, state, seed, hooks, part=None) -> Trainee:  # noqa: ARG002 -- the workshop's signature
         return Trainee(difference(base, base), Trained(10, 1), 1)
 
 

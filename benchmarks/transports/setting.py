@@ -53,7 +53,11 @@ def read_setting(arguments: Sequence[str]) -> tuple[Setting, list[str]]:
 
 
 def say(seconds: Sequence[float]) -> None:
-    """The last word of a side: the rounds that count."""
+    """The last word of a side: the rounds that count. Too few of them, and it has failed."""
+    if len(seconds) <= WARM_UP:
+        raise SystemExit(
+            f"{len(seconds)} rounds went round, and the first {WARM_UP} don't count: see what failed above"
+        )
     print(json.dumps({"seconds": [round(each, 5) for each in seconds[WARM_UP:]]}), flush=True)
 
 
