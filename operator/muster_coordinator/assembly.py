@@ -193,7 +193,7 @@ def recover(store: FileStore, workbench: Workbench, reporter: LineReporter) -> H
     problems = []
     for commit in reversed(history.commits):
         try:
-            workbench.load(commit.model)
+            workbench.take_up(commit)
             break
         except ModelFileError as error:
             problems.append(str(error))

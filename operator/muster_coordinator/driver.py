@@ -44,7 +44,7 @@ from muster_coordinator.instructions import (
     Withdraw,
 )
 from muster_coordinator.orders import Answer, Fate, Order
-from muster_coordinator.ports import Ports
+from muster_coordinator.ports import Made, Ports
 from muster_coordinator.records import RoundCommit
 from muster_coordinator.recovery import History, after_commit
 from muster_coordinator.state import JobState, Progress
@@ -140,15 +140,15 @@ class Driver:
 
     def _load_first_model(self, instruction: LoadFirstModel) -> Event:
         now = self.ports.clock.now()
-        model = self.ports.models.load_first(instruction.path)
+        made = self.ports.models.load_first(instruction.path)
         first = StoreCommit(0, 0, base="", used=(), failed={}, failed_attempts=0, opened=now)
-        return self._commit(first, model)
+        return self._commit(first, made)
 
     def _store_commit(self, instruction: StoreCommit) -> Event:
         return self._commit(instruction, self.ports.models.make(instruction.round))
 
-    def _commit(self, instruction: StoreCommit, model: str) -> Event:
-        commit = self._record_of(instruction, model)
+    def _commit(self, instruction: StoreCommit, made: Made) -> Event:
+        commit = self._record_of(instruction, made)
         self.ports.store.save_commit(commit)
         self._publish(after_commit(self.state.progress, commit, self.config))
         best = self.state.progress.best
@@ -160,7 +160,7 @@ class Driver:
         audience = audience_of(progress, progress.committed, self.config)
         self.ports.models.publish(progress.model, progress.committed, audience)
 
-    def _record_of(self, instruction: StoreCommit, model: str) -> RoundCommit:
+    def _record_of(self, instruction: StoreCommit, made: Made) -> RoundCommit:
         clock = self.ports.clock
         seconds = clock.now() - instruction.opened
         traffic = self.ports.meter.take()
@@ -169,7 +169,7 @@ class Driver:
             attempt=instruction.attempt,
             epoch=self.config.epoch,
             base=instruction.base,
-            model=model,
+            model=made.model,
             used=instruction.used,
             failed=instruction.failed,
             failed_attempts=instruction.failed_attempts,
@@ -181,6 +181,7 @@ class Driver:
             owed=instruction.owed,
             stragglers=instruction.stragglers,
             reason=instruction.reason,
+            server_state=made.server_state,
         )
 
     def _store_evaluation(self, instruction: StoreEvaluation) -> Event:

@@ -27,6 +27,14 @@ class Store(Protocol):
     def save_evaluation(self, record: EvaluationRecord) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A model that is durable, by its digest; and what the server keeps with it for the next one, likewise."""
+
+    model: str
+    server_state: str = ""  # empty: nothing
+
+
 class Models(Protocol):
     """Makes models out of staged updates, keeps them durably, and gives them out to clients."""
 
@@ -42,11 +50,11 @@ class Models(Protocol):
     def forget(self, assignment: AssignmentId) -> None:
         """Drop a staged update, if there is one."""
 
-    def make(self, number: int) -> str:
-        """Turn the sum into the model of this round, durably; its digest."""
+    def make(self, number: int) -> Made:
+        """Turn the sum into the model of this round, durably."""
 
-    def load_first(self, path: str) -> str:
-        """Read the first model from a file, and keep it durably; its digest. Raises InputError."""
+    def load_first(self, path: str) -> Made:
+        """Read the first model from a file, and keep it durably. Raises InputError."""
 
     def publish(self, model: str, number: int, audience: Audience) -> None:
         """This is the model to give out from now on, made by this round; and who is expected to fetch it."""

@@ -76,6 +76,7 @@ class RoundCommit(Record, frozen=True):
     owed: tuple[AssignmentId, ...] = ()  # of this round's plan: still welcome later (lateUpdates: NextRound)
     stragglers: int = 0  # of `failed`: who was still waited for when the round closed
     reason: str = ""  # why it closed when it did, and why these clients were asked
+    server_state: str = ""  # digest of what a server optimiser keeps with this model; empty: nothing
 
 
 class Scores(Record, frozen=True):

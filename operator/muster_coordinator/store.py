@@ -7,6 +7,7 @@ plans/000007.0.json         round 7, attempt 0: durable before anybody is asked 
 rounds/000007.json          the commit, created exclusively: the fence
 evaluations/000007.json
 models/<digest>.safetensors the last k and the best, stored before the record that names them
+server/<digest>.safetensors what a server optimiser keeps with the last k
 references/                 how versions go out to clients, where that is a chain of changes: see shelf.py
 ```
 A newest record that is torn or altered is put aside as `*.corrupt` and history goes on from the round before it; the
@@ -34,6 +35,7 @@ from muster_coordinator.shelf import Shelf
 from muster_spec.types import ResolvedJob
 from muster_wire.durable import sync_folder
 
+FOLDERS = ("epochs", "plans", "rounds", "evaluations", "models", "server", "references")
 PLANS_READ = 64  # rounds back: late updates are welcome for fewer
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
@@ -45,9 +47,11 @@ class FileStore:
     def __init__(self, root: Path, observer: Observer) -> None:
         self.root = root
         self._disk = Disk(observer)
-        self._folders = [root / name for name in ("epochs", "plans", "rounds", "evaluations", "models", "references")]
+        self._folders = [root / name for name in FOLDERS]
         self.staging = root / "staging"  # files without a name, only for as long as a coordinator lives
-        self._epochs, self._plans, self._rounds, self._evaluations, self._models, references = self._folders
+        epochs, plans, rounds, evaluations, models, server, references = self._folders
+        self._epochs, self._plans, self._rounds, self._evaluations = epochs, plans, rounds, evaluations
+        self._models, self._server = models, server
         self.shelf = Shelf(references, self._disk)
 
     def open(self, job: ResolvedJob) -> None:
@@ -116,6 +120,19 @@ class FileStore:
         for digest in digests:
             self.model_path(digest).unlink(missing_ok=True)
 
+    def save_server_state(self, digest: str, write: Write) -> Path:
+        path = self.server_state_path(digest)
+        if not path.exists():
+            self._disk.replace(path, write)
+        return path
+
+    def server_state_path(self, digest: str) -> Path:
+        return self._server / f"{digest}.safetensors"
+
+    def remove_server_states(self, digests: Collection[str]) -> None:
+        for digest in digests:
+            self.server_state_path(digest).unlink(missing_ok=True)
+
     def export_model(self, digest: str, name: str) -> Path:
         """Give a stored model a name that people look for, beside the records."""
         path = self.root / name
@@ -182,10 +199,18 @@ class FileStore:
         return whole
 
     def put_aside_rounds_after(self, last: int, unreadable: Iterable[RoundCommit]) -> list[str]:
-        """Go back to an earlier round. Later commits, and their broken models, keep their bytes under other names."""
+        """Go back to an earlier round. Later commits, and what they name, keep their bytes under other names."""
         aside = [path for path in sorted(self._rounds.glob("*.json")) if int(path.stem) > last]
-        models = [path for commit in unreadable if (path := self.model_path(commit.model)).exists()]
-        return [self._put_aside(path, "its model can't be read") for path in (*aside, *models)]
+        named = {path for commit in unreadable for path in self._named_by(commit)}
+        still = {path for path in self._rounds.glob("*.json") if path not in aside}
+        kept = {path for record in still for path in self._named_by(durable.unseal(record.read_bytes(), RoundCommit))}
+        files = sorted(path for path in named - kept if path.exists())
+        return [self._put_aside(path, "its model can't be read") for path in (*aside, *files)]
+
+    def _named_by(self, commit: RoundCommit) -> tuple[Path, ...]:
+        """The files without which a round can't be gone on from."""
+        model = self.model_path(commit.model)
+        return (model, self.server_state_path(commit.server_state)) if commit.server_state else (model,)
 
     def _put_aside(self, path: Path, reason: str) -> str:
         aside = path.with_name(f"{path.name}.corrupt")

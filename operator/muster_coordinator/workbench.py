@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from muster_coordinator.errors import InputError
 from muster_coordinator.instructions import OrderTraining
 from muster_coordinator.models import ModelFileError, StoredModel, read_first_model, views, write_model
 from muster_coordinator.parts import Parts
+from muster_coordinator.ports import Made
 from muster_coordinator.records import AssignmentId, RoundCommit
+from muster_coordinator.serverstate import ServerState
 from muster_coordinator.staging import Upload
 from muster_coordinator.store import FileStore
 from muster_coordinator.strategies import Strategy
@@ -62,7 +64,7 @@ class Workbench:
         parts: Parts | None = None,
     ) -> None:
         self._store = store
-        self._strategy = strategy
+        self._state = ServerState(store, strategy.optimizer, max(retention.keep, KEEP_AT_LEAST))
         self._combining = combining
         self._problem = problem
         self._parts = parts
@@ -123,20 +125,20 @@ class Workbench:
             else:
                 self._sum.fold(upload, weight)
 
-    def make(self, number: int) -> str:
+    def make(self, number: int) -> Made:
         if self._model is None or self._sum is None:
             made, self._first = self._first, None
         else:
-            made, self._sum = self._sum.finish(self._model, self._strategy.step), None
+            made, self._sum = self._sum.finish(self._model, self._state.begin(self._model.layout)), None
         if made is None:
             raise ValueError("a model is made from at least one update")
-        return self._keep(made, number)
+        return Made(self._keep(made, number), self._state.keep())
 
-    def load_first(self, path: str) -> str:
+    def load_first(self, path: str) -> Made:
         first = read_first_model(Path(path))
         if problem := self._problem(first.layout):
             raise InputError(problem)
-        return self._keep(first, 0)
+        return Made(self._keep(first, 0))
 
     def _keep(self, made: Values, number: int) -> str:
         digest = made.digest()
@@ -148,11 +150,12 @@ class Workbench:
 
     # --- stored models ------------------------------------------------------------------------------------------------
 
-    def remember(self, commits: Iterable[RoundCommit]) -> list[str]:
+    def remember(self, commits: Sequence[RoundCommit]) -> list[str]:
         """What was kept before this coordinator started, and what is odd about it, for people."""
         models = {commit.round: commit.model for commit in commits}
         for number, digest in models.items():
             self._remember(digest, number)
+        self._state.remember(commit.server_state for commit in commits)
         return self._broadcasts.restore(models, self.layout) if self.layout else []
 
     def _remember(self, digest: str, number: int) -> None:
@@ -161,6 +164,12 @@ class Workbench:
             self._recent.append(digest)
         if self._retention.is_for_good(number):
             self._for_good.add(digest)
+
+    def take_up(self, commit: RoundCommit) -> None:
+        """Go on from this round. ModelFileError where its model, or what is kept with it, isn't what was stored."""
+        self.load(commit.model)
+        if self._model is not None:
+            self._state.load(commit, self._model.layout)
 
     def load(self, digest: str) -> None:
         """Take a stored model up. ModelFileError if it is not what was stored."""
@@ -181,6 +190,7 @@ class Workbench:
         dropped = self._stored - {*keep, *self._recent, *self._for_good}
         self._stored -= dropped
         self._store.remove_models(dropped)
+        self._state.prune()
 
 
 def _mapped(path: Path, layout: Layout | None) -> Values:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from muster_coordinator.metrics.phases import Mark
-from muster_coordinator.ports import Models, Ports, Reporter, Store
+from muster_coordinator.ports import Made, Models, Ports, Reporter, Store
 from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
 from muster_wire.chain import Audience
 
@@ -88,12 +88,12 @@ class WatchedModels:
     def forget(self, assignment: AssignmentId) -> None:
         self._models.forget(assignment)
 
-    def make(self, number: int) -> str:
+    def make(self, number: int) -> Made:
         self._watcher.passed(Mark.MAKING, number)
         with self._timing.of("model"):
             return self._models.make(number)
 
-    def load_first(self, path: str) -> str:
+    def load_first(self, path: str) -> Made:
         return self._models.load_first(path)
 
     def publish(self, model: str, number: int, audience: Audience) -> None:

@@ -6,17 +6,70 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from muster_coordinator.strategies.base import Step, Strategy, Wide
+from muster_coordinator.strategies.base import Step, Strategy
 from muster_coordinator.strategies.fedavg import FedAvg
+from muster_coordinator.strategies.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from muster_coordinator.strategies.fedprox import FedProx
-from muster_spec import types as spec
+from muster_coordinator.strategies.optimizers import (
+    ADDED,
+    Kept,
+    Optimizer,
+    ServerAdagrad,
+    ServerAdam,
+    ServerSGD,
+    ServerYogi,
+    Wide,
+    add,
+)
+from muster_spec import strategy_types as spec
 
-STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType({each.name: each for each in (FedAvg(), FedProx())})
+STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
+    {each.name: each for each in (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad)}
+)
 
 
 def strategy_of(chosen: spec.Strategy) -> Strategy:
     """The strategy that a resolved job asks for."""
-    return STRATEGIES[chosen.type]
+    return STRATEGIES[chosen.type](optimizer=optimizer_of(chosen))
 
 
-__all__ = ["STRATEGIES", "FedAvg", "FedProx", "Step", "Strategy", "Wide", "strategy_of"]
+def optimizer_of(chosen: spec.Strategy) -> Optimizer:
+    """What such a job does with the mean: by the strategy's own name, by `serverOptimizer`, or it is added as it is."""
+    own = chosen.server_optimizer
+    sgd, adagrad = chosen.fed_avg_m, chosen.fed_adagrad
+    adam, yogi = chosen.fed_adam, chosen.fed_yogi
+    if own is not None:
+        sgd, adagrad, adam, yogi = own.sgd, own.adagrad, own.adam, own.yogi
+    if sgd is not None:
+        return ServerSGD(sgd.learning_rate, sgd.momentum)
+    if adagrad is not None:
+        return ServerAdagrad(adagrad.learning_rate, adagrad.tau)
+    if adam is not None:
+        return ServerAdam(adam.learning_rate, adam.tau, adam.beta1, adam.beta2)
+    if yogi is not None:
+        return ServerYogi(yogi.learning_rate, yogi.tau, yogi.beta1, yogi.beta2)
+    return ADDED
+
+
+__all__ = [
+    "ADDED",
+    "STRATEGIES",
+    "FedAdagrad",
+    "FedAdam",
+    "FedAvg",
+    "FedAvgM",
+    "FedProx",
+    "FedYogi",
+    "Kept",
+    "Optimizer",
+    "ServerAdagrad",
+    "ServerAdam",
+    "ServerSGD",
+    "ServerYogi",
+    "Step",
+    "Strategy",
+    "Wide",
+    "add",
+    "optimizer_of",
+    "strategy_of",
+]

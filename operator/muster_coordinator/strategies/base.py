@@ -6,29 +6,25 @@ a block. So a strategy is a page with an equation on it, knows nothing of files 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from muster_coordinator.strategies.optimizers import ADDED, Optimizer, Wide
 from muster_wire.layout import Kind
 
-Wide = NDArray[np.float64]
-Step = Callable[[Wide, Wide], Wide]
+Step = Callable[[Wide, Wide], Wide]  # base, mean update → next: elementwise, any shape
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy(ABC):
     """How updates become the next model. Float buffers are averaged plainly and integers maximised in all of them."""
 
-    name: ClassVar[str]  # in the manifest: spec.strategy.type
-    touches: ClassVar[frozenset[Kind]] = frozenset({Kind.TRAINABLE})  # kinds that `step` is for
-    # Beyond idle: the sum; once it is gone, a version's bytes and what clients decode of them. Files are page cache.
-    models_in_memory: ClassVar[int] = 3
+    optimizer: Optimizer = ADDED  # what is done with the weighted mean of the updates
 
-    @abstractmethod
-    def step(self, base: Wide, mean: Wide) -> Wide:
-        """The next model from the base and the weighted mean of the updates: elementwise, any shape."""
+    name: ClassVar[str]  # in the manifest: spec.strategy.type
+    touches: ClassVar[frozenset[Kind]] = frozenset({Kind.TRAINABLE})  # kinds that the optimiser is for
+    # Beyond idle: the sum; once it is gone, a version's bytes and what clients decode of them. Files are page cache,
+    # and what an optimiser keeps lies in them.
+    models_in_memory: ClassVar[int] = 3

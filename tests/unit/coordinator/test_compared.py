@@ -16,7 +16,7 @@ from muster_coordinator.errors import StorageError
 from muster_coordinator.robust import Rule
 from muster_coordinator.robust.coordinatewise import Median, TrimmedMean
 from muster_coordinator.robust.krum import Bulyan, Krum, MultiKrum
-from muster_coordinator.strategies import FedAvg
+from muster_coordinator.strategies import add
 from muster_coordinator.sums import Sum
 from muster_spec import strategy_types as spec
 from muster_wire.codecs import CodecId, Pipeline
@@ -24,7 +24,7 @@ from muster_wire.layout import Kind, Layout, TensorSpec
 from muster_wire.payload import MAX_NORM, PayloadKind, Shape, decode, encode_update
 from muster_wire.values import Values
 
-STEP = FedAvg().step
+STEP = add
 
 
 def layout_of(size: int) -> Layout:

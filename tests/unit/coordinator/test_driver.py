@@ -8,7 +8,7 @@ from muster_coordinator.events import ClientsJoined, StopRequested, Tick, Update
 from muster_coordinator.instructions import OrderInitialisation, OrderTraining, Outcome
 from muster_coordinator.meter import Traffic
 from muster_coordinator.orders import OrderBook
-from muster_coordinator.ports import Ports
+from muster_coordinator.ports import Made, Ports
 from muster_coordinator.recovery import History
 
 CLIENTS = ("p/0", "p/1", "p/2")
@@ -70,10 +70,10 @@ class World:
 
     def make(self, number):
         self.models += 1
-        return f"model-{number}"
+        return Made(f"model-{number}")
 
     def load_first(self, path):
-        return path
+        return Made(path)
 
     def publish(self, model, number, audience):
         self.done.append(f"publish {model}")

@@ -49,6 +49,6 @@ def test_old_models_go_and_milestones_stay(tmp_path: Path, keep: int, every: int
     store = FileStore(tmp_path, Unobserved())
     broadcasts = Broadcasts(Encoder(tmp_path, Down(), 0), 2)
     bench = Workbench(store, strategy_of(Strategy(type="FedAvg")), broadcasts, Retention(keep, every))
-    bench.remember(commit(number) for number in range(10))
+    bench.remember([commit(number) for number in range(10)])
     bench.prune(["m2"])  # the best one
     assert {path.stem for path in models.iterdir()} == left

@@ -1,0 +1,35 @@
+"""Federated averaging with an optimiser at the server, under the names that papers gave them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from muster_coordinator.strategies.fedavg import FedAvg
+
+
+@dataclass(frozen=True, slots=True)
+class FedAvgM(FedAvg):
+    """Hsu et al., 2019: server momentum, `ServerSGD`."""
+
+    name = "FedAvgM"
+
+
+@dataclass(frozen=True, slots=True)
+class FedAdagrad(FedAvg):
+    """Reddi et al., 2021, algorithm 2: `ServerAdagrad`."""
+
+    name = "FedAdagrad"
+
+
+@dataclass(frozen=True, slots=True)
+class FedAdam(FedAvg):
+    """Reddi et al., 2021, algorithm 2: `ServerAdam`."""
+
+    name = "FedAdam"
+
+
+@dataclass(frozen=True, slots=True)
+class FedYogi(FedAvg):
+    """Reddi et al., 2021, algorithm 2: `ServerYogi`."""
+
+    name = "FedYogi"
