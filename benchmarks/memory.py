@@ -2,8 +2,8 @@
 
 Clients are rehearsal workers in this process, all sending at once; the coordinator is a process of its own, sampled
 every few milliseconds from /proc. Must hold: the same within 10 % with four times the clients (the median of the
-rounds' peaks), and at most idle + 4 models for the mean and for the server optimiser that keeps most (FedAdam), idle + 6
-for the rules that see all updates (median and Krum).
+rounds' peaks), and at most idle + 4 models for the mean and for FedAdam, which keeps most, idle + 6 for the rules that
+see all updates (median and Krum).
 """
 
 from __future__ import annotations
