@@ -28,6 +28,7 @@ from muster_wire.errors import Cause, PayloadError, WireError
 from muster_wire.frames import FRAME_BYTES, Transfer, prepare
 from muster_wire.layout import Layout
 from muster_wire.payload import PayloadKind, Shape, encode_snapshot
+from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.values import Values
 
 log = logging.getLogger("muster.coordinator")
@@ -241,6 +242,13 @@ class Broadcasts:
         has_plain = self._reference is not None and newest is self._links[-1]
         plain = _plain_size(keyframe.transfer.header.layout) if has_plain else _UNREACHABLE
         return Chain(keyframe.number, keyframe.size, deltas, plain)
+
+
+def frames_of(versions: Sequence[Version], request: pb.FetchRequest) -> Iterator[bytes]:
+    """One transfer after the other, from where the client is. FrameError for an offset that isn't in the first one."""
+    for place, version in enumerate(versions):
+        is_begun = place == 0 and version.digest == (request.partial or request.digest)
+        yield from version.frames(request.offset if is_begun else 0)
 
 
 def _pruned(links: tuple[Link, ...], keep: int) -> tuple[Link, ...]:

@@ -7,7 +7,6 @@ for its own clients only. Big transfers are next door, in uploads.py and broadca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
@@ -16,7 +15,7 @@ import grpc.aio
 import msgspec
 
 from muster_coordinator.assignments import client_of
-from muster_coordinator.broadcast import Broadcasts, Version
+from muster_coordinator.broadcast import Broadcasts, Version, frames_of
 from muster_coordinator.claims import MAX_NAME, one_line, problem_with_counts, problem_with_join
 from muster_coordinator.compression import Codecs
 from muster_coordinator.enrolment import Enrolment
@@ -290,13 +289,6 @@ def _offer(request: Any) -> pb.Offer | None:
     except FrameError:
         return None
     return parsed if isinstance(parsed, pb.Offer) else None
-
-
-def frames_of(versions: Sequence[Version], request: pb.FetchRequest) -> Iterator[bytes]:
-    """One transfer after the other, from where the client is. FrameError for an offset that isn't in the first one."""
-    for place, version in enumerate(versions):
-        is_begun = place == 0 and version.digest == (request.partial or request.digest)
-        yield from version.frames(request.offset if is_begun else 0)
 
 
 def _held(request: pb.JoinRequest) -> tuple[AssignmentId, ...]:

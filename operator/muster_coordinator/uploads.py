@@ -19,13 +19,14 @@ import grpc
 import grpc.aio
 
 from muster_coordinator.assignments import client_of
-from muster_coordinator.claims import MAX_NAME, one_line, problem_with_numbers
+from muster_coordinator.claims import one_line, problem_with_numbers
 from muster_coordinator.compression import Codecs
-from muster_coordinator.events import BudgetExceeded, UpdateRejected, UpdateStaged
+from muster_coordinator.events import BudgetExceeded, UpdateRejected
 from muster_coordinator.gate import WAIT_MS, Gate
 from muster_coordinator.inbox import Inbox
-from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining
+from muster_coordinator.instructions import OrderEvaluation
 from muster_coordinator.lobby import Lobby
+from muster_coordinator.offers import Offered, Offers
 from muster_coordinator.orders import OrderBook
 from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
@@ -34,14 +35,10 @@ from muster_coordinator.sessions import Session
 from muster_coordinator.staging import MEMORY_BYTES, StagingError, Upload
 from muster_coordinator.tallies import Tallies
 from muster_coordinator.workbench import Workbench
-from muster_spec.clients import ClientId
-from muster_wire.codecs import Pipeline, pipeline_of
 from muster_wire.errors import Cause, FrameError, PayloadError, WireError
 from muster_wire.frames import Header
-from muster_wire.layout import Layout
-from muster_wire.payload import MAX_NORM, PayloadKind, Shape
+from muster_wire.payload import MAX_NORM, PayloadKind
 from muster_wire.received import ReceivedFrame, parse_request
-from muster_wire.submodel import Part
 from muster_wire.v1 import federation_pb2 as pb
 
 log = logging.getLogger("muster.coordinator")
@@ -65,19 +62,6 @@ class Partial:
     conclusion: asyncio.Task[pb.SubmitReply] | None = (
         None  # once it is here whole; the upload is not ours any more then
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Offered:
-    """An offer of work that is wanted, from the client it is wanted from."""
-
-    client: ClientId
-    assignment: AssignmentId
-    message: pb.Offer
-    kind: PayloadKind
-    pipeline: Pipeline  # that was asked for
-    layout: Layout | None  # that it must have; None: any
-    part: Part | None = None  # of the model that it is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +93,7 @@ class Uploads:
     ) -> None:
         self._intake = intake
         self._gate = gate
+        self._offers = Offers(book, workbench, intake.codecs)
         self._lobby = lobby
         self._book = book
         self._inbox = inbox
@@ -122,7 +107,7 @@ class Uploads:
     async def receive(self, offer: pb.Offer, session: Session, context: Context) -> None:
         """Serve one Submit call, from its offer to its verdict."""
         self._sweep()
-        reply = self._known(offer, session) or await self._take(self._wanted(offer), session, context)
+        reply = self._known(offer, session) or await self._take(self._offers.wanted(offer), session, context)
         await context.write(reply)
 
     def counts(self) -> tuple[int, int]:
@@ -156,18 +141,6 @@ class Uploads:
         self._refusals.count(Refused.of(cause))
         return verdict(cause, reason)
 
-    def _wanted(self, offer: pb.Offer) -> Offered:
-        assignment = AssignmentId(offer.assignment)
-        client = client_of(assignment)
-        order = self._book.wanted(client, assignment)
-        if isinstance(order, OrderInitialisation):
-            return Offered(client, assignment, offer, PayloadKind.SNAPSHOT, Pipeline(), None)
-        part = self._workbench.part(order) if isinstance(order, OrderTraining) else None
-        layout = part.layout if part else self._workbench.layout
-        uplink = order.uplink if isinstance(order, OrderTraining) else ""
-        pipeline = self._intake.codecs.recipe(uplink).pipeline
-        return Offered(client, assignment, offer, PayloadKind.UPDATE, pipeline, layout, part)
-
     async def _take(self, offered: Offered, session: Session, context: Context) -> pb.SubmitReply:
         try:
             partial = await self._begin(offered)
@@ -189,7 +162,7 @@ class Uploads:
         if problem:
             raise problem
         header = await self._header(offered)
-        self._check_header(header, offered)
+        self._offers.check_header(header, offered)
         self._check_budget(header, offered.kind)
         await self._settle_down(offered.assignment)
         partial = self._partials.get(offered.assignment)
@@ -214,19 +187,6 @@ class Uploads:
         partial = self._partials.get(assignment)
         if partial is not None and partial.conclusion is None and partial.busy is not None:
             await asyncio.wait([partial.busy])
-
-    def _check_header(self, header: Header, offered: Offered) -> None:
-        found = pipeline_of(header.codec)
-        if found != offered.pipeline:
-            asked = _named(offered.pipeline)
-            raise PayloadError(Cause.MALFORMED, f"encoded as {_named(found)}, and {asked} was asked for")
-        if offered.layout is not None and header.layout != offered.layout:
-            raise PayloadError(Cause.WRONG_LAYOUT, difference_of_layouts(header.layout, offered.layout))
-        is_first = offered.kind is PayloadKind.SNAPSHOT
-        if is_first and self._workbench.trains_parts and not header.layout.groups:
-            raise PayloadError(
-                Cause.WRONG_LAYOUT, "the first model doesn't say which of its units may be left out together"
-            )
 
     def _check_budget(self, header: Header, kind: PayloadKind) -> None:
         """A first model that can't be trained within the job's memory is the end of the job, whoever makes it."""
@@ -289,30 +249,15 @@ class Uploads:
             partial.upload.close()
             return self._reject(offered, error)
         self._workbench.stage(offered.assignment, partial.upload)
-        staged = self._staged(offered, partial, arrived_at)
+        began_at, before = partial.began
+        # a part says little of how fast the whole would come
+        staged = self._offers.staged(offered, partial.upload.header, 0.0 if before else arrived_at - began_at)
         self._meter.add_plain(staged.plain_bytes)
         answer = self._lobby.expect_answer(offered.assignment)
         self._inbox.post(staged)
         said = await answer
         self._partials.pop(offered.assignment, None)
         return accepted() if said.accepted else self._refused(Cause.LATE, said.reason)
-
-    def _staged(self, offered: Offered, partial: Partial, arrived_at: float) -> UpdateStaged:
-        message, header = offered.message, partial.upload.header
-        whole = self._workbench.layout or header.layout
-        began_at, before = partial.began
-        return UpdateStaged(
-            client=offered.client,
-            assignment=offered.assignment,
-            examples=message.examples,
-            steps=message.steps,
-            metrics=dict(message.metrics),
-            size_bytes=header.size,
-            train_ms=message.train_ms,
-            upload_s=0.0 if before else arrived_at - began_at,  # a part says little of how fast the whole would come
-            plain_bytes=Shape(whole, offered.kind, Pipeline()).sizes.most,
-            memory_lost=message.memory_lost,
-        )
 
     def _reject(self, offered: Offered, error: WireError) -> pb.SubmitReply:
         reason = one_line(error.reason)
@@ -353,23 +298,6 @@ def _frame(request: bytes) -> ReceivedFrame:
     if isinstance(frame, pb.Offer):
         raise FrameError("a submission is one offer and then frames")
     return frame
-
-
-def difference_of_layouts(theirs: Any, ours: Any) -> str:
-    """The first tensor in which an update isn't made for this model."""
-    for their, our in zip(theirs.tensors, ours.tensors, strict=False):
-        if their != our:
-            return (
-                f"tensor {one_line(their.name[:MAX_NAME])} is {list(their.shape)} {their.kind.value}, and the job's "
-                f"model has {our.name} {list(our.shape)} {our.kind.value} there: every client must build the same model"
-            )
-    return (
-        f"{len(theirs.tensors)} tensors, and the job's model has {len(ours.tensors)}: every client must build the same"
-    )
-
-
-def _named(pipeline: Pipeline) -> str:
-    return f"{pipeline.name} in blocks of {pipeline.block}" if pipeline.block else pipeline.name
 
 
 def _wait(milliseconds: int) -> pb.SubmitReply:

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-from muster.client_state import Book, HeldUpdate, Offered
-from muster.connection import Connection, Postponed
+from muster.client_state import Book, HeldUpdate, Offered, State
+from muster.connection import Postponed, Verdict
 from muster.courier import backoff_s
 from muster.desk import Activity, Desk, Ending
 from muster.errors import ConnectionBrokenError, MusterError
 from muster.evaluation import Evaluated
+from muster.models import Line as Downlink
 from muster.models import Models
-from muster.orders import Assignment, Evaluate, Initialise, Orders, Settlement, Train
-from muster.reconcile import Leave, Offer, Settle, Standing, Wait, Work, next_action
+from muster.orders import Assignment, Evaluate, Initialise, Orders, Scope, Settlement, SubModel, Train
+from muster.reconcile import Action, Leave, Offer, Settle, Standing, Wait, Work, next_action
 from muster.task import Client
 from muster.witness import Witness
-from muster.workshop import Workshop
+from muster.workshop import Hooks, Trainee
 from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline
 from muster_wire.errors import WireError
@@ -30,7 +32,7 @@ from muster_wire.feedback import Memory, encode, random_of
 from muster_wire.frames import Transfer, prepare
 from muster_wire.layout import Layout
 from muster_wire.payload import encode_snapshot
-from muster_wire.submodel import narrowed, widened
+from muster_wire.submodel import Part, narrowed, widened
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.values import Values
 
@@ -45,17 +47,46 @@ class Result:
     error: str = ""
 
 
+class Line(Downlink, Protocol):
+    """What the loop needs of the connection to its coordinator; `connection.Connection` is one over gRPC."""
+
+    @property
+    def frame_bytes(self) -> int: ...
+
+    def offer(self, offer: wire.Offer, transfer: Transfer) -> Verdict | Postponed: ...
+
+    def report(self, assignment: str, examples: int, metrics: Mapping[str, float], error: str = "") -> None: ...
+
+
+class Shop(Protocol):
+    """Where the work itself is done; `workshop.Workshop` does it with the user's task."""
+
+    def initialise(self, seed: int, *, with_groups: bool = False) -> Values: ...
+
+    def part(self, wanted: SubModel) -> Part: ...
+
+    def train(
+        self, client: Client, base: Values, state: State, seed: int, hooks: Hooks, part: Part | None = None
+    ) -> Trainee | None: ...
+
+    def evaluate(self, client: Client, values: Values, state: State, scope: Scope) -> Evaluated: ...
+
+
 class Loop:
-    """One worker at work for its clients."""
+    """One worker at work for its clients.
+
+    `run` does it in a thread of its own; who has no thread to spare (a simulation) asks it to `decide` and to `act`.
+    """
 
     def __init__(
         self,
         desk: Desk,
-        connection: Connection,
-        workshop: Workshop,
+        connection: Line,
+        workshop: Shop,
         book: Book,
         clients: Mapping[ClientId, Client],
         witness: Witness,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._desk = desk
         self._connection = connection
@@ -63,6 +94,7 @@ class Loop:
         self._book = book
         self._clients = clients
         self._witness = witness
+        self._clock = clock
         self._models = Models(connection, book.shelf())
         self._session = 0
         self._offered: set[str] = set()
@@ -76,9 +108,8 @@ class Loop:
         """Work until the job is over or the desk says to end."""
         while self._desk.ending is None:
             orders, session = self._desk.read_current()
-            self._tidy(orders, session)
             try:
-                self._act(orders)
+                self.act(self.decide(orders, session), orders)
                 self._failures = 0
             except ConnectionBrokenError as error:
                 self._failures += 1
@@ -87,6 +118,13 @@ class Loop:
             finally:
                 self._desk.activity = None
         return self._desk.ending
+
+    def decide(self, orders: Orders, session: int) -> Action:
+        """What to do next towards these orders, which came in this session."""
+        self._tidy(orders, session)
+        return next_action(
+            orders, Standing(self._book.held(), self._offered, self._done, self._not_before), self._clock()
+        )
 
     def _tidy(self, orders: Orders, session: int) -> None:
         """Forget what no order names; and in a new session, what the coordinator acknowledged in the last one."""
@@ -101,9 +139,9 @@ class Loop:
         self._not_before = {id_: when for id_, when in self._not_before.items() if id_ in wanted}
         self._results = {id_: result for id_, result in self._results.items() if id_ in wanted}
 
-    def _act(self, orders: Orders) -> None:
-        standing = Standing(self._book.held(), self._offered, self._done, self._not_before)
-        match next_action(orders, standing, time.monotonic()):
+    def act(self, action: Action, orders: Orders) -> None:
+        """Do it. ConnectionBrokenError where the coordinator is out of reach: decide again, later."""
+        match action:
             case Settle(settlement):
                 self._settle(settlement)
             case Offer(assignment):
@@ -121,7 +159,7 @@ class Loop:
         """For news, or for the moment when a coordinator that had no room wants to be asked again."""
         if until is not None:
             self._desk.activity = Activity(min(self._not_before, key=lambda id_: self._not_before[id_]), "waiting")
-        self._desk.wait_news(orders, None if until is None else max(until - time.monotonic(), 0.0))
+        self._desk.wait_news(orders, None if until is None else max(until - self._clock(), 0.0))
 
     def _settle(self, settlement: Settlement) -> None:
         fate = "used" if settlement.used else "not used"
@@ -137,7 +175,7 @@ class Loop:
         offered, transfer = self._prepared(assignment)
         answer = self._connection.offer(_offer_message(offered), transfer)
         if isinstance(answer, Postponed):
-            self._not_before[assignment.id] = time.monotonic() + answer.delay_s
+            self._not_before[assignment.id] = self._clock() + answer.delay_s
         elif answer.accepted:
             self._offered.add(assignment.id)
         else:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from muster.connection import Connection
 from muster.errors import ConnectionBrokenError
 from muster_wire.codecs import Pipeline
 from muster_wire.durable import write_whole
@@ -22,13 +21,20 @@ log = logging.getLogger(__name__)
 _KEPT: Final = 2  # the one that is trained from, and the next one while somebody still measures the last
 
 
+class Line(Protocol):
+    """Where versions come from."""
+
+    def fetch(self, digest: str, holding: Holding) -> None:
+        """Receive what leads from the version that is held to this one. ConnectionBrokenError if it breaks."""
+
+
 class Models:
     """Versions by digest, the last two of them. With a place, the newest survives this process.
 
     Only changes make that worth a file: without them every version is fetched whole anyway.
     """
 
-    def __init__(self, connection: Connection, place: Path | None = None) -> None:
+    def __init__(self, connection: Line, place: Path | None = None) -> None:
         self._connection = connection
         self._place = place
         self._holding: Holding | None = None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ from muster_wire.values import Values, difference
 
 T = TypeVar("T")
 
+Hooks: TypeAlias = tuple[Callable[[], bool], Callable[[float], None]]
+"""Of a training: whether to stop it, asked before each step, and how far it is, said after each."""
+
 log = logging.getLogger(__name__)
 
 
@@ -47,10 +50,11 @@ class Trainee:
 
 
 class Workshop:
-    """The task of one job, with the model and the data that it has loaded so far."""
+    """The task of one job, with the model and the data that it has loaded so far. Trainings are timed by the clock."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, clock: Callable[[], float] = time.monotonic) -> None:
         self._work = work
+        self._clock = clock
         self._task: Task | None = None
         self._pristine: nn.Module | None = None
         self._data: dict[str, Data] = {}
@@ -73,14 +77,14 @@ class Workshop:
         base: Values,
         state: Mapping[str, Tensor],
         seed: int,
-        hooks: tuple[Callable[[], bool], Callable[[float], None]],
+        hooks: Hooks,
         part: Part | None = None,
     ) -> Trainee | None:
         """Train on a client's data from a base model, or a part of one; None if the work was withdrawn on the way."""
         data = self._data_of(client)
         model = self._model(base, state) if part is None else self._smaller(base, state, part)
         training = self._training(seed, *hooks)
-        started = time.monotonic()
+        started = self._clock()
         with _blame("train"):
             trained = _expect(Trained, self._load().train(model, data.train, training), "train")
         if trained.stopped:
@@ -90,7 +94,7 @@ class Workshop:
         if part is not None:
             before = read_private(self._whole(), self._load().private) | dict(state)
             state_after = self._cutter().private_after(before, state_after, part)
-        return Trainee(update, trained, round(1000 * (time.monotonic() - started)), state_after)
+        return Trainee(update, trained, round(1000 * (self._clock() - started)), state_after)
 
     def evaluate(self, client: Client, values: Values, state: Mapping[str, Tensor], scope: Scope) -> Evaluated:
         """Measure a model; of no examples if there is nothing to measure it on."""
@@ -155,9 +159,9 @@ class Workshop:
             local=self._work.local,
             seed=seed,
             device=self.device,
-            clock=time.monotonic,
+            clock=self._clock,
             proximal_mu=self._work.proximal_mu,
-            deadline=time.monotonic() + duration_s(budget) if budget else math.inf,
+            deadline=self._clock() + duration_s(budget) if budget else math.inf,
             should_stop=should_stop,
             progress=progress,
         )
