@@ -130,6 +130,7 @@ class FakeWorld:
         self.told: list[Tell] = []
         self.carried_out: list[Instruction] = []
         self.crash_in: int | None = None  # instructions from now
+        self.says: dict[str, Any] = {}  # what is more in every update
         self.slow_disk = False  # what is stored is only heard of when `hear_of_stores` is called
         self.start()
 
@@ -340,7 +341,7 @@ class FakeWorld:
         if order.assignment not in client.held:
             client.trained[order.assignment] += 1
             examples = 10 + self.config.ordinals[name]
-            update = UpdateStaged(name, order.assignment, examples, 5, {"loss": 1.0}, size_bytes=100)
+            update = UpdateStaged(name, order.assignment, examples, 5, {"loss": 1.0}, size_bytes=100, **self.says)
             client.held[order.assignment] = update
         self.stage(client.held[order.assignment])
 

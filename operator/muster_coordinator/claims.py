@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from muster_coordinator.records import Losses
 from muster_wire.errors import Cause, PayloadError
 from muster_wire.v1 import federation_pb2 as pb
 
@@ -50,6 +51,14 @@ def problem_with_counts(examples: int, metrics: Mapping[str, float]) -> PayloadE
     if any(len(name) > MAX_NAME or not name.isprintable() for name in metrics):
         return PayloadError(Cause.MALFORMED, "a metric's name is short and printable")
     return None
+
+
+def losses_of(offer: pb.Offer) -> Losses | None:
+    """What a client says it measured for its probe; None unless all of it is of use: the update is none the worse."""
+    probe = offer.probe
+    losses = Losses(before=probe.before, after=probe.after, fewer=probe.fewer)
+    is_whole = offer.HasField("probe") and all(map(math.isfinite, (losses.before, losses.after, losses.fewer)))
+    return losses if is_whole else None
 
 
 def one_line(text: str) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from muster_coordinator.records import Uplink
 from muster_coordinator.uplink import UNKNOWN, UPLINKS
 from muster_spec import types as spec
 from muster_spec.strategy_types import Codec, FederatedDropout, TopK
 from muster_spec.strategy_types import Pipeline as Stages
+from muster_wire.adaptive import Search
 from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.feedback import Recipe
 from muster_wire.presets import PRESETS
@@ -24,7 +26,7 @@ NUMBERS: Final = {
     "OneBit": CodecId.ONE_BIT,
 }
 # These leave so much out that a client has to remember it, unless the manifest says otherwise.
-NEED_FEEDBACK: Final = frozenset({"TopK", "Int4", "OneBit"})
+NEED_FEEDBACK: Final = frozenset({"TopK", "AdaptiveTopK", "Int4", "OneBit"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,14 @@ class Codecs:
     up: Recipe
     down: Down
     uplinks: Mapping[str, Recipe] = field(default_factory=dict)  # by preset, where clients get one each
+    search: Search | None = None  # for the share of values that goes up, where it is learnt
 
-    def recipe(self, uplink: str) -> Recipe:
-        """How a client's update becomes bytes; without a preset of its own as everybody's."""
-        return self.uplinks.get(uplink, self.up)
+    def recipe(self, uplink: Uplink) -> Recipe:
+        """How an update becomes bytes: as everybody's, but for what is its own."""
+        recipe = self.uplinks.get(uplink.preset, self.up)
+        if not uplink.share:
+            return recipe
+        return replace(recipe, choice=replace(recipe.choice, share=uplink.share), probe=uplink.probe)
 
     @property
     def stages(self) -> frozenset[CodecId]:
@@ -66,7 +72,7 @@ class Codecs:
         down = f"down {self.down.snapshot.name}"
         if self.down.delta:
             down += f" snapshots and {_said(self.down.delta)} deltas"
-        up = f"by each client's bandwidth ({', '.join(self.uplinks)})" if self.uplinks else _said(self.up)
+        up = f"by each client's bandwidth ({', '.join(self.uplinks)})" if self.uplinks else _said(self.up, self.search)
         return f"up {up}, {down}"
 
 
@@ -85,7 +91,15 @@ def codecs_of(compression: spec.Compression) -> Codecs:
         preset = PRESETS[compression.preset]
         return Codecs(preset.up, _with_deltas(compression.deltas, preset.snapshot, preset.delta))
     up = compression.up
-    return Codecs(recipe_of(up) if up else Recipe(Pipeline()), _down(compression.down, compression.deltas))
+    down = _down(compression.down, compression.deltas)
+    return Codecs(recipe_of(up) if up else Recipe(Pipeline()), down, search=search_of(compression))
+
+
+def search_of(compression: spec.Compression) -> Search | None:
+    """How the search for the share of values begins, where updates go up by AdaptiveTopK."""
+    stages = compression.up.codecs if compression.up else ()
+    adaptive = next((stage.adaptive_top_k for stage in stages if stage.adaptive_top_k), None)
+    return Search.start(adaptive.min_share, adaptive.max_share) if adaptive else None
 
 
 def _with_deltas(wanted: bool | None, snapshot: Pipeline, delta: Recipe | None) -> Down:
@@ -113,8 +127,10 @@ def _down(stages: Stages | None, deltas: bool | None) -> Down:
     return Down(keyframe, Recipe(pipeline, recipe.choice, warm_up=recipe.warm_up))
 
 
-def _said(recipe: Recipe) -> str:
+def _said(recipe: Recipe, search: Search | None = None) -> str:
     rest = replace(recipe.pipeline, sparse=False).name
+    if search:
+        return f"top-k {100 * search.least:g}% to {100 * search.most:g}%+{rest}"
     return f"top-k {100 * recipe.choice.share:g}%+{rest}" if recipe.pipeline.sparse else rest
 
 
@@ -137,7 +153,7 @@ def pipeline_of(stages: Stages) -> Pipeline:
     numbers = next((stage for stage in stages.codecs if stage.type in NUMBERS), None)
     return Pipeline(
         NUMBERS[numbers.type] if numbers else CodecId.FLOAT32,
-        sparse="TopK" in types,
+        sparse=bool(types & {"TopK", "AdaptiveTopK"}),
         lossless="Lossless" in types,
         block=_block(numbers) if numbers else 0,
     )

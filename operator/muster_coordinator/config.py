@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from muster_coordinator.compression import codecs_of, parts_text
+from muster_coordinator.compression import codecs_of, parts_text, search_of
 from muster_coordinator.robust import least_updates
 from muster_coordinator.selection import SELECTORS, Selector
 from muster_spec.clients import ClientId, client_id
 from muster_spec.types import ResolvedJob, Rounds
+from muster_wire.adaptive import Search
 
 GRACE_S = 10.0  # how long the first round waits for more clients after the last one came
 LONGEST_GRACE_S = 60.0  # ... when they keep trickling in
@@ -77,6 +78,7 @@ class EngineConfig:
     wait_for_clients_s: float = WAIT_FOR_CLIENTS_S
     active_deadline_s: float | None = None
     least: int = 1  # updates without which the way they are combined makes no sense
+    search: Search | None = None  # where the share of values that updates send is learnt: how that begins
 
     @property
     def minimum(self) -> int:
@@ -120,6 +122,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         evaluation_timeout_s=float(evaluation.timeout_seconds),
         compression=codecs_of(job.spec.compression).text + parts_text(job.spec.compression.federated_dropout),
         is_auto=job.spec.compression.preset == "auto",
+        search=search_of(job.spec.compression),
         initial_model=initial.file.path if initial.file else None,
         selector=SELECTORS["All" if cohort == len(clients) else job.spec.selection.type],
         wait_for_clients_s=float(policy.pre_running_deadline_seconds or WAIT_FOR_CLIENTS_S),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
+from muster_coordinator.records import AssignmentId, EvaluationRecord, Losses, RoundCommit, RoundPlan
 from muster_spec.clients import ClientId
 
 
@@ -40,6 +40,7 @@ class UpdateStaged:
     size_bytes: int
     train_ms: int = 0
     upload_s: float = 0.0  # for its bytes to come, in the call that ended it; 0: not known
+    losses: Losses | None = None  # where the share of values sent is learnt
     plain_bytes: int = 0  # what it would have been in float32, and of the whole model
     memory_lost: bool = False  # its client began without what it had left to send of earlier updates
 

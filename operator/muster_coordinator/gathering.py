@@ -15,9 +15,10 @@ import msgspec
 from muster_coordinator.assignments import training_id, training_seed
 from muster_coordinator.config import GRACE_S, LONGEST_GRACE_S, EngineConfig
 from muster_coordinator.instructions import Reason
-from muster_coordinator.records import PlannedClient, RoundPlan
+from muster_coordinator.records import PlannedClient, RoundPlan, Uplink
 from muster_coordinator.rounds import Fail, Wait
 from muster_coordinator.selection import Choice, Request
+from muster_coordinator.sparsity import uplink_of
 from muster_coordinator.state import Gathering, JobState, Roster
 from muster_coordinator.uplink import choose_uplink
 from muster_spec.clients import ClientId
@@ -142,8 +143,13 @@ def _planned(state: JobState, gathering: Gathering, choice: Choice) -> PlannedCl
     seed = training_seed(config.seed, config.ordinals[choice.client], number) if number else config.seed
     assignment = training_id(number, gathering.attempt, choice.client)
     planned = PlannedClient(client=choice.client, assignment=assignment, seed=seed, reason=choice.reason)
-    if not config.is_auto or not number:
+    if not number:
         return planned
-    uplink = choose_uplink(state.lines.get(choice.client))
-    reason = f"{choice.reason}; up by {uplink.reason}"
-    return msgspec.structs.replace(planned, uplink=uplink.preset, reason=reason)
+    if config.is_auto:
+        chosen = choose_uplink(state.lines.get(choice.client))
+        uplink, how = Uplink(preset=chosen.preset), f"up by {chosen.reason}"
+    elif search := state.progress.search or config.search:
+        uplink, how = uplink_of(search), f"up goes {100 * search.share:.3g} % of the values"
+    else:
+        return planned
+    return msgspec.structs.replace(planned, uplink=uplink, reason=f"{choice.reason}; {how}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundPlan, UsedUpdate
+from muster_coordinator.records import USUAL, AssignmentId, EvaluationRecord, RoundPlan, Uplink, UsedUpdate
 from muster_spec.clients import ClientId
 
 
@@ -43,7 +43,7 @@ class OrderTraining:
     seed: int
     deadline: float  # on the engine's clock
     place: int = 0  # in the cohort: which part of the model, where clients train parts
-    uplink: str = ""  # the preset whose way up it uses; empty: the job's
+    uplink: Uplink = USUAL
     participations: int = 0  # of the client's updates, those that were used so far
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from muster_coordinator.assignments import client_of
-from muster_coordinator.claims import MAX_NAME, one_line
+from muster_coordinator.claims import MAX_NAME, losses_of, one_line
 from muster_coordinator.compression import Codecs
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.instructions import OrderInitialisation, OrderTraining
 from muster_coordinator.orders import OrderBook
-from muster_coordinator.records import AssignmentId
+from muster_coordinator.records import USUAL, AssignmentId
 from muster_coordinator.workbench import Workbench
 from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline, pipeline_of
@@ -56,7 +56,7 @@ class Offers:
             return Offered(client, assignment, offer, PayloadKind.SNAPSHOT, Pipeline(), None)
         part = self.workbench.part(order) if isinstance(order, OrderTraining) else None
         layout = part.layout if part else self.workbench.layout
-        uplink = order.uplink if isinstance(order, OrderTraining) else ""
+        uplink = order.uplink if isinstance(order, OrderTraining) else USUAL
         pipeline = self.codecs.recipe(uplink).pipeline
         return Offered(client, assignment, offer, PayloadKind.UPDATE, pipeline, layout, part)
 
@@ -88,6 +88,7 @@ class Offers:
             train_ms=message.train_ms,
             upload_s=upload_s,
             plain_bytes=Shape(whole, offered.kind, Pipeline()).sizes.most,
+            losses=losses_of(message),
             memory_lost=message.memory_lost,
         )
 

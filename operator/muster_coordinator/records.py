@@ -8,7 +8,7 @@ evaluation follows its commit. Everything that the engine knows between rounds i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NewType
+from typing import Final, NewType
 
 import msgspec
 
@@ -21,6 +21,25 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     """The base of what is stored: immutable, and strict when it is read back."""
 
 
+class Uplink(Record, frozen=True):
+    """How one update travels, where that is not the same for everybody and always."""
+
+    preset: str = ""  # the client's own (compression: auto); empty: the job's
+    share: float = 0.0  # of the values, what is sent in this round (AdaptiveTopK); 0: the job's
+    probe: float = 0.0  # the smaller share that it is compared with
+
+
+USUAL: Final = Uplink()
+
+
+class Losses(Record, frozen=True):
+    """What a client measured on a few of its examples: with AdaptiveTopK, see adaptive.py of muster_wire."""
+
+    before: float  # of the base
+    after: float  # of the base and its update
+    fewer: float  # of the base and what the probe's share would have sent of it
+
+
 class PlannedClient(Record, frozen=True):
     """One place in a cohort."""
 
@@ -28,7 +47,7 @@ class PlannedClient(Record, frozen=True):
     assignment: AssignmentId
     seed: int
     reason: str  # why the selector asked this client
-    uplink: str = ""  # the preset whose way up it uses (compression: auto); empty: the job's
+    uplink: Uplink = USUAL
 
 
 class RoundPlan(Record, frozen=True):
@@ -54,6 +73,9 @@ class UsedUpdate(Record, frozen=True):
     weight: float  # share of the sum: examples, capped and discounted
     steps: int
     metrics: Mapping[str, float]
+    train_s: float = 0.0
+    upload_s: float = 0.0  # 0: not known
+    losses: Losses | None = None
     memory_lost: bool = False  # made without what its client had left to send of earlier updates
 
 

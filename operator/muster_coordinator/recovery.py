@@ -15,6 +15,7 @@ from muster_coordinator.evaluation import best_of
 from muster_coordinator.history import add_round
 from muster_coordinator.late import expired, owed_of
 from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
+from muster_coordinator.sparsity import after_round
 from muster_coordinator.state import Owed, Progress
 from muster_spec.clients import ClientId
 
@@ -69,6 +70,7 @@ def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) 
         progress,
         last=commit,
         used=used,
+        search=after_round(progress.search or config.search, commit),
         rounds=add_round(progress.rounds, commit),
         seconds=progress.seconds + commit.seconds,
         bytes_up=progress.bytes_up + commit.bytes_up,

@@ -213,6 +213,9 @@ def used_update(update: UpdateStaged, round_number: int, discount: float = 1.0) 
         weight=update.examples * discount if round_number else 1.0,
         steps=update.steps,
         metrics=dict(update.metrics),
+        train_s=update.train_ms / 1000,
+        upload_s=update.upload_s,
+        losses=update.losses,
         memory_lost=update.memory_lost,
     )
 

@@ -13,9 +13,19 @@ from dataclasses import dataclass, field, replace
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.instructions import Outcome, Reason, Settle, Withdraw
-from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan, Scores, UsedUpdate
+from muster_coordinator.records import (
+    USUAL,
+    AssignmentId,
+    EvaluationRecord,
+    RoundCommit,
+    RoundPlan,
+    Scores,
+    Uplink,
+    UsedUpdate,
+)
 from muster_coordinator.uplink import Line
 from muster_spec.clients import ClientId
+from muster_wire.adaptive import Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +223,7 @@ class Progress:
     bytes_up: int = 0
     bytes_down: int = 0
     bytes_plain: int = 0  # in float32
+    search: Search | None = None  # for the share of values to send; None: nothing is learnt yet
     participations: Mapping[ClientId, int] = field(default_factory=dict)  # updates of each client that were used
 
     @property
@@ -242,7 +253,7 @@ class Owed:
     base: str
     seed: int
     place: int = 0  # in its round's cohort
-    uplink: str = ""
+    uplink: Uplink = USUAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining, Scope
 from muster_coordinator.orders import Fate, Notice, Order
 from muster_coordinator.parts import Parts
+from muster_coordinator.records import Uplink
 from muster_spec.clients import split_client_id
 from muster_wire.codecs import Pipeline
 from muster_wire.feedback import Recipe
@@ -16,7 +17,7 @@ from muster_wire.v1 import federation_pb2 as pb
 
 _SCOPES = {Scope.CENTRAL: pb.Evaluate.SCOPE_CENTRAL, Scope.LOCAL: pb.Evaluate.SCOPE_LOCAL}
 
-Recipes = Callable[[str], Recipe]  # a client's uplink → how its update becomes bytes
+Recipes = Callable[[Uplink], Recipe]  # a client's uplink → how its update becomes bytes
 Reference = Callable[[str], str]  # digest of a stored model → digest of what clients decode it to
 
 

@@ -34,7 +34,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Uplink:
+class Chosen:
     """The preset whose uplink a client uses, and why."""
 
     preset: str
@@ -46,18 +46,18 @@ UPLINKS: Final[Mapping[str, Recipe]] = MappingProxyType(
 )
 
 
-def choose_uplink(line: Line | None) -> Uplink:
+def choose_uplink(line: Line | None) -> Chosen:
     """The mildest pipeline that keeps a client's transfers short beside its training."""
     if line is None:
-        return Uplink(UNKNOWN, f"{UNKNOWN}: its bandwidth is not known yet")
+        return Chosen(UNKNOWN, f"{UNKNOWN}: its bandwidth is not known yet")
     rate = f"{line.bytes_per_s / 1e6:.3g} MB/s"
     for name, share in _SHARES.items():
         transfer_s = share * line.plain_bytes / line.bytes_per_s
         if transfer_s <= ACCEPTABLE * line.train_s:
-            return Uplink(
+            return Chosen(
                 name, f"{name}: at {rate} it takes {transfer_s:.2g} s beside {line.train_s:.2g} s of training"
             )
-    return Uplink(name, f"{name}: at {rate} even this takes {transfer_s:.2g} s beside {line.train_s:.2g} s of training")
+    return Chosen(name, f"{name}: at {rate} even this takes {transfer_s:.2g} s beside {line.train_s:.2g} s of training")
 
 
 def measured(before: Line | None, update: UpdateStaged) -> Line | None:

@@ -48,6 +48,7 @@ class Recipe:
     momentum: float = 0.0
     warm_up: int = 0  # participations over which the share falls to its value
     error_feedback: bool = False
+    probe: float = 0.0  # a smaller share, whose effect is compared with that of the share sent (adaptive.py); 0: none
 
     def __post_init__(self) -> None:
         if self.choice.share < 1 and not self.pipeline.sparse:
@@ -56,6 +57,8 @@ class Recipe:
             raise ValueError("momentum correction works on what error feedback remembers: switch that on")
         if not 0 <= self.momentum < 1 or self.warm_up < 0:
             raise ValueError("momentum is from 0 to below 1, and a warm-up has no negative length")
+        if not 0 <= self.probe < 1 or (self.probe and not self.probe < self.choice.share):
+            raise ValueError(f"a probe is a share below the one that is sent: not {self.probe:g}")
 
     @property
     def remembers(self) -> bool:
@@ -123,6 +126,12 @@ class Encoded:
     payload: memoryview
     decoded: Values
     memory: Memory
+
+    def fewer(self, share: float) -> Values:
+        """What the other side would have made of it, had only this smaller share of the values been sent."""
+        # No random numbers: the choice is exact, and what was sent does not depend on who asks.
+        kept = choose(self.decoded.trainable, self.decoded.layout, Choice(share), np.random.default_rng(0))
+        return replace(self.decoded, trainable=kept)
 
 
 def random_of(seed: int) -> Random:

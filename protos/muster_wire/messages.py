@@ -31,6 +31,7 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         momentum=recipe.momentum,
         warm_up=recipe.warm_up,
         error_feedback=recipe.error_feedback,
+        probe=recipe.probe,
     )
 
 
@@ -43,6 +44,7 @@ def recipe_from(message: pb.Recipe) -> Recipe:
             message.momentum,
             message.warm_up,
             message.error_feedback,
+            message.probe,
         )
     except ValueError as error:
         raise PayloadError(Cause.MALFORMED, f"a recipe that can't work: {error}") from error

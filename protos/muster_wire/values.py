@@ -110,6 +110,19 @@ def difference(local: Values, base: Values) -> Values:
     )
 
 
+def applied(update: Values, base: Values) -> Values:
+    """Where an update leads to from `base`: the opposite of `difference`."""
+    if update.layout != base.layout:
+        raise LayoutError("the update and its base have different layouts")
+    return Values(
+        base.layout,
+        base.trainable + update.trainable,
+        base.float_buffers + update.float_buffers,
+        update.integers,
+        base.frozen,
+    )
+
+
 def _check(name: str, buffer: NDArray[Any], dtype: type[np.generic], sizes: tuple[int, ...]) -> None:
     if buffer.ndim != 1 or buffer.dtype != dtype or buffer.size not in sizes or not buffer.flags.c_contiguous:
         raise LayoutError(

@@ -15,6 +15,7 @@ from muster_coordinator.compression import codecs_of
 from muster_coordinator.durable import unseal
 from muster_coordinator.models import read_model
 from muster_coordinator.records import RoundPlan
+from muster_coordinator.sparsity import after_round, uplink_of
 from muster_spec.types import ResolvedJob
 from muster_spec.work import work_of
 from muster_wire.feedback import Memory, encode, random_of
@@ -80,12 +81,15 @@ def _replay(job, storage, commits):
         client = Client("p", index, index, CLIENTS, CLIENTS, job.spec.seed)
         for commit in commits:
             if f"p/{index}" in {used.client for used in commit.used}:
-                plan = unseal((storage / "plans" / f"{commit.round:06d}.{commit.attempt}.json").read_bytes(), RoundPlan)
-                seed = plan.cohort[index].seed
+                seed = _plan(storage, commit).cohort[index].seed
                 base = read_model(storage / "models" / f"{commit.base}.safetensors").values
                 update = shop.train(client, base, {}, seed, (lambda: False, lambda _: None)).update
                 memory = encode(update, recipe, memory, random_of(seed)).memory
         yield memory
+
+
+def _plan(storage, commit):
+    return unseal((storage / "plans" / f"{commit.round:06d}.{commit.attempt}.json").read_bytes(), RoundPlan)
 
 
 DIGITS = {
@@ -120,3 +124,29 @@ def _outcome(running):
     """Bytes of updates up, without the first model, and the accuracy in the end."""
     updates = [event["bytesUp"] for event in running.of("committed") if event["round"]]
     return sum(updates), running.of("evaluated")[-1]["central"]["accuracy"]
+
+
+def job_size(folder):
+    """Trainable values of a job's model."""
+    model = next((folder / "storage" / "models").glob("*.safetensors"))
+    return read_model(model).values.trainable.size
+
+
+def test_the_share_of_values_is_learnt_from_real_rounds(tmp_path):
+    """Each round's share is what the rounds before it lead to, and updates really have that many values."""
+    stage = {"type": "AdaptiveTopK", "adaptiveTopK": {"minShare": 0.02, "maxShare": 0.4}}
+    job, running, _ = run(tmp_path, **DIGITS, compression={"up": {"codecs": [stage]}})
+    search, shares = codecs_of(job.spec.compression).search, []
+    for commit in commits_in(tmp_path / "storage")[1:]:
+        assert {each.uplink for each in _plan(tmp_path / "storage", commit).cohort} == {uplink_of(search)}
+        assert all(
+            each.losses and each.losses.after != each.losses.before and each.upload_s > 0 for each in commit.used
+        )
+        shares.append(search.share)
+        search = after_round(search, commit)
+    assert len(set(shares)) > 1
+    assert all(0.02 <= share <= 0.4 for share in shares)
+    for event in running.of("received"):
+        if event["round"]:
+            bits = 8 * event["bytes"] / job_size(tmp_path)
+            assert bits == pytest.approx(1 + 32 * shares[event["round"] - 1], rel=0.35)  # places, and float32 values

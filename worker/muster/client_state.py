@@ -48,6 +48,7 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     train_ms: int = 0
     memory_lost: bool = False
+    probe: tuple[float, float, float] | None = None  # losses at the base, with the update, with less of it
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,13 +28,13 @@ from muster.workshop import Hooks, Trainee
 from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline
 from muster_wire.errors import WireError
-from muster_wire.feedback import Memory, encode, random_of
+from muster_wire.feedback import Encoded, Memory, encode, random_of
 from muster_wire.frames import Transfer, prepare
 from muster_wire.layout import Layout
 from muster_wire.payload import encode_snapshot
 from muster_wire.submodel import Part, narrowed, widened
 from muster_wire.v1 import federation_pb2 as wire
-from muster_wire.values import Values
+from muster_wire.values import Values, applied
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,10 @@ class Shop(Protocol):
     ) -> Trainee | None: ...
 
     def evaluate(self, client: Client, values: Values, state: State, scope: Scope) -> Evaluated: ...
+
+    def losses(
+        self, client: Client, models: Iterable[Values], state: State, seed: int, part: Part | None = None
+    ) -> list[float]: ...
 
 
 class Loop:
@@ -269,9 +273,22 @@ class Loop:
             metrics=trainee.trained.metrics,
             train_ms=trainee.train_ms,
             memory_lost=is_lost,
+            probe=self._probe(client, base, order, encoded, part),
         )
         memory_after = widened(memory, encoded.memory, part) if order.recipe.remembers else None
         self._book.keep(HeldUpdate(offered, encoded.payload, trainee.state_after, memory_after))
+
+    def _probe(
+        self, client: Client, base: Values, order: Train, encoded: Encoded, part: Part | None
+    ) -> tuple[float, float, float] | None:
+        """What the share of values sent is learnt from, where it is: the loss before, after, had less been sent."""
+        if not order.recipe.probe:
+            return None
+        models = (base, applied(encoded.decoded, base), applied(encoded.fewer(order.recipe.probe), base))
+        before, after, fewer = self._workshop.losses(
+            client, models, self._book.state(ClientId(client.name)), order.seed, part
+        )
+        return before, after, fewer
 
     def _memory(self, assignment: Assignment, order: Train, size: int) -> tuple[Memory, bool]:
         """What this client has left to send, and whether it is lost: then it is zero, after as many participations."""
@@ -300,6 +317,7 @@ class Loop:
 
 
 def _offer_message(offered: Offered) -> wire.Offer:
+    probe = offered.probe
     return wire.Offer(
         assignment=offered.assignment,
         examples=offered.examples,
@@ -307,4 +325,5 @@ def _offer_message(offered: Offered) -> wire.Offer:
         metrics=offered.metrics,
         train_ms=offered.train_ms,
         memory_lost=offered.memory_lost,
+        probe=wire.Probe(before=probe[0], after=probe[1], fewer=probe[2]) if probe else None,
     )

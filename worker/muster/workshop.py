@@ -10,15 +10,17 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset
 
 from muster.arrays import check_layout, layout_of, load_private, load_values, read_private, read_values
+from muster.batches import size_of
 from muster.errors import MusterError, TaskError
 from muster.evaluation import Evaluated
 from muster.loading import load_task
@@ -37,6 +39,8 @@ Hooks: TypeAlias = tuple[Callable[[], bool], Callable[[float], None]]
 """Of a training: whether to stop it, asked before each step, and how far it is, said after each."""
 
 log = logging.getLogger(__name__)
+
+SAMPLE: Final = 256  # examples whose loss is compared between models
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Workshop:
     ) -> Trainee | None:
         """Train on a client's data from a base model, or a part of one; None if the work was withdrawn on the way."""
         data = self._data_of(client)
-        model = self._model(base, state) if part is None else self._smaller(base, state, part)
+        model = self._trainable(base, state, part)
         training = self._training(seed, *hooks)
         started = self._clock()
         with _blame("train"):
@@ -108,6 +112,23 @@ class Workshop:
         with _blame("evaluate"):
             found = self._load().evaluate(self._model(values, state), dataset, self.device)
             return _expect(Evaluated, found, "evaluate")
+
+    def losses(
+        self, client: Client, models: Iterable[Values], state: Mapping[str, Tensor], seed: int, part: Part | None = None
+    ) -> list[float]:
+        """The loss of each model, or part of one, on the same few of a client's training examples."""
+        sample = _sample(self._data_of(client).train, seed)
+        return [self._loss(self._trainable(values, state, part), sample) for values in models]
+
+    def _loss(self, model: nn.Module, dataset: Dataset[Any]) -> float:
+        with _blame("evaluate"):
+            found = _expect(Evaluated, self._load().evaluate(model, dataset, self.device), "evaluate")
+        if "loss" not in found.metrics:
+            raise TaskError("evaluate has to measure a metric named loss: codec AdaptiveTopK learns from it")
+        return found.metrics["loss"]
+
+    def _trainable(self, values: Values, state: Mapping[str, Tensor], part: Part | None) -> nn.Module:
+        return self._model(values, state) if part is None else self._smaller(values, state, part)
 
     def _load(self) -> Task:
         if self._task is None:
@@ -165,6 +186,12 @@ class Workshop:
             should_stop=should_stop,
             progress=progress,
         )
+
+
+def _sample(dataset: Dataset[Any], seed: int) -> Dataset[Any]:
+    """The same few examples whoever asks, another few with another seed."""
+    drawn = torch.randperm(size_of(dataset), generator=torch.Generator().manual_seed(seed % 2**63))
+    return Subset(dataset, drawn[:SAMPLE].tolist())
 
 
 def pick_device() -> torch.device:

@@ -263,7 +263,7 @@ class SubmitRequest(_message.Message):
     def __init__(self, offer: _Optional[_Union[Offer, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("session", "assignment", "header", "examples", "steps", "metrics", "train_ms", "memory_lost")
+    __slots__ = ("session", "assignment", "header", "examples", "steps", "metrics", "train_ms", "memory_lost", "probe")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -279,6 +279,7 @@ class Offer(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     TRAIN_MS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_LOST_FIELD_NUMBER: _ClassVar[int]
+    PROBE_FIELD_NUMBER: _ClassVar[int]
     session: str
     assignment: str
     header: TransferHeader
@@ -287,7 +288,18 @@ class Offer(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     train_ms: int
     memory_lost: bool
-    def __init__(self, session: _Optional[str] = ..., assignment: _Optional[str] = ..., header: _Optional[_Union[TransferHeader, _Mapping]] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., train_ms: _Optional[int] = ..., memory_lost: _Optional[bool] = ...) -> None: ...
+    probe: Probe
+    def __init__(self, session: _Optional[str] = ..., assignment: _Optional[str] = ..., header: _Optional[_Union[TransferHeader, _Mapping]] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., train_ms: _Optional[int] = ..., memory_lost: _Optional[bool] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ...) -> None: ...
+
+class Probe(_message.Message):
+    __slots__ = ("before", "after", "fewer")
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    FEWER_FIELD_NUMBER: _ClassVar[int]
+    before: float
+    after: float
+    fewer: float
+    def __init__(self, before: _Optional[float] = ..., after: _Optional[float] = ..., fewer: _Optional[float] = ...) -> None: ...
 
 class SubmitReply(_message.Message):
     __slots__ = ("proceed", "verdict", "wait")
@@ -415,7 +427,7 @@ class Pipeline(_message.Message):
     def __init__(self, numbers: _Optional[_Union[CodecId, str]] = ..., flags: _Optional[int] = ..., block: _Optional[int] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("pipeline", "share", "per_tensor", "sampled", "momentum", "warm_up", "error_feedback")
+    __slots__ = ("pipeline", "share", "per_tensor", "sampled", "momentum", "warm_up", "error_feedback", "probe")
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
     PER_TENSOR_FIELD_NUMBER: _ClassVar[int]
@@ -423,6 +435,7 @@ class Recipe(_message.Message):
     MOMENTUM_FIELD_NUMBER: _ClassVar[int]
     WARM_UP_FIELD_NUMBER: _ClassVar[int]
     ERROR_FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    PROBE_FIELD_NUMBER: _ClassVar[int]
     pipeline: Pipeline
     share: float
     per_tensor: bool
@@ -430,4 +443,5 @@ class Recipe(_message.Message):
     momentum: float
     warm_up: int
     error_feedback: bool
-    def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., share: _Optional[float] = ..., per_tensor: _Optional[bool] = ..., sampled: _Optional[bool] = ..., momentum: _Optional[float] = ..., warm_up: _Optional[int] = ..., error_feedback: _Optional[bool] = ...) -> None: ...
+    probe: float
+    def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., share: _Optional[float] = ..., per_tensor: _Optional[bool] = ..., sampled: _Optional[bool] = ..., momentum: _Optional[float] = ..., warm_up: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., probe: _Optional[float] = ...) -> None: ...

@@ -8,7 +8,7 @@ import pytest
 from muster_coordinator.compression import NUMBERS, Codecs, Down, codecs_of, parts_text
 from muster_coordinator.instructions import OrderTraining
 from muster_coordinator.orders import Notice
-from muster_coordinator.records import AssignmentId
+from muster_coordinator.records import AssignmentId, Uplink
 from muster_coordinator.translate import Told, orders_of
 from muster_coordinator.uplink import UPLINKS
 from muster_spec import load
@@ -19,6 +19,7 @@ from muster_spec.schemas import API_VERSION, schema_of
 from muster_spec.strategy_types import Codec, Compression, FederatedDropout
 from muster_spec.strategy_types import Pipeline as Stages
 from muster_spec.support import support
+from muster_wire.adaptive import Search
 from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.feedback import Recipe
 from muster_wire.messages import recipe_from
@@ -116,6 +117,17 @@ def test_every_field_of_top_k_down_is_in_the_recipe() -> None:
     assert down("TopK", small).delta == Recipe(Pipeline(CodecId.INT4, True, block=32), Choice(0.01), warm_up=4)
 
 
+def test_an_adaptive_share_is_searched_between_its_bounds() -> None:
+    stage = {"type": "AdaptiveTopK", "adaptiveTopK": {"minShare": 0.01, "maxShare": 0.25}}
+    codecs = codecs_of(compression_of(up={"codecs": [stage, {"type": "Int8"}]}))
+    assert codecs.search == Search.start(0.01, 0.25)
+    assert codecs.text == "up top-k 1% to 25%+int8, down float32"
+    recipe = codecs.recipe(Uplink(share=0.04, probe=0.03))
+    numbers = Pipeline(CodecId.INT8, sparse=True, block=256)
+    assert recipe == Recipe(numbers, Choice(0.04), error_feedback=True, probe=0.03)
+    assert recipe_from(train_message(recipe).recipe) == recipe
+
+
 def test_a_pipeline_is_said_in_words() -> None:
     assert codecs_of(compression_of(preset="max")).text == (
         "up one_bit, down int8+lossless snapshots and top-k 4%+int4+lossless deltas"
@@ -207,6 +219,5 @@ def test_what_is_not_refused_is_there() -> None:
     types = set(compression["up"]["properties"]["codecs"]["items"]["properties"]["type"]["enum"])
     refused = {entry.path: set(entry.values) for entry in support().unsupported}
     assert set(compression["preset"]["enum"]) == {*PRESETS, "auto"}
-    known = set(NUMBERS) | {"TopK", "Lossless"}
-    assert types - refused["job.spec.compression.up.codecs[].type"] == known
-    assert types - refused["job.spec.compression.down.codecs[].type"] == known
+    assert types == set(NUMBERS) | {"TopK", "AdaptiveTopK", "Lossless"}
+    assert not {path for path in refused if ".codecs[]" in path}

@@ -8,7 +8,8 @@ from fake_world import FakeWorld, config_for
 from muster_coordinator.compression import Codecs
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.instructions import OrderTraining
-from muster_coordinator.uplink import UPLINKS, Line, Uplink, choose_uplink, measured
+from muster_coordinator.records import Uplink
+from muster_coordinator.uplink import UPLINKS, Chosen, Line, choose_uplink, measured
 from muster_spec.clients import ClientId
 from muster_wire.presets import PRESETS
 
@@ -31,7 +32,7 @@ def test_a_client_squeezes_no_harder_than_its_line_needs(rate, preset):
 
 
 def test_nothing_is_known_at_first():
-    assert choose_uplink(None) == Uplink("balanced", "balanced: its bandwidth is not known yet")
+    assert choose_uplink(None) == Chosen("balanced", "balanced: its bandwidth is not known yet")
 
 
 def test_the_line_is_a_mean_in_which_the_newest_counts_most():
@@ -44,8 +45,8 @@ def test_the_line_is_a_mean_in_which_the_newest_counts_most():
 def test_changing_from_one_uplink_to_another_loses_nothing():
     assert all(recipe.error_feedback for recipe in UPLINKS.values())
     codecs = Codecs(UPLINKS["balanced"], None, UPLINKS)
-    assert codecs.recipe("max") == PRESETS["max"].up
-    assert codecs.recipe("") == PRESETS["balanced"].up
+    assert codecs.recipe(Uplink(preset="max")) == PRESETS["max"].up
+    assert codecs.recipe(Uplink()) == PRESETS["balanced"].up
 
 
 def test_the_choice_is_stored_with_the_plan_and_survives_a_restart():
@@ -60,9 +61,13 @@ def test_the_choice_is_stored_with_the_plan_and_survives_a_restart():
     for client in ("a/0", "a/2"):
         world.work(ClientId(client))
     plan = world.plans[2, 0]
-    assert {each.client: each.uplink for each in plan.cohort} == {"a/0": "balanced", slow: "max", "a/2": "balanced"}
+    assert {each.client: each.uplink.preset for each in plan.cohort} == {
+        "a/0": "balanced",
+        slow: "max",
+        "a/2": "balanced",
+    }
     assert "; up by max: at 0.04 MB/s" in plan.cohort[1].reason
     world.start()
     world.join()
     orders = [each for each in world.carried_out if isinstance(each, OrderTraining)]
-    assert {each.client: each.uplink for each in orders[-3:]}[slow] == "max"
+    assert {each.client: each.uplink.preset for each in orders[-3:]}[slow] == "max"

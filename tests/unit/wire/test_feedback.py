@@ -48,6 +48,23 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def test_less_of_an_update_is_its_largest_values_as_they_were_sent() -> None:
+    recipe = Recipe(Pipeline(CodecId.INT8, sparse=True), Choice(0.1), error_feedback=True, probe=0.02)
+    encoded = encode(update_of(3), recipe, Memory.empty(), rng())
+    fewer = encoded.fewer(recipe.probe)
+    kept = fewer.trainable != 0
+    assert np.count_nonzero(kept) == 12
+    assert np.array_equal(fewer.trainable[kept], encoded.decoded.trainable[kept])
+    assert np.abs(fewer.trainable[kept]).min() >= np.abs(encoded.decoded.trainable[~kept]).max()
+    assert np.array_equal(fewer.float_buffers, encoded.decoded.float_buffers)
+
+
+@pytest.mark.parametrize("probe", [-0.1, 0.1, 0.5, 1.0])
+def test_a_probe_is_a_smaller_share(probe: float) -> None:
+    with pytest.raises(ValueError, match="probe"):
+        Recipe(Pipeline(CodecId.INT8, sparse=True), Choice(0.1), probe=probe)
+
+
 @pytest.mark.parametrize("recipe", LOSSY)
 @settings(deadline=None, max_examples=15)
 @given(rounds=st.integers(1, 8), seed=st.integers(0, 1000))

@@ -27,6 +27,7 @@ from muster_wire.messages import recipe_message
 from muster_wire.payload import PayloadKind, Shape, check, decode
 from muster_wire.selection import Choice
 from muster_wire.v1 import federation_pb2 as wire
+from muster_wire.values import applied
 
 FLOAT32 = wire.CodecId.CODEC_FLOAT32
 pytestmark = pytest.mark.timeout(60)
@@ -138,6 +139,28 @@ def test_what_is_left_out_moves_with_the_commit(tmp_path, caplog):
     replayed = encode(expected_update(base, seed=3), TOP, memory, random_of(3))
     assert third.digest() == replayed.decoded.digest() == successor.offers[0].header.digest
     assert "is lost" not in caplog.text
+
+
+def test_it_measures_what_the_share_of_values_is_learnt_from():
+    federation, base = FakeFederation(work()), first_model()
+    probing = replace(TOP, momentum=0.0, probe=0.05)
+    with at_work(federation):
+        digest = federation.publish(base)
+        federation.order(train("1.0.p/0", digest, recipe=probing))
+        update = received(federation, "1.0.p/0", base, TOP.pipeline)
+        federation.order(train("2.0.p/0", digest, recipe=replace(probing, probe=0.0)))
+        received(federation, "2.0.p/0", base, TOP.pipeline)
+    encoded = encode(expected_update(base), probing, Memory.empty(), random_of(11))
+    assert encoded.decoded.digest() == update.digest()
+    measured, task = federation.offers[0].probe, Workshop(work())
+    for values, loss in (
+        (base, measured.before),
+        (applied(update, base), measured.after),
+        (applied(encoded.fewer(0.05), base), measured.fewer),
+    ):
+        assert task.losses(Client("p", 0, 0, 1, 1, 7), [values], {}, 11) == [loss]
+    assert measured.after < measured.fewer < measured.before
+    assert not federation.offers[1].HasField("probe")
 
 
 def test_a_worker_that_has_lost_its_memory_says_so(caplog):
