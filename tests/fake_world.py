@@ -260,6 +260,7 @@ class FakeWorld:
             owed=instruction.owed,
             stragglers=instruction.stragglers,
             reason=instruction.reason,
+            absences=instruction.absences,
         )
         self.commits.append(commit)
         return RoundStored(commit)

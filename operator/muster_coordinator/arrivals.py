@@ -24,7 +24,7 @@ from muster_coordinator.uplink import measured
 # --- updates ----------------------------------------------------------------------------------------------------------
 
 
-def take_update(state: JobState, update: UpdateStaged) -> Moves:
+def take_update(state: JobState, update: UpdateStaged, now: float) -> Moves:
     """An update is here, whole and checked."""
     assignment, round_ = update.assignment, round_of(state)
     state = _with_line(state, update)
@@ -34,7 +34,7 @@ def take_update(state: JobState, update: UpdateStaged) -> Moves:
     if is_received(state, assignment):
         return moved(state, accept)
     if round_ is not None and assignment in round_.places:
-        return _take_current(state, round_, update)
+        return _take_current(state, round_, update, now)
     if assignment in state.owed:
         return _take_late(state, update)
     if assignment in state.deferred:
@@ -43,7 +43,7 @@ def take_update(state: JobState, update: UpdateStaged) -> Moves:
     return moved(state, Refuse(update.client, assignment, "nobody waits for this update: its round is over"))
 
 
-def _take_current(state: JobState, round_: Round, update: UpdateStaged) -> Moves:
+def _take_current(state: JobState, round_: Round, update: UpdateStaged, now: float) -> Moves:
     assignment = update.assignment
     if assignment in round_.failures:
         return moved(state, Refuse(update.client, assignment, round_.failures[assignment].reason))
@@ -53,7 +53,7 @@ def _take_current(state: JobState, round_: Round, update: UpdateStaged) -> Moves
     told = _taken(update, round_.number)
     if isinstance(state.phase, Committing):
         return moved(state, *told, parked=(*state.parked, update))
-    round_, folds = receive(round_, update)
+    round_, folds = receive(round_, update, now)
     return moved(state, *told, *folds, phase=Collecting(round_))
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from muster_coordinator.compression import codecs_of, parts_text, search_of
+from muster_coordinator.exclusion import Exclusion
 from muster_coordinator.robust import least_updates
 from muster_coordinator.selection import SELECTORS, Selector
+from muster_coordinator.selectors import selector_of
 from muster_spec.clients import ClientId, client_id
 from muster_spec.types import ResolvedJob, Rounds
 from muster_wire.adaptive import Search
@@ -20,6 +22,7 @@ from muster_wire.adaptive import Search
 GRACE_S = 10.0  # how long the first round waits for more clients after the last one came
 LONGEST_GRACE_S = 60.0  # ... when they keep trickling in
 WAIT_FOR_CLIENTS_S = 24 * 3600.0  # a queue of a supercomputer may be long; a day without clients is not a queue
+CONTRIBUTION_DECAY = 0.9  # where nobody chooses by contributions: they are kept for people
 ROUNDING = 1e-9  # 10 × (1 + 0.1) is 11 clients, though floating point says a little more
 
 
@@ -50,7 +53,10 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """`cohort` and `asked` are counts of clients; `min_updates` is fastest-K; `late` is None for Discard."""
+    """`cohort` and `asked` are counts of clients; `min_updates` is fastest-K; `late` is None for Discard.
+
+    `candidates` are those who may be asked to train, where that is not everybody.
+    """
 
     seed: int
     epoch: int
@@ -77,6 +83,9 @@ class EngineConfig:
     selector: Selector
     wait_for_clients_s: float = WAIT_FOR_CLIENTS_S
     active_deadline_s: float | None = None
+    contribution_decay: float = CONTRIBUTION_DECAY  # what is left of a client's older contributions with each newer one
+    candidates: frozenset[ClientId] | None = None
+    exclusion: Exclusion | None = None
     least: int = 1  # updates without which the way they are combined makes no sense
     search: Search | None = None  # where the share of values that updates send is learnt: how that begins
 
@@ -97,8 +106,10 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
     """The engine's half of a job that validation let pass; `epoch` names this session of the coordinator."""
     rounds, evaluation, policy = job.spec.rounds, job.spec.evaluation, job.spec.run_policy
     clients = tuple(client_id(pool.name, index) for pool in job.pools for index in range(pool.spec.clients))
+    candidates = _candidates(job)
+    there = len(clients) if candidates is None else len(candidates)
     everybody = rounds.cohort is None or job.spec.selection.type == "All"
-    cohort = len(clients) if everybody else min(rounds.cohort or len(clients), len(clients))
+    cohort = there if everybody else min(rounds.cohort or there, there)
     initial = job.spec.task.initial_model
     return EngineConfig(
         seed=job.spec.seed,
@@ -108,7 +119,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         ordinals={client: ordinal for ordinal, client in enumerate(clients)},
         total=rounds.total,
         cohort=cohort,
-        asked=min(math.ceil(cohort * (1 + rounds.overselect) - ROUNDING), len(clients)),
+        asked=min(math.ceil(cohort * (1 + rounds.overselect) - ROUNDING), there),
         min_updates=rounds.min_updates,
         deadline_s=float(rounds.deadline_seconds),
         on_insufficient=rounds.on_insufficient,
@@ -124,11 +135,40 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         is_auto=job.spec.compression.preset == "auto",
         search=search_of(job.spec.compression),
         initial_model=initial.file.path if initial.file else None,
-        selector=SELECTORS["All" if cohort == len(clients) else job.spec.selection.type],
+        selector=_selector(job, everybody=cohort == there),
         wait_for_clients_s=float(policy.pre_running_deadline_seconds or WAIT_FOR_CLIENTS_S),
         active_deadline_s=policy.active_deadline_seconds,
         least=least_updates(job.spec.robustness),
+        candidates=candidates,
+        exclusion=_exclusion(job),
+        contribution_decay=history.decay
+        if (history := job.spec.selection.contribution_history)
+        else CONTRIBUTION_DECAY,
     )
+
+
+def _selector(job: ResolvedJob, *, everybody: bool) -> Selector:
+    """With everybody in the cohort there is nothing to draw."""
+    is_draw = job.spec.selection.type == "Random"
+    return SELECTORS["All"] if everybody and is_draw else selector_of(job)
+
+
+def _candidates(job: ResolvedJob) -> frozenset[ClientId] | None:
+    """The clients with the labels that the job asks for; None where it asks for none."""
+    if job.spec.selection.label is None:
+        return None
+    wanted = job.spec.selection.label.match_labels.items()
+    return frozenset(
+        client_id(pool.name, index)
+        for pool in job.pools
+        for index in range(pool.spec.clients)
+        if wanted <= pool.spec.labels_of(index).items()
+    )
+
+
+def _exclusion(job: ResolvedJob) -> Exclusion | None:
+    adaptive = job.spec.selection.adaptive
+    return Exclusion(adaptive.exclusion_rounds, adaptive.max_exclusion_rounds) if adaptive else None
 
 
 def _late_policy(rounds: Rounds) -> LatePolicy | None:

@@ -182,6 +182,7 @@ class Driver:
             stragglers=instruction.stragglers,
             reason=instruction.reason,
             server_state=made.server_state,
+            absences=instruction.absences,
         )
 
     def _store_evaluation(self, instruction: StoreEvaluation) -> Event:

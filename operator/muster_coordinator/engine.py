@@ -48,6 +48,7 @@ def start(config: EngineConfig, history: History, now: float) -> Moves:
         phase=Gathering(0, 0, now, patient=True),
         progress=restored.progress,
         owed=restored.owed,
+        absences=restored.plan.absences if restored.plan else {},
         initialisers=restored.initialisers,
         active_until=None if active is None else now + active - restored.progress.seconds,
     )
@@ -100,7 +101,7 @@ def _hear(state: JobState, event: Event, now: float) -> Moves:  # noqa: C901, PL
         case ClientsLost():
             return membership.lose(state, event, now)
         case UpdateStaged():
-            return arrivals.take_update(state, event)
+            return arrivals.take_update(state, event, now)
         case UpdateRejected():
             return arrivals.take_rejection(state, event)
         case WorkFailed():
@@ -174,7 +175,7 @@ def _collect(state: JobState, round_: Round, now: float) -> Moves:
         case Wait():
             return moved(state)
         case Commit(why):
-            return transitions.close(state, round_, why)
+            return transitions.close(state, round_, why, now)
         case Extend(why):
             if state.is_to_pause:
                 return transitions.pause(state)

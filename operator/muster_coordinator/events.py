@@ -43,6 +43,8 @@ class UpdateStaged:
     losses: Losses | None = None  # where the share of values sent is learnt
     plain_bytes: int = 0  # what it would have been in float32, and of the whole model
     memory_lost: bool = False  # its client began without what it had left to send of earlier updates
+    norm: float = 0.0  # of its trainable values
+    elapsed_s: float = 0.0  # from its order to its arrival: the engine says it; 0: not known
 
 
 @dataclass(frozen=True, slots=True)

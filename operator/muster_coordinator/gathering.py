@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from muster_coordinator.assignments import training_id, training_seed
 from muster_coordinator.config import GRACE_S, LONGEST_GRACE_S, EngineConfig
+from muster_coordinator.histories import Histories, Table, blank
 from muster_coordinator.instructions import Reason
 from muster_coordinator.records import PlannedClient, RoundPlan, Uplink
 from muster_coordinator.rounds import Fail, Wait
@@ -41,10 +43,12 @@ def decide_gathering(state: JobState, gathering: Gathering, now: float) -> Gathe
     if gathering.round == 0:
         return _gather_for_first_model(state, gathering, now)
     config, roster = state.config, state.roster
-    if len(roster) >= config.minimum and now >= grace_end(gathering, config, roster):
+    here = _present(config, roster)
+    if here >= config.minimum and now >= grace_end(gathering, config, roster):
         return Ready(eligible_clients(state))
-    missing = f"{len(roster)} of at least {config.minimum} clients are here: {_census(config, roster)}"
-    if now >= gathering.since + config.wait_for_clients_s and len(roster) < config.minimum:
+    wanted = "clients" if config.candidates is None else f"clients ({len(config.candidates)} have the labels)"
+    missing = f"{here} of at least {config.minimum} {wanted} are here: {_census(config, roster)}"
+    if now >= gathering.since + config.wait_for_clients_s and here < config.minimum:
         return Fail(Reason.NO_CLIENTS, f"{missing}; waited {now - gathering.since:.0f} s")
     return Wait(missing)
 
@@ -62,17 +66,52 @@ def next_look(gathering: Gathering, config: EngineConfig, roster: Roster) -> flo
     if gathering.round == 0:
         grace = gathering.since + LONGEST_GRACE_S
         return grace if gathering.attempt and len(roster) else gathering.since + config.wait_for_clients_s
-    if len(roster) >= config.minimum:
+    if _present(config, roster) >= config.minimum:
         return grace_end(gathering, config, roster)
     return gathering.since + config.wait_for_clients_s
 
 
 def eligible_clients(state: JobState) -> tuple[ClientId, ...]:
-    """Who may be asked: whoever is here, and rather not those still busy with late work."""
-    here = [client for client in state.config.clients if client in state.roster]
+    """Who may be asked: whoever is here, and rather not those that are left out, or still busy with late work."""
+    config, roster = state.config, state.roster
+    here: Sequence[ClientId] = [
+        client
+        for client in config.clients
+        if client in roster and (config.candidates is None or client in config.candidates)
+    ]
+    if config.exclusion is not None:
+        here = config.exclusion.admitted(here, _rows(state, here), state.progress.committed + 1, config.minimum)
     busy = {work.client for work in state.owed.values()} - {update.client for update in state.parked}
     idle = tuple(client for client in here if client not in busy)
-    return idle if len(idle) >= state.config.minimum else tuple(here)
+    return idle if len(idle) >= config.minimum else tuple(here)
+
+
+def left_out(state: JobState) -> dict[ClientId, int]:
+    """Clients that sit this round out, and the last round for which they do."""
+    exclusion, number = state.config.exclusion, state.progress.committed + 1
+    if exclusion is None or not len(state.progress.histories.table):
+        return {}
+    until = exclusion.until(known(state).table).tolist()
+    return {client: last for client, last in zip(state.config.clients, until, strict=True) if last >= number}
+
+
+def known(state: JobState) -> Histories:
+    """What is known of all clients now, with who was missing from attempts at the open round that failed."""
+    return state.progress.histories.with_absences(state.absences, state.config.ordinals)
+
+
+def _rows(state: JobState, clients: Sequence[ClientId]) -> Table:
+    histories = known(state)
+    if not len(histories.table):
+        return blank(len(clients))
+    places = [state.config.ordinals[client] for client in clients]
+    rows: Table = histories.table[places]
+    return rows
+
+
+def _present(config: EngineConfig, roster: Roster) -> int:
+    """How many are here that may be asked to train."""
+    return len(roster) if config.candidates is None else len(config.candidates & roster.workers.keys())
 
 
 def _gather_for_first_model(state: JobState, gathering: Gathering, now: float) -> Gathered:
@@ -118,7 +157,9 @@ def build_plan(state: JobState, gathering: Gathering, ready: Ready) -> RoundPlan
         choice = Choice(ready.eligible[0], "first model: a client of a trusted pool")
         return _plan(state, gathering, (choice,), close_at=1)
     config = state.config
-    request = Request(config.seed, gathering.round, gathering.attempt, config.asked, ready.eligible)
+    request = Request(
+        config.seed, gathering.round, gathering.attempt, config.asked, ready.eligible, known(state), config.ordinals
+    )
     choices = config.selector(request)
     close_at = min(config.min_updates or config.cohort, len(choices))
     return _plan(state, gathering, choices, close_at=max(close_at, config.least))
@@ -135,6 +176,7 @@ def _plan(state: JobState, gathering: Gathering, choices: tuple[Choice, ...], cl
         minimum=min(config.minimum, close_at),
         deadline_s=config.deadline_s,
         epoch=config.epoch,
+        absences=state.absences,
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
-from muster_coordinator.records import USUAL, AssignmentId, EvaluationRecord, RoundPlan, Uplink, UsedUpdate
+from muster_coordinator.records import USUAL, Absence, AssignmentId, EvaluationRecord, RoundPlan, Uplink, UsedUpdate
 from muster_spec.clients import ClientId
 
 
@@ -122,6 +122,7 @@ class StoreCommit:
     owed: tuple[AssignmentId, ...] = ()  # goes into the record as it is, like the rest
     stragglers: int = 0
     reason: str = ""
+    absences: Mapping[ClientId, Absence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

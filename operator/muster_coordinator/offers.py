@@ -74,8 +74,10 @@ class Offers:
                 Cause.WRONG_LAYOUT, "the first model doesn't say which of its units may be left out together"
             )
 
-    def staged(self, offered: Offered, header: Header, upload_s: float) -> UpdateStaged:
-        """What the engine hears of an update that is here, whole and checked; 0 for seconds that are not known."""
+    def staged(self, offered: Offered, header: Header, upload_s: float, norm: float) -> UpdateStaged:
+        """What the engine hears of an update that is here, whole and checked; 0 for seconds that are not known, and for
+        a norm that nobody computed.
+        """
         message = offered.message
         whole = self.workbench.layout or header.layout
         return UpdateStaged(
@@ -90,6 +92,7 @@ class Offers:
             plain_bytes=Shape(whole, offered.kind, Pipeline()).sizes.most,
             losses=losses_of(message),
             memory_lost=message.memory_lost,
+            norm=norm,
         )
 
 

@@ -8,6 +8,7 @@ evaluation follows its commit. Everything that the engine knows between rounds i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final, NewType
 
 import msgspec
@@ -40,6 +41,15 @@ class Losses(Record, frozen=True):
     fewer: float  # of the base and what the probe's share would have sent of it
 
 
+class Absence(StrEnum):
+    """How a client that was asked came not to be in the sum."""
+
+    FAILED = "Failed"  # its code raised, or its update was refused
+    LOST = "Lost"  # its worker was away when the round closed
+    LATE = "Late"  # it was still at work at the deadline
+    OVERTAKEN = "Overtaken"  # it was still at work when the round closed early, with others enough
+
+
 class PlannedClient(Record, frozen=True):
     """One place in a cohort."""
 
@@ -61,6 +71,7 @@ class RoundPlan(Record, frozen=True):
     minimum: int  # updates without which the round fails at its deadline
     deadline_s: float  # length; the clock starts when the assignments go out, again after a restart
     epoch: int  # the coordinator session that planned it: a name, not a fence
+    absences: Mapping[ClientId, Absence] = msgspec.field(default_factory=dict)  # of attempts at this round before
 
 
 class UsedUpdate(Record, frozen=True):
@@ -77,6 +88,9 @@ class UsedUpdate(Record, frozen=True):
     upload_s: float = 0.0  # 0: not known
     losses: Losses | None = None
     memory_lost: bool = False  # made without what its client had left to send of earlier updates
+    elapsed_s: float = 0.0  # from its order to its arrival, as the coordinator saw it; 0: not known
+    size_bytes: int = 0
+    norm: float = 0.0  # of its trainable values
 
 
 class RoundCommit(Record, frozen=True):
@@ -99,6 +113,7 @@ class RoundCommit(Record, frozen=True):
     stragglers: int = 0  # of `failed`: who was still waited for when the round closed
     reason: str = ""  # why it closed when it did, and why these clients were asked
     server_state: str = ""  # digest of what a server optimiser keeps with this model; empty: nothing
+    absences: Mapping[ClientId, Absence] = msgspec.field(default_factory=dict)  # of all attempts at this round
 
 
 class Scores(Record, frozen=True):

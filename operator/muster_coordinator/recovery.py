@@ -77,6 +77,7 @@ def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) 
         bytes_down=progress.bytes_down + commit.bytes_down,
         bytes_plain=progress.bytes_plain + commit.bytes_plain,
         participations=participations,
+        histories=progress.histories.after(commit, config.ordinals, config.contribution_decay),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.instructions import Fold, Reason
-from muster_coordinator.records import AssignmentId, RoundPlan, UsedUpdate
+from muster_coordinator.records import Absence, AssignmentId, RoundPlan, UsedUpdate
 from muster_coordinator.state import Failure, Roster, Round
 from muster_spec.clients import ClientId
 
@@ -139,7 +139,8 @@ def open_round(plan: RoundPlan, now: float) -> Round:
 def reopen_round(plan: RoundPlan, now: float, reconnect_s: float) -> Round:
     """After a restart the deadline runs anew, and longer, for workers first have to find the coordinator."""
     opened = open_round(plan, now)
-    return replace(opened, deadline=(now if plan.round == 0 else opened.deadline) + reconnect_s)
+    deadline = (now if plan.round == 0 else opened.deadline) + reconnect_s
+    return replace(opened, deadline=deadline, is_timed=False)
 
 
 def shift_first_model(round_: Round, roster: Roster, now: float, reconnect_s: float) -> Round:
@@ -160,8 +161,9 @@ def extend(round_: Round, now: float) -> Round:
     return replace(round_, deadline=now + round_.plan.deadline_s, extensions=round_.extensions + 1)
 
 
-def receive(round_: Round, update: UpdateStaged) -> tuple[Round, list[Fold]]:
+def receive(round_: Round, update: UpdateStaged, now: float) -> tuple[Round, list[Fold]]:
     """Take an outstanding update in, and sum what is in turn."""
+    update = replace(update, elapsed_s=now - round_.opened if round_.is_timed else 0.0)
     round_ = replace(round_, updates={**round_.updates, update.assignment: update})
     if round_.keeps_order:
         return _fold_in_turn(round_)
@@ -217,6 +219,9 @@ def used_update(update: UpdateStaged, round_number: int, discount: float = 1.0) 
         upload_s=update.upload_s,
         losses=update.losses,
         memory_lost=update.memory_lost,
+        elapsed_s=round(max(update.elapsed_s, 0.0), 3),
+        size_bytes=update.size_bytes,
+        norm=update.norm,
     )
 
 
@@ -229,6 +234,18 @@ def failed_clients(round_: Round, roster: Roster, why: str) -> dict[ClientId, st
         elif planned.assignment not in round_.updates:
             failed[planned.client] = f"no update when the round closed ({why})" if planned.client in roster else "lost"
     return failed
+
+
+def absences(round_: Round, roster: Roster, now: float) -> dict[ClientId, Absence]:
+    """The same, as selectors judge it."""
+    still_out = Absence.OVERTAKEN if now < round_.deadline else Absence.LATE
+    found: dict[ClientId, Absence] = {}
+    for planned in round_.plan.cohort:
+        if planned.assignment in round_.failures:
+            found[planned.client] = Absence.FAILED
+        elif planned.assignment not in round_.updates:
+            found[planned.client] = still_out if planned.client in roster else Absence.LOST
+    return found
 
 
 def mean_metrics(used: tuple[UsedUpdate, ...]) -> Mapping[str, float]:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import UpdateStaged
+from muster_coordinator.histories import Histories
 from muster_coordinator.instructions import Outcome, Reason, Settle, Withdraw
 from muster_coordinator.records import (
     USUAL,
+    Absence,
     AssignmentId,
     EvaluationRecord,
     RoundCommit,
@@ -78,6 +80,7 @@ class Round:
     folded: tuple[UsedUpdate, ...] = ()  # in the order of the sum, late ones among them
     late: frozenset[AssignmentId] = frozenset()  # of `folded`: trained for an earlier round
     extensions: int = 0
+    is_timed: bool = True  # False after a restart: nobody knows when its orders went out
     makers: frozenset[str] = frozenset()  # worker processes that came to make the first model
 
     @property
@@ -225,6 +228,7 @@ class Progress:
     bytes_plain: int = 0  # in float32
     search: Search | None = None  # for the share of values to send; None: nothing is learnt yet
     participations: Mapping[ClientId, int] = field(default_factory=dict)  # updates of each client that were used
+    histories: Histories = field(default_factory=Histories)
 
     @property
     def saved(self) -> float:
@@ -274,6 +278,7 @@ class JobState:
     is_to_pause: bool = False  # as soon as no round is open
     has_test_set: bool = True  # until an evaluator says that the task has none
     active_until: float | None = None
+    absences: Mapping[ClientId, Absence] = field(default_factory=dict)  # of failed attempts at the next round
     failed_attempt: RoundSummary | None = None  # at the round that is to be committed next, in this session
     wake: float | None = None  # the last wish
 

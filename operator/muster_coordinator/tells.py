@@ -5,6 +5,8 @@ Field names are those of the lines on standard output; the driver adds times and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import ClientsJoined, UpdateStaged
 from muster_coordinator.instructions import Finish, Tell
@@ -32,8 +34,8 @@ def lost(clients: tuple[ClientId, ...], reason: str) -> Tell:
     return Tell("lost", f"lost {counted(len(clients), 'client')}: {reason}", {"clients": clients, "reason": reason})
 
 
-def planned(plan: RoundPlan, config: EngineConfig) -> Tell:
-    """A cohort is asked."""
+def planned(plan: RoundPlan, config: EngineConfig, left_out: Mapping[ClientId, int]) -> Tell:
+    """A cohort is asked. Who is `left_out` is so up to that round."""
     details = {
         "round": plan.round,
         "attempt": plan.attempt,
@@ -41,9 +43,11 @@ def planned(plan: RoundPlan, config: EngineConfig) -> Tell:
         "cohort": [each.client for each in plan.cohort],
         "deadlineSeconds": plan.deadline_s,
         "reasons": {each.client: each.reason for each in plan.cohort},
+        **({"leftOutUntil": dict(left_out)} if left_out else {}),
     }
     asked = "1 client is asked" if len(plan.cohort) == 1 else f"{len(plan.cohort)} clients are asked"
-    return Tell("planned", f"round {plan.round} of {config.total}: {asked}", details)
+    out = f", {counted(len(left_out), 'client')} left out for a while" if left_out else ""
+    return Tell("planned", f"round {plan.round} of {config.total}: {asked}{out}", details)
 
 
 def received(update: UpdateStaged, round_number: int) -> Tell:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from muster_coordinator.compression import parts_text
-from muster_coordinator.gathering import decide_gathering
+from muster_coordinator.gathering import decide_gathering, left_out
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.records import EvaluationRecord, RoundPlan
 from muster_coordinator.rounds import Wait
@@ -147,7 +147,7 @@ def _clients(state: JobState, round_: Round | None) -> ClientsShown:
         connected=connected,
         training=sum(round_.is_outstanding(each.assignment) for each in here) if round_ else 0,
         submitted=len(round_.updates) if round_ else 0,
-        excluded=0,  # nobody is left out so far
+        excluded=len(left_out(state)),
         lost=len(state.roster.gone),
         pools=_pools(state),
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from muster_coordinator import evaluation, history, tells
-from muster_coordinator.gathering import Ready, build_plan
+from muster_coordinator.gathering import Ready, build_plan, left_out
 from muster_coordinator.instructions import (
     Finish,
     Instruction,
@@ -28,9 +28,9 @@ from muster_coordinator.instructions import (
 from muster_coordinator.late import decide_late, expired, owed_after, owed_of
 from muster_coordinator.membership import order_evaluation, order_of, orders_for
 from muster_coordinator.moves import Moves, moved
-from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
+from muster_coordinator.records import Absence, AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
 from muster_coordinator.recovery import after_commit, after_evaluation
-from muster_coordinator.rounds import add_late, extend, failed_clients, fold_rest, open_round
+from muster_coordinator.rounds import absences, add_late, extend, failed_clients, fold_rest, open_round
 from muster_coordinator.state import (
     Collecting,
     Committing,
@@ -71,7 +71,7 @@ def plan_stored(state: JobState, stored: RoundPlan, now: float) -> Moves:
     here = [planned for planned in stored.cohort if planned.client in state.roster]
     round_ = state.phase.round if isinstance(state.phase, Collecting) else None
     orders = [order_of(state, round_, planned) for planned in here] if round_ else []
-    return state, [*out, *withdrawn, *folds, *orders, tells.planned(stored, state.config)]
+    return state, [*out, *withdrawn, *folds, *orders, tells.planned(stored, state.config, left_out(state))]
 
 
 def _asked_first(state: JobState, stored: RoundPlan) -> tuple[ClientId, ...]:
@@ -115,7 +115,7 @@ def _without(owed: Mapping[AssignmentId, Owed], names: Iterable[AssignmentId]) -
 # --- closing ----------------------------------------------------------------------------------------------------------
 
 
-def close(state: JobState, round_: Round, why: str) -> Moves:
+def close(state: JobState, round_: Round, why: str, now: float) -> Moves:
     """Sum what waited for its turn, and store the commit."""
     round_, folds = fold_rest(round_)
     commit = StoreCommit(
@@ -129,8 +129,16 @@ def close(state: JobState, round_: Round, why: str) -> Moves:
         owed=owed_after(round_, state.config.late),
         stragglers=round_.outstanding,
         reason=history.closing_reason(round_.plan, why),
+        absences=_absences(state, round_, now),
     )
     return moved(state, *folds, commit, phase=Committing(round_))
+
+
+def _absences(state: JobState, round_: Round, now: float) -> dict[ClientId, Absence]:
+    """Who is missing from this round, in its last attempt or in those before; whoever made up for it is not."""
+    used = {planned.client for planned in round_.plan.cohort if planned.assignment in round_.updates}
+    before = {client: why for client, why in state.absences.items() if client not in used}
+    return before | absences(round_, state.roster, now)
 
 
 def extend_deadline(state: JobState, round_: Round, why: str, now: float) -> Moves:
@@ -155,7 +163,16 @@ def give_attempt_up(state: JobState, round_: Round, why: str, now: float) -> Mov
     gathering = Gathering(round_.number, round_.failed_before + 1, now, patient=False, because=why)
     state = replace(state, failed_attempt=history.failed_attempt(round_, why, now))
     told = tells.failed_attempt(round_.plan, why)
+    state = replace(state, absences=_missing(state, round_, now))
     return moved(state, told, phase=gathering, deferred=deferred, owed=_without(state.owed, round_.late))
+
+
+def _missing(state: JobState, round_: Round, now: float) -> Mapping[ClientId, Absence]:
+    """Whose fault it is so far that this round is not done; nobody's who was still in time."""
+    if not round_.number:
+        return {}
+    found = absences(round_, state.roster, now)
+    return {**state.absences, **{client: why for client, why in found.items() if why is not Absence.OVERTAKEN}}
 
 
 def round_stored(state: JobState, commit: RoundCommit, now: float) -> Moves:
@@ -165,7 +182,9 @@ def round_stored(state: JobState, commit: RoundCommit, now: float) -> Moves:
         return moved(state, tells.warning(f"a commit of round {commit.round} came out of turn"))
     settled = [Settle(each.client, each.assignment, used=True, reason="its round is committed") for each in commit.used]
     state, out = _settle_the_rest(state, commit)
-    state = replace(state, progress=after_commit(state.progress, commit, state.config), failed_attempt=None)
+    state = replace(
+        state, progress=after_commit(state.progress, commit, state.config), failed_attempt=None, absences={}
+    )
     state, more = _measure_or_go_on(state, commit, now)
     return state, [*settled, *out, tells.committed(commit, state.progress, state.config), *more]
 

@@ -242,16 +242,17 @@ class Uploads:
         arrived_at = self._intake.clock.now()
         try:
             if partial.upload.header.size <= INLINE_BYTES:
-                partial.upload.check(self._intake.max_norm)
+                checked = partial.upload.check(self._intake.max_norm)
             else:
-                await self._in_thread(partial, lambda: partial.upload.check(self._intake.max_norm))
+                checked = await self._in_thread(partial, lambda: partial.upload.check(self._intake.max_norm))
         except WireError as error:
             partial.upload.close()
             return self._reject(offered, error)
         self._workbench.stage(offered.assignment, partial.upload)
         began_at, before = partial.began
         # a part says little of how fast the whole would come
-        staged = self._offers.staged(offered, partial.upload.header, 0.0 if before else arrived_at - began_at)
+        upload_s = 0.0 if before else arrived_at - began_at
+        staged = self._offers.staged(offered, partial.upload.header, upload_s, checked.norm)
         self._meter.add_plain(staged.plain_bytes)
         answer = self._lobby.expect_answer(offered.assignment)
         self._inbox.post(staged)

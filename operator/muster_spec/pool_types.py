@@ -199,6 +199,11 @@ class PoolSpec(Value, frozen=True):
     trusted: bool | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
+    def labels_of(self, index: int) -> dict[str, str]:
+        """A client's labels: its pool's, and its own on top."""
+        places = self.data.per_client if self.data else ()
+        return {**self.labels, **(places[index].labels if index < len(places) else {})}
+
     @property
     def is_trusted(self) -> bool:
         """External clients are run by somebody else, so they have to be marked; the others run what we launched."""

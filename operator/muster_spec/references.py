@@ -65,6 +65,7 @@ def _job_problems(job: Document, documents: Sequence[Document]) -> Iterator[Find
                 yield _finding(job, ("spec", "pools", index, "name"), found.message, found.remedy)
     if pools and not missing:
         yield from _sum_problems(job, pools)
+        yield from _label_problems(job, pools)
         yield from _trust_problems(job, pools)
 
 
@@ -102,6 +103,28 @@ def _sum_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:
             message = f"{wanted} is more than the {total} clients of the job's pools"
             yield _finding(job, ("spec", "rounds", field), message, f"set {field} to at most {total}, or add clients")
     yield from _robust_problems(job, total)
+
+
+def _label_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:
+    """A round that asks for labels needs enough clients that have them."""
+    place = ("spec", "selection", "label", "matchLabels")
+    wanted = dig(job.value, *place)
+    if not isinstance(wanted, dict) or not all(isinstance(value, str) for value in wanted.values()):
+        return
+    found = sum(_count_with(pool.spec, wanted) for pool in pools)
+    asked = dig(job.value, "spec", "rounds", "minUpdates") or dig(job.value, "spec", "rounds", "cohort") or 1
+    if isinstance(asked, int) and found < asked:
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(wanted.items()))
+        message = f"{found} clients of the job's pools have {labels}, and a round asks for {asked}"
+        yield _finding(job, place, message, "label more pools or clients, ask for fewer labels, or for fewer clients")
+
+
+def _count_with(spec: dict[str, Any], wanted: dict[str, str]) -> int:
+    """How many clients of a pool have these labels, its own or theirs on top."""
+    common, places, count = dig(spec, "labels") or {}, dig(spec, "data", "perClient") or [], dig(spec, "clients")
+    own = [{**common, **(dig(place, "labels") or {})} for place in places]
+    rest = max(count - len(own), 0) if isinstance(count, int) else 0
+    return sum(wanted.items() <= labels.items() for labels in [*own, *[common] * rest])
 
 
 def _robust_problems(job: Document, total: int) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     local: Local
     seed: int
     proximal_mu: float = 0.0
+    wants_losses: bool = False  # whether whoever chooses clients or examples goes by losses of single examples
 
 
 def work_of(job: ResolvedJob) -> Work:
@@ -26,4 +27,5 @@ def work_of(job: ResolvedJob) -> Work:
         local=job.spec.local,
         seed=job.spec.seed,
         proximal_mu=prox.mu if prox else 0.0,
+        wants_losses=job.spec.selection.type == "Oort",
     )

@@ -90,6 +90,12 @@ class Task:
 
         return cross_entropy(outputs, targets)
 
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss of each example of a batch, where somebody chooses by it. The default is `loss` of one at a time."""
+        import torch
+
+        return torch.stack([self.loss(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(targets))])
+
     def metrics(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
         """Means over a batch, higher or lower being better as each name says. The default knows class scores."""
         return {"accuracy": (outputs.argmax(dim=1) == targets).float().mean().item()}

@@ -37,7 +37,8 @@ class Training:
     """How to train: the job's local settings, and what is special to one assignment.
 
     `proximal_mu` is FedProx's μ (0: plain FedAvg). `deadline` is a reading of `clock` after which no new step is begun;
-    `should_stop` is asked before each step, because the work may no longer be wanted.
+    `should_stop` is asked before each step, because the work may no longer be wanted. With `wants_losses` the metric
+    `lossRms` says the root of the mean square over the examples' losses (Oort, Lai et al. 2021, equation 1).
     """
 
     local: Local
@@ -46,6 +47,7 @@ class Training:
     clock: Callable[[], float]
     proximal_mu: float = 0.0
     deadline: float = math.inf
+    wants_losses: bool = False
     should_stop: Callable[[], bool] = _never
     progress: Callable[[float], None] = _unheard
 
@@ -105,6 +107,7 @@ class _Loop:
         batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())  # noqa: SLF001
         self._pass = batches(dataset, local.batch_size, training.device, shuffle, merge=batch_norm)
         self._steps = 0
+        self._squares, self._seen = torch.zeros((), device=training.device), 0
 
     def run(self, size: int) -> tuple[int, dict[str, float], bool]:
         local = self._training.local
@@ -116,11 +119,19 @@ class _Loop:
             mean = total / count if count else mean
             if not on:
                 break
-        return self._steps, {"loss": mean} if self._steps else {}, self._training.should_stop()
+        return self._steps, self._metrics(mean), self._training.should_stop()
+
+    def _metrics(self, loss: float) -> dict[str, float]:
+        metrics = {"loss": loss} if self._steps else {}
+        if self._seen:
+            metrics["lossRms"] = math.sqrt(self._squares.item() / self._seen)
+        return metrics
 
     def _epoch(self, limit: int) -> tuple[float, int, bool]:
         """The sum of the losses, the number of steps, and whether to go on."""
         total = torch.zeros((), device=self._training.device)
+        self._squares.zero_()
+        self._seen = 0
         for count, (inputs, targets) in enumerate(self._pass()):
             if not self._may_step(limit):
                 return self._finite(total), count, False
@@ -140,7 +151,10 @@ class _Loop:
     def _step(self, batch: Batch) -> Tensor:
         inputs, targets = batch
         self._optimizer.zero_grad()
-        loss = self._task.loss(self._model(inputs), targets)
+        outputs = self._model(inputs)
+        loss = self._task.loss(outputs, targets)
+        if self._training.wants_losses:
+            self._note_losses(outputs, targets)
         loss.backward()  # type: ignore[no-untyped-call]
         if self._anchor is not None:
             self._pull(self._anchor)
@@ -149,6 +163,11 @@ class _Loop:
             nn.utils.clip_grad_norm_(self._parameters, clip)
         self._optimizer.step()
         return loss.detach()
+
+    def _note_losses(self, outputs: Tensor, targets: Tensor) -> None:
+        with torch.no_grad():
+            self._squares += self._task.losses(outputs, targets).square().sum()
+        self._seen += len(targets)
 
     def _pull(self, anchor: list[Tensor]) -> None:
         """Add μ·(w − w₀), the gradient of the proximal term."""

@@ -182,6 +182,7 @@ class Workshop:
             device=self.device,
             clock=self._clock,
             proximal_mu=self._work.proximal_mu,
+            wants_losses=self._work.wants_losses,
             deadline=self._clock() + duration_s(budget) if budget else math.inf,
             should_stop=should_stop,
             progress=progress,

@@ -60,7 +60,7 @@ def round_with(plan: RoundPlan, arrived: int, raised: int = 0, rejected: int = 0
     names = [planned.assignment for planned in plan.cohort]
     for name in names[:arrived]:
         client = ClientId(name.split(".")[-1])
-        round_, _ = receive(round_, UpdateStaged(client, name, 10, 1, {}, 10))
+        round_, _ = receive(round_, UpdateStaged(client, name, 10, 1, {}, 10), OPENED)
     for place, name in enumerate(names[arrived : arrived + raised + rejected]):
         round_, _ = give_up(round_, name, Failure("KeyError: x" if place < raised else "NaN", raised=place < raised))
     return round_
@@ -134,11 +134,11 @@ def test_a_wait_says_what_for() -> None:
 
 def test_whoever_stands_behind_a_failure_is_in_turn() -> None:
     round_ = open_round(plan_of(3, 3, 2), OPENED)
-    round_, folds = receive(round_, update(1))
+    round_, folds = receive(round_, update(1), OPENED)
     assert folds == []
     round_, folds = give_up(round_, AssignmentId("1.0.a/0"), Failure("boom", raised=True))
     assert [fold.assignment for fold in folds] == ["1.0.a/1"]
-    round_, folds = receive(round_, update(2))
+    round_, folds = receive(round_, update(2), OPENED)
     assert [fold.assignment for fold in folds] == ["1.0.a/2"]
 
 

@@ -214,3 +214,15 @@ def test_a_union_of_tensor_pairs_stays_one():
 def test_batches_in_order_without_a_generator():
     seen = [batch[1].tolist() for batch in batches(points(0, 5), 2, CPU, shuffle=None)()]
     assert seen == [[0, 1], [0, 1], [0]]
+
+
+def test_where_losses_of_single_examples_are_wanted_their_root_mean_square_is_reported():
+    from torch.nn.functional import cross_entropy
+
+    dataset, model = points(0, 48), nn.Linear(4, 2)
+    with torch.no_grad():  # one step over everything: the losses are those of the model before it
+        each = cross_entropy(model(dataset.tensors[0]), dataset.tensors[1], reduction="none")
+    _, trained = fit(model=model, dataset=dataset, batch_size=48, epochs=1, training={"wants_losses": True})
+    assert trained.metrics["lossRms"] == pytest.approx(each.square().mean().sqrt().item(), rel=1e-5)
+    assert trained.metrics["lossRms"] > trained.metrics["loss"]
+    assert "lossRms" not in fit()[1].metrics
