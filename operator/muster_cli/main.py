@@ -17,6 +17,7 @@ COMMANDS = {
         "muster_cli.validate:validate",
         "Check manifests as the API server does, and more; prints every problem at once.",
     ),
+    "simulate": ("muster_cli.simulate:simulate", "Run a job in simulated time, on clients that a profile describes."),
     "worker": ("muster_cli.worker:worker", "Work for a coordinator that runs elsewhere."),
     "version": ("muster_cli.version:version", "Print the versions of Muster and of what it runs on."),
 }

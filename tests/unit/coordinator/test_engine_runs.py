@@ -42,6 +42,15 @@ def ready(**choices: object) -> FakeWorld:
     return world
 
 
+def test_every_round_asks_whom_the_selector_chooses() -> None:
+    world = FakeWorld(config_for({"a": 6}, cohort=2, total=30))
+    world.run()
+    cohorts = [tuple(each.client for each in plan.cohort) for (number, _), plan in world.plans.items() if number]
+    assert {len(cohort) for cohort in cohorts} == {2}
+    assert len(set(cohorts)) > 8  # of 15 pairs
+    assert {client for cohort in cohorts for client in cohort} == set(world.config.clients)
+
+
 def test_a_job_runs_to_its_last_round() -> None:
     world = FakeWorld(config_for(federated=True, central=True))
     assert world.run() == Finish(Outcome.COMPLETE, Reason.ROUNDS_COMPLETED, "all 3 rounds are done")
