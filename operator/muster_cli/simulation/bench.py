@@ -7,7 +7,7 @@ and the client is busy until the world has caught up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from muster.evaluation import Evaluated
 from muster.loop import Shop
 from muster.orders import Scope, SubModel
 from muster.task import Client
-from muster.workshop import Hooks, Trainee
+from muster.workshop import SAMPLE, Hooks, Trainee
 from muster_cli.simulation.world import World
 from muster_wire.submodel import Part
 from muster_wire.values import Values
@@ -90,3 +90,15 @@ class PacedShop:
         evaluated = self._shop.evaluate(client, values, state, scope)
         self._bench.measure(evaluated.examples)
         return evaluated
+
+    def losses(
+        self,
+        client: Client,
+        models: Iterable[Values],
+        state: Mapping[str, Tensor],
+        seed: int,
+        part: Part | None = None,
+    ) -> list[float]:
+        found = self._shop.losses(client, models, state, seed, part)
+        self._bench.measure(SAMPLE * len(found))
+        return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +25,7 @@ from muster_cli.simulation.world import World
 from muster_coordinator.state import Progress
 from muster_spec.clients import ClientId, client_id
 from muster_spec.types import ResolvedJob
-from muster_spec.work import Work, work_of
+from muster_spec.work import work_of
 
 UID = "simulated"
 
@@ -85,8 +84,8 @@ class _Scene:
 
     def shop(self, *, surrogate: bool) -> Shop:
         """Where everybody trains, at the pace of each one's machine."""
-        kind: Callable[[Work, Callable[[], float]], Shop] = Surrogate if surrogate else Workshop
-        return PacedShop(kind(work_of(self._job), self.bench.now), self.bench)
+        work, now = work_of(self._job), self.bench.now
+        return PacedShop(Surrogate(work, now) if surrogate else Workshop(work, now), self.bench)
 
     def people(self, data: str | None, shop: Shop) -> None:
         """Every client, ready to come."""

@@ -13,7 +13,7 @@ policies and codecs move a model; of the job's task it says nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -82,6 +82,17 @@ class Surrogate:
         gone = 1 - _distance(values.trainable, shared) / _distance(self._first, shared)
         examples = TEST_EXAMPLES if scope is Scope.CENTRAL else max(examples_of(client) // 10, 1)
         return Evaluated(examples, {METRIC: max(gone, 0.0)})
+
+    def losses(
+        self,
+        client: Client,
+        models: Iterable[Values],
+        state: Mapping[str, Tensor],  # noqa: ARG002 -- it has none
+        seed: int,  # noqa: ARG002 -- nothing is drawn
+        part: Part | None = None,  # noqa: ARG002 -- `part` has refused already
+    ) -> list[float]:
+        """Half the mean square of what each model lacks of the client's optimum."""
+        return [float(np.mean(np.square(self._optimum(client, values) - values.trainable)) / 2) for values in models]
 
     def _steps(self, examples: int, hooks: Hooks) -> int:
         """As many as the real loop would do, each said when it is done."""
