@@ -145,12 +145,12 @@ class Office:
             for request in transfer.requests():
                 self._meter.add_up(len(request))
                 upload.add(_frame(request))
-            upload.check(self._made.combining.max_norm)
+            norm = upload.check(self._made.combining.max_norm).norm
         except WireError:
             upload.close()
             raise
         self._made.workbench.stage(offered.assignment, upload)
-        staged = self._offers.staged(offered, header, upload_s)
+        staged = self._offers.staged(offered, header, upload_s, norm)
         self._meter.add_plain(staged.plain_bytes)
         self.driver.handle(staged)
 
