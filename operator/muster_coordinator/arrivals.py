@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from muster_coordinator import evaluation, tells
 from muster_coordinator.assignments import evaluation_id
+from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import EvaluationReported, UpdateRejected, UpdateStaged, WorkFailed
 from muster_coordinator.instructions import Accept, Instruction, Refuse, Scope, Settle
 from muster_coordinator.late import decide_late
@@ -47,7 +48,7 @@ def _take_current(state: JobState, round_: Round, update: UpdateStaged, now: flo
     assignment = update.assignment
     if assignment in round_.failures:
         return moved(state, Refuse(update.client, assignment, round_.failures[assignment].reason))
-    fault = _fault(round_, update)
+    fault = _fault(round_, update, state.config)
     if fault is not None:
         return _drop(state, update, fault)
     told = _taken(update, round_.number)
@@ -68,14 +69,19 @@ def _taken(update: UpdateStaged, round_number: int) -> list[Instruction]:
     return [*out, tells.memory_lost(update)] if update.memory_lost else out
 
 
-def _fault(round_: Round, update: UpdateStaged) -> str | None:
+def _fault(round_: Round, update: UpdateStaged, config: EngineConfig) -> str | None:
     """What only the engine can find wrong with an update that passed every check of its bytes."""
     owner = round_.plan.cohort[round_.places[update.assignment]].client
     if update.client != owner:
         return f"this assignment is {owner}'s"
-    if round_.number and update.examples < 1:
+    return _weightless(update, config) if round_.number else None
+
+
+def _weightless(update: UpdateStaged, config: EngineConfig) -> str | None:
+    """Why an update can't be weighed."""
+    if update.examples < 1:
         return "trained on no examples: it has no weight"
-    return None
+    return config.weighing.problem(update.steps, update.metrics)
 
 
 def _drop(state: JobState, update: UpdateStaged, fault: str) -> Moves:
@@ -92,10 +98,8 @@ def _take_late(state: JobState, update: UpdateStaged) -> Moves:
     work, phase = state.owed[update.assignment], state.phase
     if work.client != update.client:
         return moved(state, Refuse(update.client, update.assignment, f"this assignment is {work.client}'s"))
-    if update.examples < 1:
-        return moved(
-            state, Refuse(update.client, update.assignment, "trained on no examples"), owed=_without(state, update)
-        )
+    if fault := _weightless(update, state.config):
+        return moved(state, Refuse(update.client, update.assignment, fault), owed=_without(state, update))
     told = _taken(update, work.round)
     if not isinstance(phase, Collecting):
         return moved(state, *told, parked=(*state.parked, update))

@@ -138,7 +138,8 @@ def announce(
 
 def _limit(job: ResolvedJob, frame_bytes: int) -> Limit | None:
     budget = job.spec.coordinator.memory_budget if job.spec.coordinator else None
-    demand = demand_of(strategy_of(job.spec.strategy), combining_of_job(job).rule, job.clients_total, frame_bytes)
+    strategy = strategy_of(job.spec.strategy, job.spec.local)
+    demand = demand_of(strategy, combining_of_job(job).rule, job.clients_total, frame_bytes)
     return Limit(size_bytes(budget), demand) if budget else None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from muster_coordinator.compression import codecs_of, parts_text, search_of
@@ -15,6 +15,7 @@ from muster_coordinator.exclusion import Exclusion
 from muster_coordinator.robust import least_updates
 from muster_coordinator.selection import SELECTORS, Selector
 from muster_coordinator.selectors import selector_of
+from muster_coordinator.weighing import Weighing, weighing_of
 from muster_spec.clients import ClientId, client_id
 from muster_spec.types import ResolvedJob, Rounds
 from muster_wire.adaptive import Search
@@ -86,6 +87,7 @@ class EngineConfig:
     contribution_decay: float = CONTRIBUTION_DECAY  # what is left of a client's older contributions with each newer one
     candidates: frozenset[ClientId] | None = None
     exclusion: Exclusion | None = None
+    weighing: Weighing = field(default_factory=Weighing)
     least: int = 1  # updates without which the way they are combined makes no sense
     search: Search | None = None  # where the share of values that updates send is learnt: how that begins
 
@@ -138,6 +140,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         selector=_selector(job, everybody=cohort == there),
         wait_for_clients_s=float(policy.pre_running_deadline_seconds or WAIT_FOR_CLIENTS_S),
         active_deadline_s=policy.active_deadline_seconds,
+        weighing=weighing_of(job.spec),
         least=least_updates(job.spec.robustness),
         candidates=candidates,
         exclusion=_exclusion(job),

@@ -145,7 +145,7 @@ class Driver:
         return self._commit(first, made)
 
     def _store_commit(self, instruction: StoreCommit) -> Event:
-        return self._commit(instruction, self.ports.models.make(instruction.round))
+        return self._commit(instruction, self.ports.models.make(instruction.round, instruction.scale))
 
     def _commit(self, instruction: StoreCommit, made: Made) -> Event:
         commit = self._record_of(instruction, made)

@@ -74,7 +74,7 @@ def _begin(state: JobState, restored: Restored, now: float) -> Moves:
     last, plan = restored.progress.last, restored.plan
     told = [tells.resumed(restored.progress, plan)] if last or plan else []
     if plan is not None:
-        phase = Collecting(reopen_round(plan, now, GRACE_S))
+        phase = Collecting(reopen_round(plan, now, GRACE_S, state.config.weighing))
         return moved(state, *told, OpenRound(plan.round, plan.base), phase=phase)
     if last is None:
         return _first_model(state)

@@ -123,6 +123,7 @@ class StoreCommit:
     stragglers: int = 0
     reason: str = ""
     absences: Mapping[ClientId, Absence] = field(default_factory=dict)
+    scale: float = 1.0  # of the mean update, before the server steps with it
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def make_ready(job: ResolvedJob, storage: Path, observer: Observer, problem: Cal
     retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
     parts = _parts(store, job, codecs, size)
     combining = combining_of_job(job)
-    strategy = strategy_of(job.spec.strategy)
+    strategy = strategy_of(job.spec.strategy, job.spec.local)
     workbench = Workbench(store, strategy, broadcasts, retention, combining, problem, parts)
     return Makings(store, codecs, broadcasts, combining, workbench, parts)
 

@@ -50,8 +50,8 @@ class Models(Protocol):
     def forget(self, assignment: AssignmentId) -> None:
         """Drop a staged update, if there is one."""
 
-    def make(self, number: int) -> Made:
-        """Turn the sum into the model of this round, durably."""
+    def make(self, number: int, scale: float = 1.0) -> Made:
+        """Turn the sum into the model of this round, durably; the mean update is multiplied by the scale."""
 
     def load_first(self, path: str) -> Made:
         """Read the first model from a file, and keep it durably. Raises InputError."""

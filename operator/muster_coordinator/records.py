@@ -81,7 +81,7 @@ class UsedUpdate(Record, frozen=True):
     assignment: AssignmentId
     round: int  # the round it was trained for: less than the commit's when it came late
     examples: int
-    weight: float  # share of the sum: examples, capped and discounted
+    weight: float  # in the sum, in a unit of the round's own: what weighting and strategy make of its claims
     steps: int
     metrics: Mapping[str, float]
     train_s: float = 0.0
@@ -91,6 +91,7 @@ class UsedUpdate(Record, frozen=True):
     elapsed_s: float = 0.0  # from its order to its arrival, as the coordinator saw it; 0: not known
     size_bytes: int = 0
     norm: float = 0.0  # of its trainable values
+    discount: float = 1.0  # below 1 where it came late: what its weight is multiplied by
 
 
 class RoundCommit(Record, frozen=True):

@@ -14,8 +14,10 @@ from muster_coordinator.events import UpdateStaged
 from muster_coordinator.instructions import Fold, Reason
 from muster_coordinator.records import Absence, AssignmentId, RoundPlan, UsedUpdate
 from muster_coordinator.state import Failure, Roster, Round
+from muster_coordinator.weighing import Weighing
 from muster_spec.clients import ClientId
 
+BY_EXAMPLES = Weighing()
 MAKERS = 3  # processes that a client may lose over the first model: a task that kills its process kills them all
 _DEADLY = f"its worker process ended {MAKERS} times while it made the first model; is there memory enough?"
 
@@ -130,15 +132,15 @@ def first_failure(round_: Round) -> str:
 # --- what happens within a round --------------------------------------------------------------------------------------
 
 
-def open_round(plan: RoundPlan, now: float) -> Round:
+def open_round(plan: RoundPlan, now: float, weighing: Weighing = BY_EXAMPLES) -> Round:
     """The deadline runs from now."""
     places = {planned.assignment: place for place, planned in enumerate(plan.cohort)}
-    return Round(plan, now, now + plan.deadline_s, places)
+    return Round(plan, now, now + plan.deadline_s, places, weighing=weighing)
 
 
-def reopen_round(plan: RoundPlan, now: float, reconnect_s: float) -> Round:
+def reopen_round(plan: RoundPlan, now: float, reconnect_s: float, weighing: Weighing = BY_EXAMPLES) -> Round:
     """After a restart the deadline runs anew, and longer, for workers first have to find the coordinator."""
-    opened = open_round(plan, now)
+    opened = open_round(plan, now, weighing)
     deadline = (now if plan.round == 0 else opened.deadline) + reconnect_s
     return replace(opened, deadline=deadline, is_timed=False)
 
@@ -177,18 +179,19 @@ def give_up(round_: Round, assignment: AssignmentId, failure: Failure) -> tuple[
 
 
 def fold_rest(round_: Round) -> tuple[Round, list[Fold]]:
-    """At closing: whoever waited for a turn that never came."""
-    if not round_.keeps_order:
-        return round_, []
-    behind = [planned.assignment for planned in round_.plan.cohort[round_.turn :]]
-    round_ = replace(round_, turn=len(round_.places))
-    return _fold(round_, [round_.updates[name] for name in behind if name in round_.updates])
+    """At closing: whoever waited for a turn that never came, or for what the others weigh."""
+    if round_.keeps_order:
+        behind = [planned.assignment for planned in round_.plan.cohort[round_.turn :]]
+        round_, folds = _fold(round_, [round_.updates[name] for name in behind if name in round_.updates])
+        round_ = replace(round_, turn=len(round_.places))
+    else:
+        folds = []
+    return _fold_together(round_) if round_.waits else (round_, folds)
 
 
 def add_late(round_: Round, used: UsedUpdate) -> tuple[Round, list[Fold]]:
     """Sum an update of an earlier round. It comes on top: the round still wants its own."""
-    late = round_.late | {used.assignment}
-    return replace(round_, folded=(*round_.folded, used), late=late), [Fold(used.assignment, used.weight)]
+    return _add(replace(round_, late=round_.late | {used.assignment}), (used,))
 
 
 def _fold_in_turn(round_: Round) -> tuple[Round, list[Fold]]:
@@ -201,18 +204,37 @@ def _fold_in_turn(round_: Round) -> tuple[Round, list[Fold]]:
 
 
 def _fold(round_: Round, updates: list[UpdateStaged]) -> tuple[Round, list[Fold]]:
-    used = tuple(used_update(update, round_.number) for update in updates)
-    return replace(round_, folded=(*round_.folded, *used)), [Fold(each.assignment, each.weight) for each in used]
+    return _add(round_, tuple(used_update(update, round_.number) for update in updates))
+
+
+def _add(round_: Round, used: tuple[UsedUpdate, ...]) -> tuple[Round, list[Fold]]:
+    """Into the sum; not yet, where what they weigh hangs on who else comes."""
+    if round_.waits:
+        return replace(round_, folded=(*round_.folded, *used)), []
+    if round_.number:
+        used = tuple(one for each in used for one in round_.weighing.weigh([each]))
+    return replace(round_, folded=(*round_.folded, *used)), _folds(used)
+
+
+def _fold_together(round_: Round) -> tuple[Round, list[Fold]]:
+    """Late ones first, then in the cohort's order: whoever came when, the sum has the same bits."""
+    order = sorted(round_.folded, key=lambda each: round_.places.get(each.assignment, -1))
+    used = round_.weighing.weigh(order)
+    return replace(round_, folded=used), _folds(used)
+
+
+def _folds(used: tuple[UsedUpdate, ...]) -> list[Fold]:
+    return [Fold(each.assignment, each.weight) for each in used]
 
 
 def used_update(update: UpdateStaged, round_number: int, discount: float = 1.0) -> UsedUpdate:
-    """How much an update weighs: its examples. The first model is not an update and weighs 1."""
+    """What goes into the record. It has no weight yet, and a first model, which is no update, needs none: 1."""
     return UsedUpdate(
         client=update.client,
         assignment=update.assignment,
         round=round_number,
         examples=update.examples,
-        weight=update.examples * discount if round_number else 1.0,
+        weight=1.0,
         steps=update.steps,
         metrics=dict(update.metrics),
         train_s=update.train_ms / 1000,
@@ -222,6 +244,7 @@ def used_update(update: UpdateStaged, round_number: int, discount: float = 1.0) 
         elapsed_s=round(max(update.elapsed_s, 0.0), 3),
         size_bytes=update.size_bytes,
         norm=update.norm,
+        discount=discount,
     )
 
 

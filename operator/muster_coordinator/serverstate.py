@@ -143,12 +143,16 @@ class ServerState:
         self._newest: Buffers | None = None
         self._walk: Walk | None = None
 
-    def begin(self, layout: Layout) -> Step:
-        """The step that makes the next model of this layout; its blocks come in order, each value once."""
-        if not self._optimizer.keeps:
-            return self._stateless
-        self._walk = Walk(self._optimizer, layout, self._newest, self._store.staging)
-        return self._walk.step
+    def begin(self, layout: Layout, scale: float = 1.0) -> Step:
+        """The step that makes the next model of this layout; its blocks come in order, each value once.
+
+        The mean is multiplied by the scale before it.
+        """
+        step = self._stateless
+        if self._optimizer.keeps:
+            self._walk = Walk(self._optimizer, layout, self._newest, self._store.staging)
+            step = self._walk.step
+        return step if scale == 1 else lambda base, mean: step(base, scale * mean)
 
     def _stateless(self, base: Wide, mean: Wide) -> Wide:
         return self._optimizer.step(base, mean, ())[0]

@@ -26,6 +26,7 @@ from muster_coordinator.records import (
     UsedUpdate,
 )
 from muster_coordinator.uplink import Line
+from muster_coordinator.weighing import Weighing
 from muster_spec.clients import ClientId
 from muster_wire.adaptive import Search
 
@@ -82,6 +83,7 @@ class Round:
     extensions: int = 0
     is_timed: bool = True  # False after a restart: nobody knows when its orders went out
     makers: frozenset[str] = frozenset()  # worker processes that came to make the first model
+    weighing: Weighing = field(default_factory=Weighing)
 
     @property
     def number(self) -> int:
@@ -100,6 +102,16 @@ class Round:
     def keeps_order(self) -> bool:
         """With everybody awaited the sum can follow the cohort's order, so that its bits do not depend on luck."""
         return self.plan.close_at == len(self.places)
+
+    @property
+    def waits(self) -> bool:
+        """Whether its updates are summed only when it closes."""
+        return self.number > 0 and self.weighing.waits
+
+    @property
+    def scale(self) -> float:
+        """What the mean of the sum is multiplied by, once everything is in it."""
+        return self.weighing.scale(self.folded) if self.number else 1.0
 
     def is_outstanding(self, assignment: AssignmentId) -> bool:
         return assignment in self.places and assignment not in self.updates and assignment not in self.failures

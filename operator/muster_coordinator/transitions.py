@@ -64,9 +64,8 @@ def plan_stored(state: JobState, stored: RoundPlan, now: float) -> Moves:
     asked = [planned.client for planned in stored.cohort]
     out: list[Instruction] = [*state.deferred.values(), OpenRound(stored.round, stored.base)]
     state, withdrawn = _release(state, asked)
-    state = replace(
-        state, phase=Collecting(open_round(stored, now)), deferred={}, initialisers=_asked_first(state, stored)
-    )
+    opened = open_round(stored, now, state.config.weighing)
+    state = replace(state, phase=Collecting(opened), deferred={}, initialisers=_asked_first(state, stored))
     state, folds = _fold_parked(state)
     here = [planned for planned in stored.cohort if planned.client in state.roster]
     round_ = state.phase.round if isinstance(state.phase, Collecting) else None
@@ -128,6 +127,7 @@ def close(state: JobState, round_: Round, why: str, now: float) -> Moves:
         opened=round_.opened,
         owed=owed_after(round_, state.config.late),
         stragglers=round_.outstanding,
+        scale=round_.scale,
         reason=history.closing_reason(round_.plan, why),
         absences=_absences(state, round_, now),
     )

@@ -125,11 +125,11 @@ class Workbench:
             else:
                 self._sum.fold(upload, weight)
 
-    def make(self, number: int) -> Made:
+    def make(self, number: int, scale: float = 1.0) -> Made:
         if self._model is None or self._sum is None:
             made, self._first = self._first, None
         else:
-            made, self._sum = self._sum.finish(self._model, self._state.begin(self._model.layout)), None
+            made, self._sum = self._sum.finish(self._model, self._state.begin(self._model.layout, scale)), None
         if made is None:
             raise ValueError("a model is made from at least one update")
         return Made(self._keep(made, number), self._state.keep())

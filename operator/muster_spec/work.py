@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
-from muster_spec.types import Local, ResolvedJob, TaskSpec
+from muster_spec.types import Local, ResolvedJob, Strategy, TaskSpec
+
+# Metrics of a client's training that a job may weigh updates by.
+LOSS: Final = "loss"  # the mean over the last pass
+BASE_LOSS: Final = "baseLoss"  # of the model that the client got, on its examples, before it trained
+GRADIENT_VARIANCE: Final = "gradientVariance"  # of the gradients of its steps around their mean
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -16,16 +23,26 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     seed: int
     proximal_mu: float = 0.0
     wants_losses: bool = False  # whether whoever chooses clients or examples goes by losses of single examples
+    measures_base_loss: bool = False
+    measures_gradient_variance: bool = False
 
 
 def work_of(job: ResolvedJob) -> Work:
-    """The client's half of a job. FedProx's proximal term is all that a strategy asks of clients so far."""
-    prox = job.spec.strategy.fed_prox
+    """The client's half of a job."""
+    strategy = job.spec.strategy
     return Work(
         job=job.name,
         task=job.spec.task,
         local=job.spec.local,
         seed=job.spec.seed,
-        proximal_mu=prox.mu if prox else 0.0,
+        proximal_mu=strategy.fed_prox.mu if strategy.fed_prox else 0.0,
         wants_losses=job.spec.selection.type == "Oort",
+        measures_base_loss=strategy.type == "QFedAvg",
+        measures_gradient_variance=_weighs_by_variance(strategy),
     )
+
+
+def _weighs_by_variance(strategy: Strategy) -> bool:
+    weighting = strategy.weighting
+    blend = weighting.blend
+    return weighting.type == "Variance" or (blend is not None and blend.variance > 0)

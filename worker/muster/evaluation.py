@@ -36,3 +36,13 @@ def evaluate(task: Task, model: nn.Module, dataset: Dataset[Any], device: torch.
             for name, mean in means.items():
                 sums[name] += mean * len(targets)
     return Evaluated(size, {name: total / size for name, total in sums.items()})
+
+
+def mean_loss(task: Task, model: nn.Module, dataset: Dataset[Any], device: torch.device) -> float:
+    """The loss alone, of a model that goes on to be trained."""
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    model.to(device).eval()
+    with torch.no_grad():
+        for inputs, targets in batches(dataset, _BATCH, device, shuffle=None)():
+            total += task.loss(model(inputs), targets).double() * len(targets)
+    return total.item() / size_of(dataset)

@@ -20,6 +20,7 @@ from muster.batches import Batch, batches, size_of
 from muster.errors import TaskError
 from muster.task import Task
 from muster_spec.types import Local, Optimizer
+from muster_spec.work import GRADIENT_VARIANCE, LOSS
 
 _CHECK_EVERY = 50  # steps between looks at the loss: each look waits for the device
 
@@ -39,6 +40,7 @@ class Training:
     `proximal_mu` is FedProx's μ (0: plain FedAvg). `deadline` is a reading of `clock` after which no new step is begun;
     `should_stop` is asked before each step, because the work may no longer be wanted. With `wants_losses` the metric
     `lossRms` says the root of the mean square over the examples' losses (Oort, Lai et al. 2021, equation 1).
+    `measures_gradient_variance` asks for a metric of that name: how far the steps' gradients lie apart.
     """
 
     local: Local
@@ -50,6 +52,7 @@ class Training:
     wants_losses: bool = False
     should_stop: Callable[[], bool] = _never
     progress: Callable[[float], None] = _unheard
+    measures_gradient_variance: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class _Loop:
         self._pass = batches(dataset, local.batch_size, training.device, shuffle, merge=batch_norm)
         self._steps = 0
         self._squares, self._seen = torch.zeros((), device=training.device), 0
+        self._spread = GradientSpread() if training.measures_gradient_variance else None
 
     def run(self, size: int) -> tuple[int, dict[str, float], bool]:
         local = self._training.local
@@ -122,10 +126,11 @@ class _Loop:
         return self._steps, self._metrics(mean), self._training.should_stop()
 
     def _metrics(self, loss: float) -> dict[str, float]:
-        metrics = {"loss": loss} if self._steps else {}
+        metrics = {LOSS: loss} if self._steps else {}
         if self._seen:
             metrics["lossRms"] = math.sqrt(self._squares.item() / self._seen)
-        return metrics
+        variance = self._spread.variance if self._spread else None
+        return metrics if variance is None else metrics | {GRADIENT_VARIANCE: variance}
 
     def _epoch(self, limit: int) -> tuple[float, int, bool]:
         """The sum of the losses, the number of steps, and whether to go on."""
@@ -156,6 +161,8 @@ class _Loop:
         if self._training.wants_losses:
             self._note_losses(outputs, targets)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self._spread is not None:
+            self._spread.add(self._parameters)
         if self._anchor is not None:
             self._pull(self._anchor)
         clip = self._training.local.gradient_clip_norm
@@ -184,6 +191,37 @@ class _Loop:
             f"training diverged: the loss was no longer finite by step {self._steps}; spec.local.learningRate {rate:g}"
             " is the likely cause: try a smaller one, or set spec.local.gradientClipNorm"
         )
+
+
+class GradientSpread:
+    """How far the gradients g of a client's steps lie from their mean: Σ ‖g - ḡ‖² / (T - 1), over the whole model.
+
+    By Welford's recurrence (1962), so that it takes one gradient more of memory, and nothing cancels.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean: list[Tensor] = []
+        self._squares: Tensor | None = None
+
+    def add(self, parameters: list[nn.Parameter]) -> None:
+        """One step's gradients, as they are now."""
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        if self._squares is None:
+            self._mean = [torch.zeros_like(gradient) for gradient in gradients]
+            self._squares = torch.zeros((), dtype=torch.float64, device=gradients[0].device)
+        self._count += 1
+        for mean, gradient in zip(self._mean, gradients, strict=True):
+            before = gradient - mean
+            mean.add_(before, alpha=1 / self._count)
+            self._squares += (before * (gradient - mean)).sum(dtype=torch.float64)
+
+    @property
+    def variance(self) -> float | None:
+        """None of fewer than two gradients."""
+        if self._squares is None or self._count < 2:
+            return None
+        return max(self._squares.item(), 0.0) / (self._count - 1)
 
 
 def build_optimizer(optimizer: Optimizer, parameters: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, TypeVar
 
 import torch
@@ -22,14 +22,14 @@ from torch.utils.data import Dataset, Subset
 from muster.arrays import check_layout, layout_of, load_private, load_values, read_private, read_values
 from muster.batches import size_of
 from muster.errors import MusterError, TaskError
-from muster.evaluation import Evaluated
+from muster.evaluation import Evaluated, mean_loss
 from muster.loading import load_task
 from muster.orders import Scope, SubModel
 from muster.submodels import Shrinker
 from muster.task import Client, Data, Task
 from muster.training import Trained, Training, seeded
 from muster_spec.durations import duration_s
-from muster_spec.work import Work
+from muster_spec.work import BASE_LOSS, Work
 from muster_wire.submodel import Part
 from muster_wire.values import Values, difference
 
@@ -89,16 +89,23 @@ class Workshop:
         model = self._trainable(base, state, part)
         training = self._training(seed, *hooks)
         started = self._clock()
+        base_loss = self._base_loss(model, data) if self._work.measures_base_loss else {}
         with _blame("train"):
             trained = _expect(Trained, self._load().train(model, data.train, training), "train")
         if trained.stopped:
             return None
+        trained = replace(trained, metrics={**trained.metrics, **base_loss})
         update = difference(read_values(model, base.layout), base)
         state_after = read_private(model, self._load().private)
         if part is not None:
             before = read_private(self._whole(), self._load().private) | dict(state)
             state_after = self._cutter().private_after(before, state_after, part)
         return Trainee(update, trained, round(1000 * (self._clock() - started)), state_after)
+
+    def _base_loss(self, model: nn.Module, data: Data) -> dict[str, float]:
+        """The loss of the model that came, on this client's own examples."""
+        with _blame("loss"):
+            return {BASE_LOSS: mean_loss(self._load(), model, data.train, self.device)}
 
     def evaluate(self, client: Client, values: Values, state: Mapping[str, Tensor], scope: Scope) -> Evaluated:
         """Measure a model; of no examples if there is nothing to measure it on."""
@@ -186,6 +193,7 @@ class Workshop:
             deadline=self._clock() + duration_s(budget) if budget else math.inf,
             should_stop=should_stop,
             progress=progress,
+            measures_gradient_variance=self._work.measures_gradient_variance,
         )
 
 

@@ -88,10 +88,10 @@ class WatchedModels:
     def forget(self, assignment: AssignmentId) -> None:
         self._models.forget(assignment)
 
-    def make(self, number: int) -> Made:
+    def make(self, number: int, scale: float = 1.0) -> Made:
         self._watcher.passed(Mark.MAKING, number)
         with self._timing.of("model"):
-            return self._models.make(number)
+            return self._models.make(number, scale)
 
     def load_first(self, path: str) -> Made:
         return self._models.load_first(path)

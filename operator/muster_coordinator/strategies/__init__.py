@@ -8,6 +8,7 @@ from typing import Final
 
 from muster_coordinator.strategies.base import Step, Strategy
 from muster_coordinator.strategies.fedavg import FedAvg
+from muster_coordinator.strategies.fednova import FedNova
 from muster_coordinator.strategies.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from muster_coordinator.strategies.fedprox import FedProx
 from muster_coordinator.strategies.optimizers import (
@@ -21,16 +22,23 @@ from muster_coordinator.strategies.optimizers import (
     Wide,
     add,
 )
+from muster_coordinator.strategies.qfedavg import QFedAvg
 from muster_spec import strategy_types as spec
+from muster_spec.rounds_types import Local
 
 STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
-    {each.name: each for each in (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad)}
+    {each.name: each for each in (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedNova, QFedAvg)}
 )
 
 
-def strategy_of(chosen: spec.Strategy) -> Strategy:
-    """The strategy that a resolved job asks for."""
-    return STRATEGIES[chosen.type](optimizer=optimizer_of(chosen))
+def strategy_of(chosen: spec.Strategy, local: Local) -> Strategy:
+    """The strategy that a resolved job asks for, for clients that train as it says."""
+    optimizer = optimizer_of(chosen)
+    if chosen.type == "FedNova":
+        return FedNova(optimizer, momentum=local.optimizer.momentum)
+    if chosen.q_fed_avg is not None:
+        return QFedAvg(optimizer, q=chosen.q_fed_avg.q, learning_rate=local.learning_rate)
+    return STRATEGIES[chosen.type](optimizer)
 
 
 def optimizer_of(chosen: spec.Strategy) -> Optimizer:
@@ -58,10 +66,12 @@ __all__ = [
     "FedAdam",
     "FedAvg",
     "FedAvgM",
+    "FedNova",
     "FedProx",
     "FedYogi",
     "Kept",
     "Optimizer",
+    "QFedAvg",
     "ServerAdagrad",
     "ServerAdam",
     "ServerSGD",

@@ -7,10 +7,11 @@ a block. So a strategy is a page with an equation on it, knows nothing of files 
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from muster_coordinator.records import UsedUpdate
 from muster_coordinator.strategies.optimizers import ADDED, Optimizer, Wide
 from muster_wire.layout import Kind
 
@@ -28,3 +29,16 @@ class Strategy(ABC):
     # Beyond idle: the sum; once it is gone, a version's bytes and what clients decode of them. Files are page cache,
     # and what an optimiser keeps lies in them.
     models_in_memory: ClassVar[int] = 3
+    waits: ClassVar[bool] = False  # whether an update's weight hangs on the others', so that it waits for them
+
+    def problem(self, steps: int, metrics: Mapping[str, float]) -> str | None:  # noqa: ARG002 -- an average needs neither
+        """Why an update that says this of itself is of no use."""
+        return None
+
+    def weights(self, used: Sequence[UsedUpdate], importances: Sequence[float]) -> Sequence[float]:  # noqa: ARG002 -- as above
+        """Each update's weight in the sum, in any unit, from how much its client counts."""
+        return importances
+
+    def scale(self, used: Sequence[UsedUpdate], importances: Sequence[float]) -> float:  # noqa: ARG002 -- as above
+        """What the weighted mean is multiplied by before the optimiser steps with it."""
+        return 1.0

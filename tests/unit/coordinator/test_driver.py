@@ -68,7 +68,8 @@ class World:
     def forget(self, assignment):
         self.done.append(f"forget {assignment}")
 
-    def make(self, number):
+    def make(self, number, scale):
+        assert scale == 1
         self.models += 1
         return Made(f"model-{number}")
 

@@ -20,9 +20,12 @@ from muster_coordinator.events import (
     UpdateStaged,
     WorkFailed,
 )
+from muster_coordinator.importance import Importance
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.selection import SELECTORS
+from muster_coordinator.strategies import FedNova
+from muster_coordinator.weighing import Weighing
 from muster_spec.clients import ClientId
 
 SMALL = config_for(total=2, central=True, federated=True)
@@ -58,6 +61,7 @@ def test_a_crash_between_any_two_instructions_changes_nothing(boundary: int) -> 
         assert client.promoted[-2:] == calm.clients[client.name].promoted[-2:]
 
 
+WEIGHINGS = [Weighing(), Weighing(Importance(max_share=0.4)), Weighing(strategy=FedNova())]
 configs = st.builds(
     lambda clients, cohort, extra, fastest, choices: config_for(
         {"a": clients},
@@ -80,6 +84,7 @@ configs = st.builds(
             "central": st.booleans(),
             "federated": st.booleans(),
             "evaluate_every": st.integers(1, 2),
+            "weighing": st.sampled_from(WEIGHINGS),
         }
     ),
 )

@@ -13,6 +13,7 @@ from muster_coordinator.instructions import Reason
 from muster_coordinator.late import decide_late, expired, owed_after, owed_of
 from muster_coordinator.records import AssignmentId, PlannedClient, RoundPlan, UsedUpdate
 from muster_coordinator.rounds import (
+    BY_EXAMPLES,
     Commit,
     Extend,
     Fail,
@@ -176,7 +177,8 @@ def test_what_a_late_update_weighs(
     made_for: int, current: int, policy: LatePolicy | None, weight: float | None
 ) -> None:
     late = decide_late(update(0), made_for, current, policy)
-    assert (late.used.weight if late.used else None) == (None if weight is None else pytest.approx(weight))
+    weighed = BY_EXAMPLES.weigh([late.used])[0].weight if late.used else None
+    assert weighed == (None if weight is None else pytest.approx(weight))
     assert late.used is None or late.used.round == made_for
     assert late.why
 

@@ -10,9 +10,8 @@ from muster_coordinator.observer import Unobserved
 from muster_coordinator.records import RoundCommit
 from muster_coordinator.reference import Encoder
 from muster_coordinator.store import FileStore
-from muster_coordinator.strategies import strategy_of
+from muster_coordinator.strategies import FedAvg
 from muster_coordinator.workbench import Retention, Workbench
-from muster_spec.types import Strategy
 
 
 def commit(number: int) -> RoundCommit:
@@ -48,7 +47,7 @@ def test_old_models_go_and_milestones_stay(tmp_path: Path, keep: int, every: int
         (models / f"m{number}.safetensors").touch()
     store = FileStore(tmp_path, Unobserved())
     broadcasts = Broadcasts(Encoder(tmp_path, Down(), 0), 2)
-    bench = Workbench(store, strategy_of(Strategy(type="FedAvg")), broadcasts, Retention(keep, every))
+    bench = Workbench(store, FedAvg(), broadcasts, Retention(keep, every))
     bench.remember([commit(number) for number in range(10)])
     bench.prune(["m2"])  # the best one
     assert {path.stem for path in models.iterdir()} == left

@@ -12,19 +12,23 @@ from muster_coordinator.strategies import (
     FedAdam,
     FedAvg,
     FedAvgM,
+    FedNova,
     FedProx,
     FedYogi,
     Kept,
-    Optimizer,
+    QFedAvg,
     ServerAdagrad,
     ServerAdam,
     ServerSGD,
     ServerYogi,
+    Strategy,
     Wide,
     add,
     strategy_of,
 )
+from muster_coordinator.strategies.optimizers import Optimizer as ServerOptimizer
 from muster_spec import strategy_types as spec
+from muster_spec.rounds_types import Local, Optimizer
 from muster_spec.schemas import schema_of
 from muster_spec.support import support
 from muster_wire.layout import Kind
@@ -39,7 +43,7 @@ BASE = np.array([1.0, 2.0, -3.0])
 
 
 @pytest.mark.parametrize("strategy", [FedAvg(), FedProx()], ids=lambda strategy: strategy.name)
-def test_the_average_of_the_clients_is_the_next_model(strategy: FedAvg) -> None:
+def test_the_average_of_the_clients_is_the_next_model(strategy: Strategy) -> None:
     base, mean = np.array([1.0, 2.0]), np.array([0.5, -4.0])
     assert strategy.optimizer == ADDED
     moved, kept = strategy.optimizer.step(base, mean, ())
@@ -50,7 +54,7 @@ def test_the_average_of_the_clients_is_the_next_model(strategy: FedAvg) -> None:
     assert strategy.models_in_memory <= 4
 
 
-def rounds(optimizer: Optimizer) -> list[Wide]:
+def rounds(optimizer: ServerOptimizer) -> list[Wide]:
     """The model after each of a few rounds."""
     model, models = BASE, []
     kept: Kept = tuple(np.full(BASE.size, value) for value in optimizer.first)
@@ -109,7 +113,7 @@ def test_adaptive_steps_do_not_grow_with_the_update_where_plain_ones_do() -> Non
     assert steps["ServerAdagrad"] == pytest.approx((0.1, 0.1), rel=1e-6)
 
 
-def first(optimizer: Optimizer) -> Kept:
+def first(optimizer: ServerOptimizer) -> Kept:
     return tuple(np.full(1, value) for value in optimizer.first)
 
 
@@ -135,20 +139,32 @@ def test_only_what_is_needed_is_kept() -> None:
     assert ServerAdam(1, 0.5, 0.9).first == (0.0, 0.25)
 
 
+LOCAL = Local(
+    epochs=1, batch_size=8, learning_rate=0.05, optimizer=Optimizer(type="SGD", momentum=0.5, weight_decay=0.0)
+)
+
+
+def strategy(chosen: spec.Strategy) -> Strategy:
+    return strategy_of(chosen, LOCAL)
+
+
 ADAM = spec.AdaptiveServer(learning_rate=0.1, beta1=0.8, beta2=0.7, tau=0.01)
 MOMENTUM = spec.Momentum(learning_rate=0.5, momentum=0.9)
 ADAGRAD = spec.AdagradServer(learning_rate=0.2, tau=0.02)
 
 
 def test_a_job_chooses_by_the_schemas_names() -> None:
-    assert strategy_of(spec.Strategy(type="FedAvg")) == FedAvg()
-    assert strategy_of(spec.Strategy(type="FedProx", fed_prox=spec.FedProx(mu=0.5))) == FedProx()
-    assert strategy_of(spec.Strategy(type="FedAvgM", fed_avg_m=MOMENTUM)) == FedAvgM(ServerSGD(0.5, 0.9))
-    assert strategy_of(spec.Strategy(type="FedAdam", fed_adam=ADAM)) == FedAdam(ServerAdam(0.1, 0.01, 0.8, 0.7))
-    assert strategy_of(spec.Strategy(type="FedYogi", fed_yogi=ADAM)) == FedYogi(ServerYogi(0.1, 0.01, 0.8, 0.7))
+    assert strategy(spec.Strategy(type="FedAvg")) == FedAvg()
+    assert strategy(spec.Strategy(type="FedProx", fed_prox=spec.FedProx(mu=0.5))) == FedProx()
+    assert strategy(spec.Strategy(type="FedAvgM", fed_avg_m=MOMENTUM)) == FedAvgM(ServerSGD(0.5, 0.9))
+    assert strategy(spec.Strategy(type="FedAdam", fed_adam=ADAM)) == FedAdam(ServerAdam(0.1, 0.01, 0.8, 0.7))
+    assert strategy(spec.Strategy(type="FedYogi", fed_yogi=ADAM)) == FedYogi(ServerYogi(0.1, 0.01, 0.8, 0.7))
     chosen = spec.Strategy(type="FedAdagrad", fed_adagrad=ADAGRAD)
-    assert strategy_of(chosen) == FedAdagrad(ServerAdagrad(0.2, 0.02))
-    assert all(strategy.name == name for name, strategy in STRATEGIES.items())
+    assert strategy(chosen) == FedAdagrad(ServerAdagrad(0.2, 0.02))
+    assert strategy(spec.Strategy(type="FedNova")) == FedNova(momentum=0.5)
+    chosen = spec.Strategy(type="QFedAvg", q_fed_avg=spec.QFedAvg(q=2.0))
+    assert strategy(chosen) == QFedAvg(q=2.0, learning_rate=0.05)
+    assert all(kind.name == name for name, kind in STRATEGIES.items())
 
 
 @pytest.mark.parametrize(
@@ -161,10 +177,10 @@ def test_a_job_chooses_by_the_schemas_names() -> None:
     ],
     ids=lambda one: getattr(one, "type", ""),
 )
-def test_a_job_may_name_the_optimiser_beside_the_strategy(chosen: spec.ServerOptimizer, optimizer: Optimizer) -> None:
+def test_a_job_may_name_the_optimiser_beside_it(chosen: spec.ServerOptimizer, optimizer: ServerOptimizer) -> None:
     prox = spec.FedProx(mu=0.5)
-    assert strategy_of(spec.Strategy(type="FedAvg", server_optimizer=chosen)) == FedAvg(optimizer)
-    assert strategy_of(spec.Strategy(type="FedProx", fed_prox=prox, server_optimizer=chosen)) == FedProx(optimizer)
+    assert strategy(spec.Strategy(type="FedAvg", server_optimizer=chosen)) == FedAvg(optimizer)
+    assert strategy(spec.Strategy(type="FedProx", fed_prox=prox, server_optimizer=chosen)) == FedProx(optimizer)
 
 
 def test_the_registry_has_every_strategy_of_the_schema_that_is_not_refused() -> None:

@@ -226,3 +226,37 @@ def test_where_losses_of_single_examples_are_wanted_their_root_mean_square_is_re
     assert trained.metrics["lossRms"] == pytest.approx(each.square().mean().sqrt().item(), rel=1e-5)
     assert trained.metrics["lossRms"] > trained.metrics["loss"]
     assert "lossRms" not in fit()[1].metrics
+
+
+def test_the_gradients_variance_is_that_of_all_steps_gradients():
+    """Against gradients taken one by one along the same way: plain SGD's are what it moved by."""
+    task, data = NoFrills({}), points(0, 48)
+    model = nn.Linear(4, 2)
+    reference = nn.Linear(4, 2)
+    reference.load_state_dict(model.state_dict())
+    _, trained = fit(
+        task=task, model=model, dataset=data, epochs=2, batch_size=16, training={"measures_gradient_variance": True}
+    )
+    gradients, now = [], torch.cat([p.detach().flatten() for p in reference.parameters()]).double()
+    for steps in range(1, 7):
+        model = nn.Linear(4, 2)
+        model.load_state_dict(reference.state_dict())
+        fit(task=task, model=model, dataset=data, epochs=2, batch_size=16, max_steps=steps)
+        after = torch.cat([p.detach().flatten() for p in model.parameters()]).double()
+        gradients.append((now - after) / 0.1)
+        now = after
+    stacked = torch.stack(gradients)
+    expected = ((stacked - stacked.mean(dim=0)) ** 2).sum() / 5
+    assert trained.steps == 6
+    assert trained.metrics["gradientVariance"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_one_gradient_has_no_variance():
+    wanted = {"measures_gradient_variance": True}
+    assert "gradientVariance" not in fit(max_steps=1, training=wanted)[1].metrics
+    assert "gradientVariance" in fit(max_steps=2, training=wanted)[1].metrics
+    assert "gradientVariance" not in fit()[1].metrics
+
+
+def test_measuring_gradients_changes_nothing_else():
+    assert torch.equal(flat(fit()[0]), flat(fit(training={"measures_gradient_variance": True})[0]))
