@@ -1,0 +1,236 @@
+"""The loop around the plan: list → plan → make durable → cancel and submit → say what happened. Its only I/O is through
+the transport, the ledger's file and `tell`.
+
+Nothing is decided here but how long to wait: a listing that took long is made seldom, a site that doesn't answer is
+asked less and less often, and every wait has jitter, so that a thousand pools don't ask at once.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from muster_slurm.errors import Denied, Full, Refused, SlurmError, Unreachable
+from muster_slurm.ledger import Ledger, Submission, read_ledger, write_ledger
+from muster_slurm.plan import (
+    Listing,
+    Plan,
+    Wanted,
+    given_up,
+    make_plan,
+    note_answer,
+    note_refusal,
+    note_silence,
+)
+from muster_slurm.request import Keys, build_request
+from muster_slurm.states import PHASES, Phase
+from muster_slurm.transport import Transport
+from muster_spec.clients import ClientId, split_client_id
+from muster_spec.types import ResolvedJob, ResolvedPool
+
+POLL_S = 10.0
+CLOSING_POLL_S = 1.0
+PATIENCE_S = 15.0  # for workers that have heard that the job is over
+SHARE_OF_TIME = 10  # a listing may take one tenth of the time
+LONGEST_WAIT_S = 60.0
+FULL_WAIT_S = 60.0
+REFUSED_WAIT_S = 60.0
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a bridge works from."""
+
+    job: ResolvedJob
+    pool: ResolvedPool
+    ledger: Path
+    environment: Callable[[], Mapping[str, str]]  # what is secret, as it is now
+    poll_s: float = POLL_S
+
+
+class Bridge:
+    """One pool's."""
+
+    def __init__(self, setup: Setup, transport: Transport, tell: Tell) -> None:
+        """Raises SettingsError if what an earlier bridge left can't be read."""
+        self._setup = setup
+        self._transport = transport
+        self._tell = tell
+        self._keys = Keys(setup.job.uid, setup.pool.name)
+        self._ledger = read_ledger(setup.ledger)
+        self._wanted = Wanted(setup.pool.spec.workers_wanted, setup.job.spec.run_policy.backoff_limit, 0)
+        self._present: frozenset[int] = frozenset()
+        self._over_at: float | None = None
+        self._is_hasty = False
+        self._is_idle = False
+        self._fatal: str | None = None
+        self._said: Mapping[str, int] = {}
+        self._warned: set[str] = set()
+        self._quiet = 0  # how often in a row SLURM didn't answer
+
+    # --- what it is told ----------------------------------------------------------------------------------------------
+
+    def hear(self, clients: Iterable[ClientId]) -> None:
+        """Whom the coordinator hears from."""
+        count = self._wanted.workers
+        self._present = frozenset(
+            index % count for pool, index in map(split_client_id, clients) if pool == self._setup.pool.name
+        )
+
+    def finish(self, *, hasty: bool) -> None:
+        """The job is over: nothing is to be left in SLURM. Hasty: running workers aren't waited for."""
+        self._over_at = self._over_at if self._over_at is not None else time.monotonic()
+        self._is_hasty = self._is_hasty or hasty
+
+    @property
+    def is_over(self) -> bool:
+        return self._over_at is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is over and SLURM has nothing of ours left."""
+        return self.is_over and self._is_idle
+
+    @property
+    def fatal(self) -> str | None:
+        """Why nothing will come of this pool."""
+        return self._fatal
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The names of the jobs that may be left."""
+        return tuple(self._keys.name(each.number) for each in self._ledger.submissions)
+
+    # --- one turn -----------------------------------------------------------------------------------------------------
+
+    def turn(self) -> float:
+        """Look, decide, act; how long to wait before the next turn, in seconds."""
+        began = time.monotonic()
+        try:
+            self._find_limits()
+            listing = self._transport.list_jobs(self._setup.job.uid)
+            took_s = time.monotonic() - began
+            self._carry_out(self._plan(listing))
+        except SlurmError as error:
+            self._warn(error)
+            self._quiet += 1
+            return self._jittered(min(LONGEST_WAIT_S, self._poll_s * 2**self._quiet))
+        if self._quiet:
+            self._say("answers", "SLURM answers again")
+        self._quiet = 0
+        self._warned.clear()
+        return self._jittered(max(self._poll_s, SHARE_OF_TIME * took_s))
+
+    @property
+    def _poll_s(self) -> float:
+        return min(CLOSING_POLL_S, self._setup.poll_s) if self.is_over else self._setup.poll_s
+
+    @staticmethod
+    def _jittered(wait_s: float) -> float:
+        return wait_s * random.uniform(0.8, 1.2)
+
+    def _find_limits(self) -> None:
+        if not self._wanted.max_array:
+            self._wanted = replace(self._wanted, max_array=self._transport.max_array())
+
+    def _plan(self, listing: Listing) -> Plan:
+        over_at = self._over_at
+        is_patient = over_at is not None and not self._is_hasty and time.monotonic() < over_at + PATIENCE_S
+        wanted = replace(self._wanted, over=self.is_over or self._fatal is not None, patient=is_patient)
+        plan = make_plan(self._ledger, listing, wanted, self._keys, self._present, time.time())
+        self._is_idle = plan.is_idle and not plan.cancel
+        self._show(listing)
+        return plan
+
+    def _carry_out(self, plan: Plan) -> None:
+        self._keep(plan.ledger)
+        for news in plan.news:
+            self._say(news.kind, news.message, slots=list(news.slots))
+        for job in plan.cancel:
+            self._transport.cancel(job)
+        for submission in plan.submit:
+            self._submit(submission)
+        if given_up(self._ledger, self._wanted.workers):
+            self._fatal = self._fatal or f"every worker of pool {self._setup.pool.name} is given up"
+
+    def _submit(self, submission: Submission) -> None:
+        """Ask for it. What comes of it is durable before anything else is asked."""
+        setup = self._setup
+        request = build_request(setup.job, setup.pool, submission, self._wanted.max_array, setup.environment())
+        try:
+            job = self._transport.submit(request)
+        except Refused as error:
+            self._refused(submission, error)
+        except Full as error:
+            largest = max(1, len(submission.slots) // 2)
+            self._wanted = replace(self._wanted, largest=largest)
+            self._keep(note_refusal(self._ledger, submission.number, FULL_WAIT_S, time.time(), counts=False))
+            self._warn(error)
+        except (Unreachable, Denied):
+            self._keep(note_silence(self._ledger, submission.number, time.time()))
+            raise
+        else:
+            self._keep(note_answer(self._ledger, submission.number, job))
+            self._say("submitted", f"job {job}: {request.array}", job=job, slots=list(submission.slots))
+
+    def _refused(self, submission: Submission, error: Refused) -> None:
+        """The first submission's refusal is a mistake in the manifest; a later one may be the site's mood."""
+        is_first = not self._ledger.workers and not any(each.job for each in self._ledger.submissions)
+        self._keep(note_refusal(self._ledger, submission.number, REFUSED_WAIT_S, time.time(), counts=True))
+        self._warn(error)
+        if error.job:
+            self._transport.cancel(error.job)
+        if is_first:
+            self._fatal = str(error)
+
+    def _keep(self, ledger: Ledger) -> None:
+        if ledger != self._ledger:
+            write_ledger(self._setup.ledger, ledger)
+            self._ledger = ledger
+
+    # --- words --------------------------------------------------------------------------------------------------------
+
+    def _show(self, listing: Listing) -> None:
+        """How many workers wait and run, when that has changed; and what only a person can put right."""
+        counts: Counter[str] = Counter()
+        for job in listing.jobs:
+            if self._keys.number_of(job.name, job.comment) is None:
+                continue
+            counts[job.phase.value] += max(1, len(job.tasks))
+            self._show_oddity(job.id, job.states, job.phase, job.reason if job.never_starts else "")
+        shown = {phase: count for phase, count in sorted(counts.items()) if phase != Phase.ENDED.value}
+        if shown != self._said:
+            self._said = shown
+            words = ", ".join(f"{count} {phase}" for phase, count in shown.items()) or "no jobs"
+            self._say("queue", words, counts=dict(shown))
+
+    def _show_oddity(self, job: int, states: tuple[str, ...], phase: Phase, reason: str) -> None:
+        if phase is Phase.UNKNOWN:
+            unknown = ", ".join(state for state in states if state not in PHASES) or "nothing"
+            self._warn_once(f"job {job} is in a state that this version doesn't know ({unknown}); it is left alone")
+        if phase is Phase.HELD:
+            self._warn_once(f"job {job} is held; somebody has to release it (scontrol release {job})")
+        if reason:
+            self._warn_once(f"job {job} will not start as it is ({reason}); change the pool, or ask the site")
+
+    def _warn(self, error: SlurmError) -> None:
+        self._warn_once(str(error))
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            self._say("warning", message)
+
+    def _say(self, kind: str, message: str, **details: object) -> None:
+        pool = self._setup.pool.name
+        self._tell(
+            {"event": "slurm", "time": time.time(), "pool": pool, "what": kind, **details}
+            | {"message": f"pool {pool}: {message}"}
+        )

@@ -1,0 +1,169 @@
+"""One bridge process, from its command line to its exit code.
+
+On standard input come lines of JSON: ``{"clients": […]}`` whom the coordinator hears from, ``{"over": true}`` that the
+job has ended. Standard input closed, or a SIGTERM, means the same in haste: whoever started this process is gone. Lines
+of JSON go out: what happened. With the job over, it leaves when SLURM has nothing of this pool left.
+
+Exit codes: 0 nothing is left in SLURM; 1 something may be, or every worker was given up; 2 the manifest or a secret has
+to be put right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from muster_slurm.bridge import POLL_S, Bridge, Setup
+from muster_slurm.errors import BridgeError, SettingsError
+from muster_slurm.request import slurm_of
+from muster_slurm.transport import Secrets, open_transport
+from muster_spec.types import ResolvedJob, ResolvedPool
+
+LEAVE_WITHIN_S = 60.0
+CLEAN, LEFT, BAD_INPUT = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The command line."""
+
+    job: Path
+    pool: str
+    ledger: Path
+    join: Path
+    secrets: Path | None
+    poll_s: float
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a bridge to its end; its exit code."""
+    try:
+        return _Process(_read_settings(arguments)).run()
+    except BridgeError as error:
+        print(f"bridge: {error}", file=sys.stderr, flush=True)
+        return BAD_INPUT
+
+
+def _read_settings(arguments: Sequence[str]) -> Settings:
+    parser = argparse.ArgumentParser(prog="python -m muster_slurm", description="Drive one pool's workers under SLURM.")
+    parser.add_argument("--job", type=Path, required=True, metavar="FILE", help="the resolved job, as JSON")
+    parser.add_argument("--pool", required=True, help="the pool of it that this is for")
+    parser.add_argument("--ledger", type=Path, required=True, metavar="FILE", help="what it remembers; outlives it")
+    parser.add_argument("--join", type=Path, required=True, metavar="FILE", help="the pool's join bundle, read anew")
+    parser.add_argument("--secrets", type=Path, metavar="DIR", help="the pool's secrets, as DIR/NAME/KEY")
+    parser.add_argument("--poll", type=float, default=POLL_S, metavar="S", help="seconds between two listings")
+    given = parser.parse_args(arguments)
+    return Settings(given.job, given.pool, given.ledger, given.join, given.secrets, given.poll)
+
+
+class _Process:
+    """Reads, waits and writes around a bridge."""
+
+    def __init__(self, settings: Settings) -> None:
+        job, pool = _read_job(settings)
+        self._secrets = Secrets(settings.secrets)
+        self._join = settings.join
+        self._variables = slurm_of(pool).environment
+        self._environment()  # what is missing is said before anything is asked for
+        setup = Setup(job, pool, settings.ledger, self._environment, settings.poll_s)
+        self._bridge = Bridge(setup, open_transport(slurm_of(pool), self._secrets), _tell)
+        self._unread = b""
+        self._told = [sys.stdin.fileno()]  # nothing, once it is closed
+        self._heard, self._wake = os.pipe()
+
+    def run(self) -> int:
+        for end in (self._heard, self._wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._bridge.finish(hasty=True))
+        leave_at: float | None = None
+        while True:
+            wait_s = self._bridge.turn()
+            if self._bridge.fatal and not self._bridge.is_over:
+                self._bridge.finish(hasty=True)
+            if self._bridge.is_over and leave_at is None:
+                leave_at = time.monotonic() + LEAVE_WITHIN_S
+            if self._bridge.is_idle or (leave_at is not None and time.monotonic() > leave_at):
+                return self._conclude()
+            self._wait(0.0 if self._bridge.is_over and leave_at is None else wait_s)
+
+    def _conclude(self) -> int:
+        if not self._bridge.is_idle:
+            names = ", ".join(self._bridge.left)
+            print(f"bridge: SLURM may still have {names}; see to it with scancel", file=sys.stderr, flush=True)
+            return LEFT
+        if self._bridge.fatal:
+            print(f"bridge: {self._bridge.fatal}", file=sys.stderr, flush=True)
+            return BAD_INPUT
+        return CLEAN
+
+    def _wait(self, wait_s: float) -> None:
+        """Until that time has passed, or the end of the job is told."""
+        deadline = time.monotonic() + wait_s
+        was_over = self._bridge.is_over
+        while (left_s := deadline - time.monotonic()) > 0 and self._bridge.is_over == was_over:
+            readable, _, _ = select.select([self._heard, *self._told], [], [], left_s)
+            if self._heard in readable:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._heard, 4096)
+            if self._told and self._told[0] in readable:
+                self._listen(self._told[0])
+
+    def _listen(self, told: int) -> None:
+        chunk = os.read(told, 1 << 16)
+        *lines, self._unread = (self._unread + chunk).split(b"\n")
+        for line in lines:
+            self._heed(json.loads(line))
+        if not chunk:
+            self._told = []
+            self._bridge.finish(hasty=True)
+
+    def _heed(self, told: Mapping[str, Any]) -> None:
+        if "clients" in told:
+            self._bridge.hear(told["clients"])
+        if told.get("over"):
+            self._bridge.finish(hasty=False)
+
+    def _environment(self) -> Mapping[str, str]:
+        """What the submission carries: the join bundle as it is now, and the pool's own variables."""
+        given = {
+            variable.name: self._secrets.read(variable.secret) if variable.secret else variable.value or ""
+            for variable in self._variables
+        }
+        return {**given, "MUSTER_JOIN": _bundle_line(self._join)}
+
+
+def _bundle_line(path: Path) -> str:
+    try:
+        return base64.urlsafe_b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise SettingsError(f"--join {path}: {error.strerror}") from error
+
+
+def _read_job(settings: Settings) -> tuple[ResolvedJob, ResolvedPool]:
+    try:
+        job = msgspec.json.decode(settings.job.read_bytes(), type=ResolvedJob)
+    except (OSError, msgspec.MsgspecError, UnicodeError) as error:
+        raise SettingsError(f"--job {settings.job}: not a resolved job: {error}") from error
+    for pool in job.pools:
+        if pool.name == settings.pool and pool.spec.type == "Slurm":
+            return job, pool
+    raise SettingsError(f"--pool {settings.pool}: the job has no Slurm pool of that name")
+
+
+def _tell(event: Mapping[str, Any]) -> None:
+    print(json.dumps(event), flush=True)

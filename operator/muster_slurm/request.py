@@ -1,0 +1,141 @@
+"""What is asked of SLURM for some workers of a pool: one array job, whichever transport carries it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from muster_slurm.ledger import Submission
+from muster_slurm.script import build_script, output_of
+from muster_spec.durations import duration_s
+from muster_spec.pool_types import Slurm
+from muster_spec.types import ResolvedJob, ResolvedPool
+
+PATH = "/usr/local/bin:/usr/bin:/bin"  # a login shell sets its own; slurmrestd wants at least one variable
+_MEGABYTES = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the site is asked for. None: the site's default."""
+
+    nodes: int
+    tasks: int
+    time_limit_minutes: int
+    signal_seconds: int
+    requeue: bool
+    work_dir: str
+    output: str
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    reservation: str | None = None
+    gres: str | None = None
+    cpus_per_task: int | None = None
+    memory_mb: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One submission. What is secret is in `environment`, and nowhere else."""
+
+    name: str
+    comment: str
+    tasks: tuple[int, ...]
+    options: Options
+    script: str
+    environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def array(self) -> str:
+        """The tasks as SLURM writes them: 0-3,7."""
+        return write_tasks(self.tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """How the submissions of one job and pool are known again: a comment, and a name where a site rewrites comments."""
+
+    uid: str
+    pool: str
+
+    def comment(self, number: int) -> str:
+        return f"muster/{self.uid}/{self.pool}/{number}"
+
+    def name(self, number: int) -> str:
+        return f"muster-{self.uid}-{self.pool}-{number}"
+
+    def number_of(self, name: str, comment: str) -> int | None:
+        """Which submission a job belongs to; None if it is none of ours."""
+        for text, prefix in ((comment, self.comment(0)[:-1]), (name, self.name(0)[:-1])):
+            if text.startswith(prefix) and text[len(prefix) :].isdecimal():
+                return int(text[len(prefix) :])
+        return None
+
+
+def build_request(
+    job: ResolvedJob, pool: ResolvedPool, submission: Submission, max_array: int, environment: Mapping[str, str]
+) -> Request:
+    """The array job for these workers. `max_array` is SLURM's MaxArraySize, which no task's number may reach."""
+    keys = Keys(job.uid, pool.name)
+    base = block_of(submission.slots[0], max_array) * max_array
+    return Request(
+        name=keys.name(submission.number),
+        comment=keys.comment(submission.number),
+        tasks=tuple(slot - base for slot in submission.slots),
+        options=build_options(slurm_of(pool)),
+        script=build_script(job, pool, base),
+        environment={"PATH": PATH, **environment},
+    )
+
+
+def slurm_of(pool: ResolvedPool) -> Slurm:
+    """How the pool's jobs are submitted. The schema sees to it that a Slurm pool says so."""
+    if pool.spec.slurm is None:
+        raise ValueError(f"pool {pool.name} is not of type Slurm")
+    return pool.spec.slurm
+
+
+def block_of(slot: int, max_array: int) -> int:
+    """Workers with numbers beyond MaxArraySize go into arrays of their own, which begin at 0 again."""
+    return slot // max_array
+
+
+def build_options(slurm: Slurm) -> Options:
+    """What the pool asks for, in SLURM's units."""
+    return Options(
+        nodes=slurm.nodes,
+        tasks=slurm.tasks,
+        time_limit_minutes=max(1, math.ceil(duration_s(slurm.time_limit) / 60)),
+        signal_seconds=slurm.signal_seconds,
+        requeue=slurm.requeue,
+        work_dir=slurm.work_dir or "/",
+        output=output_of(slurm),
+        partition=slurm.partition,
+        account=slurm.account,
+        qos=slurm.qos,
+        constraint=slurm.constraint,
+        reservation=slurm.reservation,
+        gres=slurm.gres,
+        cpus_per_task=slurm.cpus_per_task,
+        memory_mb=megabytes(slurm.memory) if slurm.memory else None,
+    )
+
+
+def megabytes(amount: str) -> int:
+    """``16G`` → 16384; SLURM's unit, where none is given, is a megabyte."""
+    unit = amount[-1] if amount[-1] in _MEGABYTES else "M"
+    return math.ceil(int(amount.rstrip("KMGT")) * _MEGABYTES[unit])
+
+
+def write_tasks(tasks: Iterable[int]) -> str:
+    """(0, 1, 2, 7) → ``0-2,7``."""
+    spans: list[list[int]] = []
+    for task in sorted(tasks):
+        if spans and task == spans[-1][1] + 1:
+            spans[-1][1] = task
+        else:
+            spans.append([task, task])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
