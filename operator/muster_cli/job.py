@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,9 @@ def _is_empty_default(field: msgspec.structs.FieldInfo, item: object) -> bool:
     return not field.required and item in ((), [], {})
 
 
+_OF_SLURM = re.compile(r"^spec\.(slurm|state)$|\.inline\.(slurm|state)$")
+
+
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """A field that is set and has no effect on this machine."""
@@ -105,12 +109,13 @@ class Elsewhere:
         return f"{self.document} {self.path}: takes effect on a cluster only ({self.because})"
 
 
-def fields_without_effect(files: Sequence[Path]) -> list[Elsewhere]:
-    """What the files set for a cluster's parts."""
+def fields_without_effect(files: Sequence[Path], *, drives_slurm: bool = False) -> list[Elsewhere]:
+    """What the files set for a cluster's parts, less what SLURM's jobs take from it where this command drives them."""
     documents, _ = read_documents(list(files))
     return [
         Elsewhere(f"{document.kind}/{document.name}", path, because)
         for document in documents
         if document.kind in {"FederatedJob", "ClientPool"}
         for path, because in fields_for_clusters(document.value, document.kind)
+        if not (drives_slurm and _OF_SLURM.search(path))
     ]

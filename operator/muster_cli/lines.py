@@ -12,7 +12,7 @@ def line_of(view: View, event: Event) -> str | None:
         return _committed(view, event)
     if kind == "evaluated":
         return _evaluated(view, event)
-    if kind in {"warning", "process"}:
+    if kind in {"warning", "process", "slurm"}:
         return str(event["message"])
     if kind in {"rejected", "failedAttempt", "resumed"}:
         return view.messages[-1]

@@ -44,10 +44,11 @@ class RunPlan:
     workers: tuple[WorkerPlan, ...]
     preload: tuple[str, ...]
     notes: tuple[str, ...]
+    away: tuple[ClientId, ...] = ()  # clients whose workers run on other machines
 
     @property
     def clients(self) -> tuple[ClientId, ...]:
-        return tuple(client for worker in self.workers for client in worker.clients)
+        return (*(client for worker in self.workers for client in worker.clients), *self.away)
 
 
 def plan_run(job: ResolvedJob, cores: int, data: str | None) -> RunPlan:
@@ -59,6 +60,17 @@ def plan_run(job: ResolvedJob, cores: int, data: str | None) -> RunPlan:
         worker for pool, count in zip(job.pools, counts, strict=True) for worker in _workers(pool, count, threads, data)
     )
     return RunPlan(workers, modules_to_preload(job.spec.task.entrypoint), tuple(_notes(job, counts)))
+
+
+def plan_away(job: ResolvedJob) -> RunPlan:
+    """Nothing but a coordinator here: every pool's workers are SLURM jobs."""
+    clients = tuple(client_id(pool.name, index) for pool in job.pools for index in range(pool.spec.clients))
+    notes = [
+        f"pool {pool.name} ({counted(pool.spec.clients, 'client')}) runs under SLURM as "
+        f"{counted(pool.spec.workers_wanted, 'worker')}"
+        for pool in job.pools
+    ]
+    return RunPlan((), (), (*notes, "baselines aren't measured: the data is where the workers are"), clients)
 
 
 def modules_to_preload(entrypoint: str) -> tuple[str, ...]:

@@ -103,13 +103,13 @@ class CoordinatorCommand:
 
     job: Path
     storage: Path
-    token_file: Path
+    security: tuple[str, ...]  # its options that say who may talk to it
     log: Path
     metrics: str | None = None
 
     def start(self, listen: str) -> Child:
         arguments = ["--job", str(self.job), "--storage", str(self.storage), "--listen", listen]
-        arguments += ["--token-file", str(self.token_file)]
+        arguments += self.security
         arguments += ["--metrics", self.metrics] if self.metrics else []
         return Child("muster_coordinator", arguments, self.log, {})
 

@@ -25,10 +25,11 @@ from muster_cli.baselines import measure_baselines
 from muster_cli.errors import BadInput, CommandError, ExitCode
 from muster_cli.folder import RunFolder, check_data, choose_folder, lock_folder, make_folder
 from muster_cli.job import fields_without_effect, identify, load_job, storage_of, write_job
-from muster_cli.plan import RunPlan, plan_run
+from muster_cli.plan import RunPlan, plan_away, plan_run
 from muster_cli.processes import CoordinatorCommand
 from muster_cli.report import done_event, how_to_go_on, refused_event, summary
 from muster_cli.session import Ending, Session, Setup
+from muster_cli.site import Site, address_of, check_pools
 from muster_cli.stopping import StopSignals
 from muster_cli.view import Event, View, fold, fold_all
 from muster_spec.types import ResolvedJob
@@ -49,6 +50,15 @@ class RunRequest:
     as_json: bool
     baselines: bool
     metrics: str | None
+    pools: str
+    address: str | None
+    secrets: Path | None
+    poll: float | None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether pools are driven where they are, instead of standing for local processes."""
+        return self.pools == "real"
 
 
 def _checked(_context: click.Context, option: click.Parameter, address: str | None) -> str | None:
@@ -71,11 +81,21 @@ def _checked(_context: click.Context, option: click.Parameter, address: str | No
 @click.option("--job", metavar="NAME", help="Which job to run, where the files hold several.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for machines.")
 @click.option("--baselines/--no-baselines", default=True, help="Also train on pooled data and on each client alone.")
+@click.option(
+    "--pools",
+    type=click.Choice(["local", "real"]),
+    default="local",
+    help="local: every pool as processes here. real: SLURM pools where they are, driven from here. [default: local]",
+)
+@click.option("--address", metavar="HOST:PORT", callback=_checked, help="With --pools real: where nodes dial.")
+@click.option("--secrets", type=click.Path(path_type=Path), help="The pools' secrets, as files DIR/NAME/KEY.")
+@click.option("--poll", type=click.FloatRange(min=0.1), help="Seconds between two looks at SLURM. [default: 10]")
 @click.option("--metrics", metavar="HOST:PORT", callback=_checked, help="Serve metrics for Prometheus here meanwhile.")
 def run(*, files: tuple[Path, ...], **options: object) -> None:
     """Train a job on this machine, with no cluster.
 
-    Pools of every type run as local processes. Exit code: 0 complete, 1 failed, 2 bad input, 130 or 143 stopped.
+    Pools of every type run as local processes, or with --pools real, on a login node, those of type Slurm as SLURM's
+    jobs. Exit code: 0 complete, 1 failed, 2 bad input, 130 or 143 stopped.
     """
     request = RunRequest(files=files, **options)  # type: ignore[arg-type]  # click has checked them
     began = time.time()
@@ -91,8 +111,7 @@ def run_job(request: RunRequest) -> int:
     """Run it; the answer is the exit code. Raises BadInput before anything is started."""
     began = time.time()
     job = load_job(request.files, request.job, request.settings)
-    plan = plan_run(job, os.cpu_count() or 1, str(request.data.resolve()) if request.data else None)
-    _check_data(request, plan)
+    plan = _plan(request, job)
     folder = choose_folder(job.name, request.out, request.resume, datetime.now(UTC))
     make_folder(folder)
     lock = lock_folder(folder)
@@ -102,6 +121,20 @@ def run_job(request: RunRequest) -> int:
         return _Run(request, job, plan, folder, began).go()
     finally:
         os.close(lock)
+
+
+def _plan(request: RunRequest, job: ResolvedJob) -> RunPlan:
+    if request.is_real:
+        check_pools(job)
+        if request.data is not None:
+            raise BadInput("--data: with --pools real the data is at the site; say where in the pools' spec.data.path")
+        return plan_away(job)
+    for option, value in (("--address", request.address), ("--secrets", request.secrets), ("--poll", request.poll)):
+        if value is not None:
+            raise BadInput(f"{option}: goes with --pools real")
+    plan = plan_run(job, os.cpu_count() or 1, str(request.data.resolve()) if request.data else None)
+    _check_data(request, plan)
+    return plan
 
 
 def _check_data(request: RunRequest, plan: RunPlan) -> None:
@@ -126,6 +159,10 @@ class _Run:
         self._view = fold_all(View(), read_events(folder.metrics))
         self._record: Record | None = None
         self._display: Display | None = None
+        self._site: Site | None = None
+        if request.is_real:
+            address = address_of(folder, request.address)
+            self._site = Site(job, folder, address, request.secrets, request.poll)
 
     def go(self) -> int:
         self._say(*self._opening())
@@ -142,17 +179,18 @@ class _Run:
         token_file = self._folder.path / "token"
         token = secrets.token_urlsafe(32)
         write_whole(token_file, token.encode(), mode=0o600)
+        security = self._site.prepare() if self._site else ("--token-file", str(token_file))
         session: Session | None = None
         command = CoordinatorCommand(
             self._folder.job,
             storage_of(self._job, self._folder),
-            token_file,
+            security,
             self._folder.log("coordinator"),
             self._request.metrics,
         )
         with StopSignals(at_once=lambda: session.kill() if session else None) as signals:
             session = Session(
-                Setup(self._plan, self._folder, command, token, self._job.spec.run_policy.backoff_limit),
+                Setup(self._plan, self._folder, command, token, self._job.spec.run_policy.backoff_limit, self._site),
                 signals,
                 self._tell,
                 self._tick,
@@ -161,7 +199,7 @@ class _Run:
                 self._tell(self._run_event())
                 ending = session.train()
                 self._keep_models()
-                if ending.exit_code == ExitCode.COMPLETE and self._request.baselines:
+                if ending.exit_code == ExitCode.COMPLETE and self._request.baselines and not self._site:
                     measure_baselines(session, self._job, self._data, self._view, self._folder, self._tell)
             finally:
                 session.end()
@@ -216,7 +254,7 @@ class _Run:
         return [
             f"{self._job.name}: {self._folder.path}",
             *self._plan.notes,
-            *map(str, fields_without_effect(self._request.files)),
+            *map(str, fields_without_effect(self._request.files, drives_slurm=self._request.is_real)),
         ]
 
     def _closing(self, ending: Ending) -> list[str]:

@@ -15,10 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from muster_cli.bridges import Bridges
 from muster_cli.errors import ExitCode
 from muster_cli.folder import RunFolder
 from muster_cli.plan import RunPlan, WorkerPlan
 from muster_cli.processes import Child, CoordinatorCommand, Nursery, last_words, worker_arguments
+from muster_cli.site import Site
 from muster_cli.stopping import StopSignals
 from muster_cli.supervise import BAD_INPUT, GiveUp, Supervision, describe_exit, due, note_death
 from muster_cli.view import Event
@@ -49,6 +51,7 @@ class Setup:
     coordinator: CoordinatorCommand
     token: str
     limit: int  # how often a process may die before it is given up
+    site: Site | None = None  # where workers run that aren't started here
 
 
 class Session:
@@ -67,6 +70,7 @@ class Session:
         self._given_up: set[str] = set()
         self._coordinator: Child | None = None
         self._nursery: Nursery | None = None
+        self._bridges = Bridges(setup.site)
         self._address: str | None = None
         self._finished: Event | None = None
         self._ending: Ending | None = None
@@ -76,7 +80,8 @@ class Session:
 
     def train(self) -> Ending:
         """Run the job to its end, or until somebody stops us."""
-        self._start(NURSERY)
+        if self._workers:
+            self._start(NURSERY)
         self._start(COORDINATOR)
         while self._ending is None:
             self._turn()
@@ -103,6 +108,7 @@ class Session:
         if self._coordinator is not None:
             self._stop_coordinator(self._coordinator)
             self._coordinator = None
+        self._bridges.end(self._tell, is_over=self._finished is not None)
         if self._nursery is not None:
             self._nursery.end()
             self._nursery = None
@@ -121,15 +127,16 @@ class Session:
         coordinator.end(max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
-        """Leave nothing running, at once: for a second Ctrl-C. The nursery's children die with it."""
-        for child in (self._coordinator, self._nursery):
+        """Leave nothing running here, at once: for a second Ctrl-C. The nursery's children die with it."""
+        for child in (self._coordinator, self._nursery, *self._bridges):
             if child is not None:
                 child.kill()
 
     # --- one turn of the loop -----------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        sources = [source for source in (self._signals, self._coordinator, self._nursery) if source is not None]
+        children = (self._signals, self._coordinator, self._nursery, *self._bridges)
+        sources = [source for source in children if source is not None]
         readable, _, _ = select.select(sources, [], [], TICK_S)
         if self._signals in readable:
             self._signals.drain()
@@ -137,6 +144,8 @@ class Session:
             self._hear_coordinator(self._coordinator)
         if self._nursery is not None and self._nursery in readable:
             self._hear_nursery(self._nursery)
+        for name, code in self._bridges.hear(readable, self._tell):
+            self._died(name, code, clients=())
         self._start_due()
         self._tick()
 
@@ -147,10 +156,13 @@ class Session:
 
     def _start(self, process: str) -> None:
         if process == COORDINATOR:
-            self._coordinator = self._setup.coordinator.start(self._address or ANY_PORT)
+            anywhere = self._setup.site.listen if self._setup.site else ANY_PORT
+            self._coordinator = self._setup.coordinator.start(self._address or anywhere)
         elif process == NURSERY:
             self._nursery = Nursery(self._setup.plan.preload, self._setup.folder.log(NURSERY))
             self._start_workers()
+        elif process in self._bridges.names:
+            self._bridges.start(process)
         elif self._nursery is not None:
             self._start_worker(self._nursery, self._workers[process])
 
@@ -187,8 +199,10 @@ class Session:
             self._address = event["address"]
             if first:
                 self._start_workers()
+                self._bridges.start_all(int(event["address"].rpartition(":")[2]))
         elif event["event"] == "finished":
             self._finished = event
+        self._bridges.note(event)
         self._tell(event)
 
     def _coordinator_ended(self, code: int) -> None:
