@@ -66,7 +66,7 @@ class Bridge:
         self._keys = Keys(setup.job.uid, setup.pool.name)
         self._ledger = read_ledger(setup.ledger)
         self._wanted = Wanted(setup.pool.spec.workers_wanted, setup.job.spec.run_policy.backoff_limit, 0)
-        self._present: frozenset[int] = frozenset()
+        self._present: frozenset[int] | None = None
         self._over_at: float | None = None
         self._is_hasty = False
         self._is_idle = False

@@ -34,7 +34,7 @@ class Commands:
     """A transport: see transport.py."""
 
     def __init__(self, shell: Sequence[str], timeout_s: float = TIMEOUT_S) -> None:
-        self._shell = (*shell,)
+        self.shell = (*shell,)
         self._timeout_s = timeout_s
 
     def submit(self, request: Request) -> int:
@@ -59,7 +59,7 @@ class Commands:
     def _run(self, what: str, program: str, answer: int) -> str:
         try:
             result = subprocess.run(  # noqa: S603 - sh, or ssh with what the manifest says
-                self._shell,
+                self.shell,
                 input=program,
                 stdout=answer,
                 stderr=subprocess.PIPE,
@@ -71,7 +71,7 @@ class Commands:
         except subprocess.TimeoutExpired as error:
             raise Unreachable(f"{what}: no answer within {self._timeout_s:.0f} s") from error
         except OSError as error:
-            raise Unreachable(f"{what}: {self._shell[0]}: {error.strerror}") from error
+            raise Unreachable(f"{what}: {self.shell[0]}: {error.strerror}") from error
         if result.returncode:
             raise error_of(what, result.stderr)
         return result.stdout or ""

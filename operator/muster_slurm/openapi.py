@@ -23,7 +23,10 @@ _PATH = re.compile(r"/slurm/v0\.0\.([0-9]+)/")
 # Numbers of slurm_errno.h, as sbatch and slurmrestd tell them.
 _DENIED = frozenset({1007, 2002, 5005, 6500})  # protocol authentication, access denied, credential, bad token
 _FULL = frozenset({2050, 2064, 2080})  # accounting policy, QOS and association limits on submitted jobs
-_AWAY = frozenset({-1, 1, 1001, 1002, 1005, 1006, 1008, 1009, 1011, 2040, 2043, 9000})  # no answer from slurmctld
+UNSPECIFIED = -1  # SLURM_ERROR
+_AWAY = frozenset(
+    {UNSPECIFIED, 1, 1001, 1002, 1005, 1006, 1008, 1009, 1011, 2040, 2043, 9000}
+)  # no answer from slurmctld
 GONE = 2017  # invalid job id: it never was, or it has been forgotten
 _NEVER_FITS = frozenset({2014, 2015, 2016})
 

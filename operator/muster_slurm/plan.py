@@ -68,9 +68,9 @@ class Plan:
 
 
 def make_plan(
-    ledger: Ledger, listing: Listing, wanted: Wanted, keys: Keys, present: frozenset[int], now: float
+    ledger: Ledger, listing: Listing, wanted: Wanted, keys: Keys, present: frozenset[int] | None, now: float
 ) -> Plan:
-    """One pass. `present` are the workers whose clients the coordinator hears from."""
+    """One pass. `present` are the workers whose clients the coordinator hears from; None: nobody has said yet."""
     return _Pass(ledger, listing, wanted, keys, present, now).plan()
 
 
@@ -78,7 +78,7 @@ class _Pass:
     """One pass under way: what is decided so far."""
 
     def __init__(
-        self, ledger: Ledger, listing: Listing, wanted: Wanted, keys: Keys, present: frozenset[int], now: float
+        self, ledger: Ledger, listing: Listing, wanted: Wanted, keys: Keys, present: frozenset[int] | None, now: float
     ) -> None:
         self._listing = listing
         self._wanted = wanted
@@ -166,7 +166,7 @@ class _Pass:
 
     def _is_forgotten(self, submission: Submission, slot: int) -> bool:
         """SLURM lists ended jobs for MinJobAge only. One that the coordinator hears from hasn't ended."""
-        if slot in self._present or self._listing.began_at < submission.asked_at + SETTLE_S:
+        if self._present is None or slot in self._present or self._listing.began_at < submission.asked_at + SETTLE_S:
             return False
         self._fail(slot, "SLURM no longer knows its job, and the coordinator doesn't hear from it", submission)
         return True

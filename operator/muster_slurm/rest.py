@@ -10,7 +10,7 @@ import http.client
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,7 +19,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from muster_slurm.errors import Denied, Refused, Unreachable
-from muster_slurm.openapi import GONE, choose_version, error_of, read_errors, read_job, read_submitted, submission
+from muster_slurm.openapi import (
+    GONE,
+    UNSPECIFIED,
+    choose_version,
+    error_of,
+    read_errors,
+    read_job,
+    read_submitted,
+    submission,
+)
 from muster_slurm.plan import Listing
 from muster_slurm.records import Listed
 from muster_slurm.request import Request
@@ -158,8 +167,13 @@ def _error(place: str, status: int, text: str) -> Exception:
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED}:
         return Denied(f"{place}: the token isn't accepted (HTTP {status}); renew it, it is read again for each request")
     if errors:
-        return error_of(f"{place}: HTTP {status}", errors)
+        hint = " (so it answers a token that is bad or has expired, too)" if _says_nothing(errors) else ""
+        return error_of(f"{place}: HTTP {status}{hint}", errors)
     if status == HTTPStatus.NOT_FOUND:
         return Unreachable(f"{place}: HTTP 404, so slurmrestd no longer speaks this version of the API")
     kind = Unreachable if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Refused
     return kind(f"{place}: HTTP {status} {' '.join(text.split())[:200]}")
+
+
+def _says_nothing(errors: list[Mapping[str, Any]]) -> bool:
+    return all(each.get("error_number") == UNSPECIFIED for each in errors)

@@ -65,7 +65,7 @@ def _worker(spec: PoolSpec) -> list[str]:
 
 
 def _launch(slurm: Slurm) -> list[str]:
-    srun = ["srun", "--nodes=1", "--ntasks=1"]
+    srun = ["srun", "--nodes=1", "--ntasks=1", "--export=ALL"]  # else only what sbatch was told by name
     container = slurm.container
     if container is None:
         return srun

@@ -134,6 +134,7 @@ class _Site:
         for node in NODES:
             self._ensure("slurmd", ["-D", "-N", node], name=node)
         self._ensure("slurmrestd", ["-a", "rest_auth/jwt", "-s", "openapi/v0.0.38", rest], user=_REST_USER)
+        self._tells("scontrol", "update", f"NodeName={','.join(NODES)}", "State=RESUME")  # what a test has drained
         self._wait("all nodes are idle", self._are_nodes_idle)
         self._wait("slurmrestd answers", lambda: _listens(self._state.ports.slurmrestd))
 

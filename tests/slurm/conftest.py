@@ -1,0 +1,40 @@
+"""The SLURM that these tests run against: brought up for the session, taken down after it, whatever happens.
+
+A machine that can't have one skips, with the reason; where MUSTER_REQUIRE contains "slurm" that is a failure instead.
+After each test the queue has to be empty.
+"""
+
+import os
+
+import pytest
+
+from slurming import CANNOT, Slurm, environment_of, run_script
+
+
+@pytest.fixture(scope="session")
+def private_slurm():
+    name = f"tests-{os.getpid()}"
+    brought_up = run_script("--name", name, "up", "--owner", str(os.getpid()), "--set", "MinJobAge=15")
+    if brought_up.returncode:
+        skip_or_fail(brought_up)
+    try:
+        yield Slurm(name, environment_of(name))
+    finally:
+        assert run_script("--name", name, "down").returncode == 0
+
+
+@pytest.fixture
+def slurm(private_slurm):
+    yield private_slurm
+    private_slurm.repair()
+    left = private_slurm.queue()
+    private_slurm.tell("scancel", "--user=root")
+    private_slurm.until(lambda: not private_slurm.queue())
+    assert not left, f"the test has left jobs: {left}"
+
+
+def skip_or_fail(brought_up):
+    reason = brought_up.stderr.strip()
+    if brought_up.returncode != CANNOT or "slurm" in os.environ.get("MUSTER_REQUIRE", "").split(","):
+        pytest.fail(f"no SLURM to test against: {reason}", pytrace=False)
+    pytest.skip(reason)

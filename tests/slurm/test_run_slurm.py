@@ -1,0 +1,157 @@
+"""`muster run --pools real`: coordinator and bridge here, workers as SLURM's jobs, a model at the end."""
+
+import json
+import os
+import re
+import sys
+import textwrap
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from running import TASKS, muster, running
+from slurming import ROOT, by_commands, by_rest, wait_until
+
+PYTHONS = os.pathsep.join(str(ROOT / folder) for folder in ("operator", "worker", "protos"))
+
+
+def write_job(folder, how, *, clients=4, per_worker=2, seconds=0.0, rounds=4, more=""):
+    """Small clients, several to a worker, with state that outlives their jobs and something to lose in it."""
+    (folder / "job.yaml").write_text(
+        textwrap.dedent(f"""
+        apiVersion: muster.dev/v1alpha1
+        kind: FederatedJob
+        metadata: {{name: small}}
+        spec:
+          task:
+            entrypoint: small:Small
+            source: {{type: Path, path: {{path: {json.dumps(str(TASKS))}}}}}
+            config: {{seconds: {seconds}}}
+          rounds: {{total: {rounds}, deadlineSeconds: 120, minUpdates: {clients}}}
+          local: {{epochs: 1, batchSize: 16, learningRate: 0.1}}
+          compression: {{up: {{codecs: [{{type: TopK, topK: {{share: 0.5}}}}]}}}}
+          pools:
+          - name: hpc
+            inline:
+              type: Slurm
+              clients: {clients}
+              workers: {{clientsPerWorker: {per_worker}}}
+              state: {{type: Path, path: {{path: {folder}/state}}}}
+              slurm:
+                {how}
+                timeLimit: 10m
+                signalSeconds: 10
+                workDir: {folder}
+                preamble: export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={PYTHONS}
+                {more}
+        """)
+    )
+    return folder / "job.yaml"
+
+
+@contextmanager
+def training(slurm, folder, *arguments):
+    """A run under way, which finds the private SLURM."""
+    before = os.environ.get("SLURM_CONF")
+    os.environ["SLURM_CONF"] = slurm.environment["SLURM_CONF"]
+    secrets = ("--secrets", folder / "secrets") if (folder / "secrets").exists() else ()
+    options = ("--pools", "real", "--poll", "1", "--address", "localhost:0", "--out", folder / "out", *secrets)
+    try:
+        with running(folder / "job.yaml", *options, *arguments, cwd=folder) as run:
+            yield run
+    finally:
+        os.environ.pop("SLURM_CONF")
+        if before is not None:
+            os.environ["SLURM_CONF"] = before
+
+
+@pytest.mark.parametrize("transport", ["rest", "commands"])
+def test_a_job_is_trained_under_slurm(slurm, tmp_path, transport):
+    write_job(tmp_path, by_rest(slurm, tmp_path) if transport == "rest" else by_commands())
+    with training(slurm, tmp_path) as run:
+        code, done, err = run.finish()
+    assert code == 0, (err, run.events[-5:])
+    assert (done["state"], done["rounds"]) == ("Complete", 4)
+    assert done["accuracy"] == 1.0
+    assert slurm.queue() == ""
+    assert {job[2] for job in slurm.jobs()[:2]} <= {"COMPLETED", "CANCELLED"}
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert all((path.stat().st_mode & 0o77) == 0 for path in (tmp_path / "out" / "trust").glob("*.key"))
+
+
+def test_preempted_workers_come_back_as_the_same_clients_with_their_state(slurm, tmp_path):
+    write_job(tmp_path, by_commands(), seconds=0.5, rounds=14, more="partition: low")
+    with training(slurm, tmp_path) as run:
+        run.committed(2)
+        slurm.tell("sbatch", "-p", "high", "-N4", "--exclusive", "-t", "1", "-o", "/dev/null", "--wrap", "sleep 1")
+        slurm.until(lambda: [job[3] for job in slurm.jobs("pending")].count("1") == 2)  # both, put back by SLURM
+        wait_until(lambda: _start_now(slurm) or len(slurm.jobs("running")) == 2)
+        code, done, err = run.finish()
+    assert code == 0, (err, run.events[-5:])
+    assert done["rounds"] == 14  # no round was lost
+    joined = [event["clients"] for event in run.events if event["event"] == "joined"]
+    assert sorted(map(sorted, joined)) == sorted([["hpc/0", "hpc/2"], ["hpc/1", "hpc/3"]] * 2)
+    assert [event for event in run.events if event["event"] == "received" and event["memoryLost"]] == []
+    assert sum(event.get("what") == "submitted" for event in run.events) == 1
+
+
+def _start_now(slurm):
+    for job in slurm.jobs("pending"):
+        slurm.tell("scontrol", "update", f"JobId={job[0]}", "StartTime=now", check=False)
+    return False
+
+
+def test_ctrl_c_leaves_nothing_in_slurm_and_resume_goes_on(slurm, tmp_path):
+    write_job(tmp_path, by_commands(), seconds=0.3, rounds=6)
+    with training(slurm, tmp_path) as run:
+        run.committed(2)
+        run.process.send_signal(2)
+        code, done, _ = run.finish()
+    assert (code, done["state"], slurm.queue()) == (130, "Suspended", "")
+    with training(slurm, tmp_path, "--resume") as run:
+        code, done, err = run.finish()
+    assert code == 0, err
+    assert done["rounds"] == 6
+
+
+def test_a_killed_run_finds_its_jobs_again(slurm, tmp_path):
+    write_job(tmp_path, by_commands(), seconds=0.5, rounds=8)
+    with training(slurm, tmp_path) as run:
+        run.committed(2)
+        run.process.kill()
+    assert len(slurm.jobs("running")) == 2
+    with training(slurm, tmp_path, "--resume") as run:
+        code, _, err = run.finish()
+    assert code == 0, err
+    assert [event for event in run.events if event.get("what") == "submitted"] == []
+
+
+def test_a_wrong_partition_is_bad_input(slurm, tmp_path):
+    write_job(tmp_path, by_commands(), more="partition: none")
+    with training(slurm, tmp_path) as run:
+        code, done, _ = run.finish()
+    assert code == 2
+    assert re.search("nvalid partition", done["message"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--address", "login:0"), "--address: goes with --pools real"),
+        (("--pools", "real", "--data", "."), "--data: with --pools real the data is at the site"),
+    ],
+)
+def test_what_does_not_go_together(tmp_path, arguments, words):
+    write_job(tmp_path, by_commands())
+    result = muster("run", "job.yaml", *arguments, cwd=tmp_path)
+    assert (result.returncode, words in result.stderr) == (2, True)
+
+
+def test_pools_of_other_types_are_refused(tmp_path):
+    write_job(tmp_path, by_commands())
+    text = (tmp_path / "job.yaml").read_text()
+    (tmp_path / "job.yaml").write_text(text + "  - {name: cloud, inline: {type: Kubernetes, clients: 1}}\n")
+    result = muster("run", "job.yaml", "--pools", "real", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "pool cloud (Kubernetes) can't be started from here" in result.stderr

@@ -1,0 +1,212 @@
+"""The bridge over a real SLURM, by REST and by the command line: what goes in, and what comes of every trouble."""
+
+import signal
+import time
+
+import pytest
+
+from slurming import SECRET, bridging, by_commands, by_rest, let_end, manifest, said, wait_until, write_secret
+from snooping import dropping_first_answer
+
+
+@pytest.fixture(params=["rest", "commands"])
+def how(request, slurm, tmp_path):
+    return by_rest(slurm, tmp_path) if request.param == "rest" else by_commands()
+
+
+def started(folder, count=2):
+    wait_until(lambda: len(said(folder, "start")) >= count, lambda: f"{said(folder)}")
+
+
+def end_well(slurm, bridge, folder):
+    """Let the workers end, and the bridge with them."""
+    let_end(folder)
+    slurm.until(lambda: not slurm.queue())
+    bridge.tell(over=True)
+    assert bridge.close()[0] == 0
+
+
+def test_workers_run_and_nothing_is_left(slurm, tmp_path, how):
+    with bridging(slurm, tmp_path, manifest(tmp_path, how)) as bridge:
+        event = bridge.until("submitted")
+        started(tmp_path)
+        slurm.until(lambda: {state for _, _, state, *_ in slurm.jobs("running")} == {"RUNNING"})
+        [script] = [slurm.tell("scontrol", "write", "batch_script", str(event["job"]), "-")]
+        shown = slurm.tell("scontrol", "show", "job", str(event["job"])) + script
+        end_well(slurm, bridge, tmp_path)
+    assert {line[-1] for line in said(tmp_path, "start")} == {"0", "1"}  # the index of its one client
+    assert len(bridge.submissions()) == 1
+    assert SECRET not in shown
+    assert "MUSTER_JOIN=" not in shown
+    assert len(said(tmp_path, "bundle", "eyJhIjogImJ1")) == 2
+    assert len(said(tmp_path, "secret", str(len(SECRET)))) == 2  # they are in the environment, and nowhere else
+
+
+def test_a_preempted_job_is_put_back_by_slurm_and_not_submitted_again(slurm, tmp_path, how):
+    with bridging(slurm, tmp_path, manifest(tmp_path, how, more="partition: low")) as bridge:
+        bridge.until("submitted")
+        started(tmp_path)
+        slurm.tell("sbatch", "-p", "high", "-N4", "--exclusive", "-t", "1", "-o", "/dev/null", "--wrap", "sleep 1")
+        slurm.until(lambda: {job[3] for job in slurm.jobs("pending")} >= {"1"})  # restarted once
+        assert len(said(tmp_path, "term")) == 2
+        wait_until(lambda: _start_now(slurm) or len(said(tmp_path, "start")) == 4)
+        assert {line[1] for line in said(tmp_path, "start")} == {"0", "1"}
+        end_well(slurm, bridge, tmp_path)
+    assert len(bridge.submissions()) == 1
+
+
+def _start_now(slurm):
+    """SLURM puts a requeued job two minutes off; tests have no time for that."""
+    for job in slurm.jobs("pending"):
+        slurm.tell("scontrol", "update", f"JobId={job[0]}", "StartTime=now", check=False)
+    return False
+
+
+def test_a_worker_is_warned_before_the_time_limit_and_submitted_again(slurm, tmp_path):
+    with bridging(slurm, tmp_path, manifest(tmp_path, by_rest(slurm, tmp_path), clients=1, time_limit="1m")) as bridge:
+        bridge.until("submitted")
+        started(tmp_path, 1)
+        wait_until(lambda: said(tmp_path, "term"))  # SLURM may be up to a minute early
+        bridge.until("interrupted", "worker 0 was interrupted (FAILED")
+        started(tmp_path, 2)
+        end_well(slurm, bridge, tmp_path)
+    assert len(bridge.submissions()) == 2
+    assert [event for event in bridge.events if event["what"] == "failed"] == []
+
+
+def test_a_lost_node_is_slurms_to_replace(slurm, tmp_path):
+    with bridging(slurm, tmp_path, manifest(tmp_path, by_rest(slurm, tmp_path), clients=1)) as bridge:
+        bridge.until("submitted")
+        started(tmp_path, 1)
+        [node] = {job[4] for job in slurm.jobs("running")}
+        slurm.kill(node)
+        slurm.until(lambda: "down" in slurm.tell("sinfo", "-h", "-n", node, "-o", "%T"))
+        wait_until(lambda: _start_now(slurm) or len(said(tmp_path, "start")) == 2)
+        assert {job[4] for job in slurm.jobs("running")} != {node}
+        slurm.repair()
+        end_well(slurm, bridge, tmp_path)
+    assert len(bridge.submissions()) == 1
+
+
+def test_slurmctld_may_be_away(slurm, tmp_path, how):
+    with bridging(slurm, tmp_path, manifest(tmp_path, how)) as bridge:
+        bridge.until("submitted")
+        started(tmp_path)
+        slurm.kill("slurmctld", signal.SIGTERM)  # with -9 it forgets what it hasn't saved, and holds the jobs
+        bridge.until("warning")
+        slurm.repair()
+        bridge.until("answers")
+        assert len(slurm.jobs("running")) == 2
+        end_well(slurm, bridge, tmp_path)
+    assert len(bridge.submissions()) == 1
+    assert len(said(tmp_path, "start")) == 2
+
+
+def test_a_token_that_expired_is_read_anew(slurm, tmp_path):
+    with bridging(slurm, tmp_path, manifest(tmp_path, by_rest(slurm, tmp_path))) as bridge:
+        bridge.until("submitted")
+        started(tmp_path)
+        write_secret(tmp_path, "token", slurm.token(lifespan_s=1))
+        bridge.until("warning", "token")
+        write_secret(tmp_path, "token", slurm.token())
+        bridge.until("answers")
+        end_well(slurm, bridge, tmp_path)
+    assert len(bridge.submissions()) == 1
+
+
+def test_a_job_cancelled_by_hand_is_a_failure_and_submitted_again(slurm, tmp_path, how):
+    with bridging(slurm, tmp_path, manifest(tmp_path, how, clients=1)) as bridge:
+        event = bridge.until("submitted")
+        started(tmp_path, 1)
+        slurm.tell("scancel", str(event["job"]))
+        bridge.until("failed", "CANCELLED")
+        started(tmp_path, 2)
+        end_well(slurm, bridge, tmp_path)
+    assert len(bridge.submissions()) == 2
+
+
+def test_who_keeps_failing_is_given_up(slurm, tmp_path):
+    let_end(tmp_path, 7)
+    with bridging(slurm, tmp_path, manifest(tmp_path, by_commands(), clients=1, limit=1)) as bridge:
+        bridge.until("failed", "exit code 7")
+        bridge.until("givenUp", "2 failures")
+        code, words = bridge.close()
+    assert code == 2
+    assert "every worker of pool hpc is given up" in words
+
+
+def test_a_submission_whose_answer_is_lost_is_found_again(slurm, tmp_path):
+    with dropping_first_answer(slurm.url, "/job/submit") as (url, dropped):
+        how = by_rest(slurm, tmp_path).replace(slurm.url, url)
+        with bridging(slurm, tmp_path, manifest(tmp_path, how)) as bridge:
+            bridge.until("warning", "submit")
+            assert len(dropped) == 1
+            started(tmp_path)
+            bridge.until("queue", "2 running")
+            time.sleep(2)
+            assert len(slurm.jobs("running")) == 2
+            end_well(slurm, bridge, tmp_path)
+    assert len(said(tmp_path, "start")) == 2
+
+
+def test_a_killed_bridge_finds_its_jobs_again(slurm, tmp_path, how):
+    file = manifest(tmp_path, how)
+    with bridging(slurm, tmp_path, file) as bridge:
+        bridge.until("submitted")
+        started(tmp_path)
+        bridge.process.send_signal(signal.SIGKILL)
+    (tmp_path / "ledger").write_bytes((tmp_path / "ledger").read_bytes().replace(b'"job":', b'"jib":'))  # no id
+    with bridging(slurm, tmp_path, file) as bridge:
+        bridge.until("queue", "2 running")
+        end_well(slurm, bridge, tmp_path)
+    assert bridge.submissions() == []
+
+
+def test_stopping_cancels_what_runs_and_what_waits(slurm, tmp_path, how):
+    with bridging(slurm, tmp_path, manifest(tmp_path, how, clients=12)) as bridge:
+        bridge.until("queue", "8 running, 4 waiting")
+        started(tmp_path, 8)
+        assert bridge.close()[0] == 0
+    assert slurm.queue() == ""
+    assert len(said(tmp_path, "term")) == 8
+
+
+def test_what_slurm_has_forgotten_is_judged_by_what_the_coordinator_saw(slurm, tmp_path):
+    file = manifest(tmp_path, by_rest(slurm, tmp_path), clients=2)
+    with bridging(slurm, tmp_path, file) as bridge:
+        event = bridge.until("submitted")
+        started(tmp_path)
+        bridge.process.send_signal(signal.SIGKILL)
+    let_end(tmp_path, 0)
+    slurm.until(lambda: "Invalid" in slurm.tell("sh", "-c", f"scontrol show job {event['job']} 2>&1 || true"))
+    (tmp_path / "exit").unlink()
+    with bridging(slurm, tmp_path, file) as bridge:
+        bridge.tell(clients=["hpc/0"])
+        bridge.until("failed", "worker 1 failed: SLURM no longer knows its job")
+        again = bridge.until("submitted")
+        assert again["slots"] == [1]
+        end_well(slurm, bridge, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("partition: none", "nvalid partition"),
+        ("memory: 900000G", "node configuration is not available"),
+        ("constraint: moon", "nvalid feature"),
+        ("reservation: never", "reservation is invalid"),
+    ],
+)
+def test_what_can_never_run_ends_the_pool_with_slurms_reason(slurm, tmp_path, how, more, words):
+    with bridging(slurm, tmp_path, manifest(tmp_path, how, more=more)) as bridge:
+        code, said_last = bridge.process.wait(60), bridge.process.stderr.read().decode()
+    assert code == 2
+    assert words in said_last
+
+
+def test_a_pool_beyond_max_array_size_is_several_arrays(slurm, tmp_path):
+    let_end(tmp_path, 0)
+    with bridging(slurm, tmp_path, manifest(tmp_path, by_commands(), clients=103)) as bridge:
+        bridge.until("submitted", ": 0-100")
+        assert bridge.close()[0] == 0
+    assert sorted(len(event["slots"]) for event in bridge.submissions()) == [2, 101]

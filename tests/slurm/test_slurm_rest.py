@@ -1,0 +1,127 @@
+"""What a real slurmrestd does that no document says (22.05, v0.0.38), and that the transport gets right."""
+
+import http.client
+import json
+import signal
+from urllib.parse import urlsplit
+
+import pytest
+
+from muster_slurm.errors import Denied, Refused, SlurmError, Unreachable
+from muster_slurm.request import Options, Request
+from muster_slurm.rest import Rest, Site
+from muster_slurm.states import Cause, Phase
+
+
+def request_of(script="sleep 60", array=(0,), **options):
+    given = {"nodes": 1, "tasks": 1, "time_limit_minutes": 5, "signal_seconds": 60, "requeue": True}
+    given |= {"work_dir": "/", "output": "/dev/null"} | options
+    return Request(
+        "odd", "muster/odd/1", array, Options(**given), f"#!/bin/bash\n{script}\n", {"PATH": "/usr/bin:/bin"}
+    )
+
+
+@pytest.fixture
+def rest(slurm):
+    token = slurm.token()
+    return Rest(Site(slurm.url, "root"), lambda: token)
+
+
+def jobs_of(rest, number):
+    return [job for job in rest.list_jobs("muster/odd").jobs if job.array == number]
+
+
+def ask(slurm, method, path, body=None, token=None):
+    connection = http.client.HTTPConnection(urlsplit(slurm.url).netloc, timeout=30)
+    headers = {"X-SLURM-USER-NAME": "root", "Content-Type": "application/json"}
+    headers |= {"X-SLURM-USER-TOKEN": token} if token else {}
+    connection.request(method, path, json.dumps(body) if body else None, headers)
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    return response.status, text
+
+
+def test_a_missing_token_is_401_in_plain_text_and_a_bad_one_500(slurm):
+    status, text = ask(slurm, "GET", "/slurm/v0.0.38/jobs")
+    assert (status, text) == (401, "Authentication failure")
+    assert ask(slurm, "GET", "/slurm/v0.0.38/jobs", token="bad")[0] == 500  # noqa: S106
+    with pytest.raises((Denied, Unreachable), match="token"):
+        Rest(Site(slurm.url, "root"), lambda: "bad").list_jobs("x")
+
+
+def test_an_environment_must_not_be_empty_and_an_unknown_key_is_refused(slurm):
+    job = {"current_working_directory": "/", "environment": {}}
+    body = {"script": "#!/bin/sh\n", "job": job}
+    status, text = ask(slurm, "POST", "/slurm/v0.0.38/job/submit", body, slurm.token())
+    assert (status, "environment must be set" in text) == (400, True)
+    body["job"] = {"current_working_directory": "/", "environment": {"A": "b"}, "arrayy": "0"}
+    status, text = ask(slurm, "POST", "/slurm/v0.0.38/job/submit", body, slurm.token())
+    assert (status, "arrayy" in text) == (400, True)
+
+
+def test_the_batch_shell_cannot_be_signalled_which_is_why_workers_are_steps(slurm):
+    job = {"current_working_directory": "/", "environment": {"A": "b"}, "signal": "B:TERM@60"}
+    status, text = ask(slurm, "POST", "/slurm/v0.0.38/job/submit", {"script": "#!/bin/sh\n", "job": job}, slurm.token())
+    assert (status, "Invalid SIGNAL" in text) == (400, True)
+
+
+def test_an_impossible_size_is_answered_with_an_error_and_a_job_that_waits_for_ever(rest):
+    with pytest.raises(Refused, match="configuration not available") as refusal:
+        rest.submit(request_of(nodes=90, tasks=90))
+    number = refusal.value.job
+    [job] = jobs_of(rest, number)
+    assert (job.phase, job.never_starts) == (Phase.WAITING, True)
+    rest.cancel(number)
+
+
+def test_exit_codes_are_wait_statuses_and_arrays_several_records(slurm, rest):
+    number = rest.submit(request_of("exit $((7 + SLURM_ARRAY_TASK_ID))", array=(0, 1, 4)))
+    slurm.until(lambda: all(job.phase is Phase.ENDED for job in jobs_of(rest, number)))
+    jobs = sorted(jobs_of(rest, number), key=lambda job: job.tasks)
+    assert [(job.tasks, job.exit.code, job.cause) for job in jobs] == [
+        ((0,), 7, Cause.FAILED),
+        ((1,), 8, Cause.FAILED),
+        ((4,), 11, Cause.FAILED),
+    ]
+    assert {(job.name, job.comment) for job in jobs} == {("odd", "muster/odd/1")}
+    rest.cancel(number)  # of what has ended: nothing happens
+
+
+def test_waiting_tasks_share_a_record(slurm, rest):
+    number = rest.submit(request_of(array=tuple(range(12))))
+    slurm.until(lambda: sum(job.phase is Phase.RUNNING for job in jobs_of(rest, number)) == 8)
+    [waiting] = [job for job in jobs_of(rest, number) if job.phase is Phase.WAITING]
+    assert (waiting.tasks, waiting.array) == ((8, 9, 10, 11), number)
+    rest.cancel(number)
+    slurm.until(lambda: all(job.cause is Cause.CANCELLED for job in jobs_of(rest, number)))
+
+
+def test_a_requeued_job_keeps_its_id_and_counts(slurm, rest):
+    number = rest.submit(request_of())
+    slurm.until(lambda: jobs_of(rest, number)[0].phase is Phase.RUNNING)
+    slurm.tell("scontrol", "requeue", f"{number}")
+    slurm.until(lambda: jobs_of(rest, number)[0].restarts == 1)
+    assert jobs_of(rest, number)[0].array == number
+    rest.cancel(number)
+    slurm.until(lambda: jobs_of(rest, number)[0].phase is Phase.ENDED)
+
+
+def test_a_job_that_nobody_knows_is_as_good_as_cancelled(rest):
+    rest.cancel(999_999)
+
+
+def test_a_version_that_is_not_offered_is_said_so(slurm):
+    token = slurm.token()
+    with pytest.raises(Refused, match=r"v0\.0\.38"):
+        Rest(Site(slurm.url, "root", None, "v0.0.40"), lambda: token).list_jobs("x")
+
+
+def test_with_slurmctld_away_requests_hang_and_are_given_up(slurm):
+    token = slurm.token()
+    slow = Rest(Site(slurm.url, "root"), lambda: token, timeout_s=2)
+    slow.list_jobs("x")
+    slurm.kill("slurmctld", signal.SIGTERM)
+    with pytest.raises(SlurmError):
+        slow.list_jobs("x")
+    slurm.repair()
