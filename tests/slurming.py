@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from muster_spec.loading import load
 from muster_spec.resolving import resolve
@@ -57,7 +58,9 @@ class Slurm:
     def kill(self, daemon, number=signal.SIGKILL):
         """One of slurmctld, slurmrestd, n1 … n4."""
         state = json.loads((self.folder / "state.json").read_text())
-        os.kill(state["processes"][daemon]["pid"], number)
+        process = psutil.Process(state["processes"][daemon]["pid"])
+        process.send_signal(number)
+        wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
     def token(self, lifespan_s=3600):
         return self.tell("scontrol", "token", f"lifespan={lifespan_s}").removeprefix("SLURM_JWT=")

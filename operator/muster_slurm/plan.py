@@ -166,7 +166,9 @@ class _Pass:
 
     def _is_forgotten(self, submission: Submission, slot: int) -> bool:
         """SLURM lists ended jobs for MinJobAge only. One that the coordinator hears from hasn't ended."""
-        if self._present is None or slot in self._present or self._listing.began_at < submission.asked_at + SETTLE_S:
+        if self._listing.began_at < submission.asked_at + SETTLE_S:
+            return False
+        if not self._wanted.over and (self._present is None or slot in self._present):
             return False
         self._fail(slot, "SLURM no longer knows its job, and the coordinator doesn't hear from it", submission)
         return True

@@ -31,6 +31,7 @@ def build_script(job: ResolvedJob, pool: ResolvedPool, base: int) -> str:
         "#!/bin/bash -l",
         f"# Workers of pool {pool.name}, for the FederatedJob {job.namespace}/{job.name}; submitted by Muster.",
         "set -eo pipefail",
+        "unset SLURM_JWT  # a login node's; srun would show it to slurmd, which knows munge",
         *([] if slurm.work_dir else ["cd", _OWN_LOG]),
         f"worker=$(({base} + SLURM_ARRAY_TASK_ID))",
         *_places(spec),

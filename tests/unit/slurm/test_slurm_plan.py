@@ -162,6 +162,13 @@ def test_what_slurm_forgot_is_judged_by_what_the_coordinator_saw():
     assert [news.slots for news in site.look().news] == [(0,)]
 
 
+def test_at_the_end_what_slurm_forgot_is_gone_whoever_was_heard():
+    site = Site().begin()
+    site.now += SETTLE_S + 1
+    plan = site.look(present=frozenset({0, 1}), over=True)
+    assert (plan.is_idle, plan.news) == (True, ())
+
+
 def test_nobody_is_judged_before_the_coordinator_was_heard():
     site = Site().begin()
     site.now += SETTLE_S + 1

@@ -120,7 +120,7 @@ def test_modules_come_before_the_preamble_and_both_before_the_worker(tmp_path):
 
 def test_without_a_work_dir_logs_go_to_the_users_home(tmp_path):
     request = request_of(tmp_path)
-    assert request.script.splitlines()[3:5] == [
+    assert request.script.splitlines()[4:6] == [
         "cd",
         'exec >>"muster-${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}.log" 2>&1',
     ]
