@@ -35,6 +35,7 @@ from muster_coordinator.report import LineReporter
 from muster_coordinator.sessions import Patience, SessionTable, pool_sizes
 from muster_coordinator.settings import Settings
 from muster_coordinator.shown import Training
+from muster_coordinator.spare import SpareFiles
 from muster_coordinator.store import FileStore
 from muster_coordinator.strategies import strategy_of
 from muster_coordinator.tallies import Tallies
@@ -103,7 +104,9 @@ def assemble(
             loop.call_soon_threadsafe(lobby.wake, changed, answers)
 
     book = OrderBook(wake)
-    intake = Intake(store.staging, codecs, size, clock, made.combining.max_norm, spool_bytes(job.clients_total))
+    intake = Intake(
+        SpareFiles(store.staging), codecs, size, clock, made.combining.max_norm, spool_bytes(job.clients_total)
+    )
     uploads = Uploads(intake, lobby, book, inbox, workbench, gate, Tallies(meter, refusals))
     ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
     driver = Driver(config_of(job, store.next_epoch()), ports)

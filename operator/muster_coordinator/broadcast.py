@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from muster_coordinator.compression import Down
 from muster_coordinator.reference import Encoded, Encoder, Reference, digest_of, mapped
 from muster_coordinator.shelf import Shelf, StoredLink
 from muster_wire.chain import Audience, Chain, Start, route, wants_keyframe
@@ -27,7 +28,7 @@ from muster_wire.codecs import Pipeline
 from muster_wire.errors import Cause, PayloadError, WireError
 from muster_wire.frames import FRAME_BYTES, Transfer, prepare
 from muster_wire.layout import Layout
-from muster_wire.payload import PayloadKind, Shape, encode_snapshot
+from muster_wire.payload import PayloadKind, Shape, snapshot_in_place
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.values import Values
 
@@ -98,10 +99,22 @@ class Way:
 
 
 class Broadcasts:
-    """The versions that are given out. The driver publishes, the server's loop reads."""
+    """The versions that are given out. The driver publishes, the server's loop reads.
 
-    def __init__(self, encoder: Encoder, keep: int, frame_bytes: int = FRAME_BYTES, shelf: Shelf | None = None) -> None:
+    `in_place`: what is published lies in files that stay as they are, so that float32 needs no copy of it.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        keep: int,
+        frame_bytes: int = FRAME_BYTES,
+        shelf: Shelf | None = None,
+        *,
+        in_place: bool = False,
+    ) -> None:
         self._encoder = encoder
+        self._in_place = in_place and encoder.down == Down()
         self._keep = keep
         self._frame_bytes = frame_bytes
         self._shelf = shelf if encoder.down.delta else None
@@ -120,7 +133,7 @@ class Broadcasts:
         stored, warnings = self._shelf.read()
         ours = [(link, payload) for link, payload in stored if models.get(link.number) == link.model]
         try:
-            self._links, self._reference = self._replayed([self._link(*each, layout) for each in ours])
+            self._links, self._reference = self._replayed([(self._link(*each, layout), each[1]) for each in ours])
         except WireError as error:
             warnings.append(f"the chain of versions can't be replayed ({error}): clients get a new keyframe")
         return warnings
@@ -129,7 +142,25 @@ class Broadcasts:
         """Encode a model, once."""
         if any(link.model == model for link in self._links):
             return
-        encoded, base = self._encode(values, number, audience or Audience())
+        if self._in_place:
+            transfer = self._plainly(values, model)
+            reference = None
+        else:
+            transfer, reference = self._prepared(model, values, number, audience or Audience())
+        links = _pruned((*self._links, Link(number, model, transfer)), self._keep)
+        if self._shelf:
+            self._shelf.write(map(_to_store, links))
+        with self._lock:
+            self._links, self._reference, self._plain = links, reference, None
+
+    def _plainly(self, values: Values, digest: str) -> Transfer:
+        return prepare(snapshot_in_place(values), values.layout, Pipeline(), digest, self._frame_bytes)
+
+    def _prepared(
+        self, model: str, values: Values, number: int, audience: Audience
+    ) -> tuple[Transfer, Reference | None]:
+        """A model, encoded; and what clients have of it, where the next version is a change of that."""
+        encoded, base = self._encode(values, number, audience)
         if self._encoder.down.delta:
             reference = self._decoded(model, values, encoded, base)
             digest = reference.digest
@@ -144,12 +175,7 @@ class Broadcasts:
             self._frame_bytes,
             base.digest if base else "",
         )
-        del encoded  # one model's worth of memory
-        links = _pruned((*self._links, Link(number, model, transfer)), self._keep)
-        if self._shelf:
-            self._shelf.write(map(_to_store, links))
-        with self._lock:
-            self._links, self._reference, self._plain = links, reference, None
+        return transfer, reference
 
     def reference(self, model: str) -> str:
         """What clients call this model."""
@@ -177,18 +203,19 @@ class Broadcasts:
         transfer = prepare(payload, layout, pipeline, link.reference, self._frame_bytes, link.base)
         return Link(link.number, link.model, transfer)
 
-    def _replayed(self, links: Sequence[Link]) -> tuple[tuple[Link, ...], Reference | None]:
+    def _replayed(self, stored: Sequence[tuple[Link, memoryview]]) -> tuple[tuple[Link, ...], Reference | None]:
         """The links that lead from a keyframe to one another, and the reference at their end."""
         reference: Reference | None = None
-        for count, link in enumerate(links):
+        links = tuple(link for link, _ in stored)
+        for count, (link, payload) in enumerate(stored):
             before = reference.digest if reference else ""
             if not link.is_keyframe and link.transfer.header.base != before:
-                return tuple(links[:count]), reference
-            encoded = Encoded(link.transfer.payload, _shape(link))
+                return links[:count], reference
+            encoded = Encoded(payload, _shape(link))
             reference = self._encoder.decoded(encoded, reference.values if reference else None)
             if reference.digest != link.reference:
                 raise PayloadError(Cause.MALFORMED, f"version {link.number} decodes to {reference.digest}")
-        return tuple(links), reference
+        return links, reference
 
     # --- by the server's loop -----------------------------------------------------------------------------------------
 
@@ -216,8 +243,7 @@ class Broadcasts:
             return None
         if made is not None:
             return made
-        payload = mapped(self._encoder.folder, encode_snapshot(newest.values, Pipeline()))
-        made = Version(prepare(payload, newest.values.layout, Pipeline(), wanted, self._frame_bytes), self._recent)
+        made = Version(self._plainly(newest.values, wanted), self._recent)
         with self._lock:
             if self._reference is newest:
                 self._plain = made

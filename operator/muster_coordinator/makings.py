@@ -67,7 +67,7 @@ def combining_of_job(job: ResolvedJob) -> Combining:
 
 def _broadcasts(job: ResolvedJob, codecs: Codecs, store: FileStore, size: int) -> Broadcasts:
     encoder = Encoder(store.staging, codecs.down, job.spec.seed)
-    return Broadcasts(encoder, VERSIONS_GIVEN_OUT + _staleness(job), size, store.shelf)
+    return Broadcasts(encoder, VERSIONS_GIVEN_OUT + _staleness(job), size, store.shelf, in_place=True)
 
 
 def _parts(store: FileStore, job: ResolvedJob, codecs: Codecs, frame_bytes: int) -> Parts | None:

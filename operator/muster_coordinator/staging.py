@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
 from muster_coordinator.errors import CoordinatorError
+from muster_coordinator.spare import SpareFiles
 from muster_wire import payload
 from muster_wire.checksum import BytesLike
 from muster_wire.frames import MAX_FRAME_BYTES, ArrivedFrame, Header, Reassembly
@@ -22,6 +21,7 @@ from muster_wire.payload import MAX_NORM, Checked, PayloadKind, Shape
 from muster_wire.submodel import Part
 
 MEMORY_BYTES: Final = 64 * 1024
+POPULATED_BYTES: Final = 2**28
 
 
 class StagingError(CoordinatorError):
@@ -38,12 +38,12 @@ class Upload:
         self,
         header: Header,
         kind: PayloadKind,
-        directory: Path,
+        files: SpareFiles,
         frame_bytes: int = MAX_FRAME_BYTES,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self.shape: Shape = header.shape(kind)
-        self._bytes = _Spool(directory, memory_bytes)
+        self._bytes = _Spool(files, memory_bytes)
         self._transfer = Reassembly(header, self._bytes, frame_bytes)
         self._checked: Checked | None = None
         self.part: Part | None = None  # of the model, if the update is of one
@@ -79,7 +79,7 @@ class Upload:
         return self._checked
 
     def view(self) -> memoryview:
-        """The encoded bytes, read-only; it stays good after `close`."""
+        """The encoded bytes, read-only; a reader that is not done when the upload is closed may finish."""
         return self._bytes.view()
 
     def close(self) -> None:
@@ -98,11 +98,12 @@ class Upload:
 class _Spool:
     """Bytes in order: in memory while they are few, then in an unlinked file."""
 
-    def __init__(self, directory: Path, memory_bytes: int) -> None:
-        self._directory = directory
+    def __init__(self, files: SpareFiles, memory_bytes: int) -> None:
+        self._files = files
         self._memory_bytes = memory_bytes
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
+        self._map: mmap.mmap | None = None
         self._size = 0
 
     def append(self, data: BytesLike) -> None:
@@ -115,12 +116,27 @@ class _Spool:
     def view(self) -> memoryview:
         if self._file is None:
             return memoryview(bytes(self._memory))
-        return memoryview(mmap.mmap(self._file.fileno(), self._size, access=mmap.ACCESS_READ))
+        if self._map is None:
+            self._map = mmap.mmap(self._file.fileno(), self._size, flags=_flags(self._size), prot=mmap.PROT_READ)
+        return memoryview(self._map)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        file, self._file = self._file, None
+        if file is not None and self._is_unread():
+            self._files.give_back(file)
+        elif file is not None:
+            file.close()
         self._memory.clear()
+
+    def _is_unread(self) -> bool:
+        """Whether the file's pages are nobody's any more: the next upload overwrites them."""
+        view, self._map = self._map, None
+        try:
+            if view is not None:
+                view.close()
+        except BufferError:
+            return False
+        return True
 
     def _write(self, data: BytesLike) -> None:
         try:
@@ -129,12 +145,12 @@ class _Spool:
             _write_at(self._file.fileno(), data, self._size)
         except OSError as error:
             raise StagingError(
-                f"{self._directory}: no room for an upload ({error.strerror}): free some disk there, or give the "
+                f"{self._files.folder}: no room for an upload ({error.strerror}): free some disk there, or give the "
                 "coordinator another directory"
             ) from error
 
     def _spill(self) -> IO[bytes]:
-        file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 -- close() closes it
+        file = self._files.take()
         try:
             _write_at(file.fileno(), self._memory, 0)
         except OSError:
@@ -142,6 +158,11 @@ class _Spool:
             raise
         self._memory.clear()
         return file
+
+
+def _flags(size: int) -> int:
+    """One call to the kernel maps all pages, instead of one fault for every few; where they are sure to be there."""
+    return mmap.MAP_SHARED | (getattr(mmap, "MAP_POPULATE", 0) if size <= POPULATED_BYTES else 0)
 
 
 def _write_at(descriptor: int, data: BytesLike, offset: int) -> None:

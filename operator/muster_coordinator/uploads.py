@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -32,6 +31,7 @@ from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.refusals import Refused
 from muster_coordinator.sessions import Session
+from muster_coordinator.spare import SpareFiles
 from muster_coordinator.staging import MEMORY_BYTES, StagingError, Upload
 from muster_coordinator.tallies import Tallies
 from muster_coordinator.workbench import Workbench
@@ -70,7 +70,7 @@ class Intake:
     vectors, how much of each stays in memory, and what they are timed with.
     """
 
-    folder: Path
+    files: SpareFiles
     codecs: Codecs
     frame_bytes: int
     clock: Clock
@@ -169,7 +169,7 @@ class Uploads:
         if partial is None or (partial.conclusion is None and partial.upload.header != header):
             self._drop(offered.assignment)
             intake = self._intake
-            upload = Upload(header, offered.kind, intake.folder, intake.frame_bytes, intake.memory_bytes)
+            upload = Upload(header, offered.kind, intake.files, intake.frame_bytes, intake.memory_bytes)
             partial = Partial(upload)
             upload.part = offered.part
             self._partials[offered.assignment] = partial
@@ -292,6 +292,7 @@ class Uploads:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._intake.files.close()
 
 
 def _frame(request: bytes) -> ReceivedFrame:

@@ -6,6 +6,7 @@ They detect damage and name versions of a model. They prove nothing about who se
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import xxhash
@@ -21,6 +22,14 @@ def checksum64(data: BytesLike) -> int:
 def checksum128(data: BytesLike) -> str:
     """XXH3-128 of a whole transfer or record, as 32 hexadecimal digits."""
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def checksum64_of(parts: Iterable[BytesLike]) -> int:
+    """The same as `checksum64`, of bytes in several places."""
+    state = xxhash.xxh3_64()
+    for part in parts:
+        state.update(part)
+    return state.intdigest()
 
 
 class Checksum128:

@@ -13,12 +13,13 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from muster_wire.checksum import BytesLike, Checksum128, checksum64, checksum128
+from muster_wire.checksum import BytesLike, Checksum128, checksum64, checksum64_of
 from muster_wire.codecs import CodecId, Pipeline, codec_id, pipeline_of
 from muster_wire.errors import Cause, FrameError, PayloadError
 from muster_wire.layout import MAX_JSON_BYTES, Layout
 from muster_wire.messages import pipeline_from, pipeline_message
 from muster_wire.payload import PayloadKind, Shape
+from muster_wire.pieces import Pieces
 from muster_wire.v1 import federation_pb2 as pb
 
 FRAME_BYTES: Final = 2**20
@@ -90,7 +91,7 @@ class Transfer:
     """A payload that is ready to be sent any number of times, from any offset, by any number of threads."""
 
     header: Header
-    payload: memoryview
+    payload: Pieces
     frame_bytes: int
     checksums: tuple[int, ...]  # of each whole frame
 
@@ -112,8 +113,8 @@ class Transfer:
     def requests(self, offset: int = 0) -> Iterator[bytes]:
         """Serialized `SubmitRequest` messages with one frame each; the offer before them carries the header."""
         for position in self._positions(offset):
-            prefix, data = self._piece(position)
-            yield b"".join((_FRAME_TAG, _varint(len(prefix) + len(data)), prefix, data))
+            parts = self._piece(position)
+            yield b"".join((_FRAME_TAG, _varint(sum(map(len, parts))), *parts))
 
     def _positions(self, offset: int) -> Iterator[int]:
         """Where frames begin: here, and at each multiple of their size that is left."""
@@ -126,15 +127,15 @@ class Transfer:
         lead: bytes = pb.Frame(header=self.header.to_message()).SerializeToString()
         return lead
 
-    def _piece(self, offset: int) -> tuple[bytes, memoryview]:
+    def _piece(self, offset: int) -> list[bytes | memoryview]:
         index, into = divmod(offset, self.frame_bytes)
-        data = self.payload[offset : (index + 1) * self.frame_bytes]
-        checksum = self.checksums[index] if data and not into else checksum64(data)
-        return _prefix(offset, checksum, len(data)), data
+        data = list(self.payload.cut(offset, (index + 1) * self.frame_bytes))
+        checksum = self.checksums[index] if data and not into else checksum64_of(data)
+        return [_prefix(offset, checksum, sum(map(len, data))), *data]
 
 
 def prepare(
-    payload: memoryview,
+    payload: memoryview | Pieces,
     layout: Layout,
     codec: CodecId | Pipeline,
     digest: str,
@@ -142,10 +143,15 @@ def prepare(
     base: str = "",
 ) -> Transfer:
     """Checksums a payload whole and frame by frame; it must not change any more."""
-    data = memoryview(payload).toreadonly().cast("B")
-    header = Header(_plain(codec), len(data), checksum128(data), layout, digest, base)
-    starts = range(0, len(data), frame_bytes)
-    return Transfer(header, data, frame_bytes, tuple(checksum64(data[at : at + frame_bytes]) for at in starts))
+    data = payload if isinstance(payload, Pieces) else Pieces((payload,))
+    whole, checksums = Checksum128(), []
+    for at in range(0, len(data), frame_bytes):
+        frame = list(data.cut(at, at + frame_bytes))
+        checksums.append(checksum64_of(frame))
+        for part in frame:
+            whole.update(part)
+    header = Header(_plain(codec), len(data), whole.hexdigest(), layout, digest, base)
+    return Transfer(header, data, frame_bytes, tuple(checksums))
 
 
 class ArrivedFrame(Protocol):

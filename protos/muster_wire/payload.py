@@ -29,6 +29,7 @@ from muster_wire.checksum import BytesLike, checksum64
 from muster_wire.codecs import CodecId, FixedCodec, Pipeline, Random, Sizes, pipeline_of
 from muster_wire.errors import Cause, PayloadError
 from muster_wire.layout import Kind, Layout
+from muster_wire.pieces import Pieces
 from muster_wire.values import Integers, Values
 
 MAGIC: Final = b"MSTR"
@@ -147,6 +148,18 @@ def encode_snapshot(values: Values, codec: CodecId | Pipeline, rng: Random | Non
 def encode_update(values: Values, codec: CodecId | Pipeline, rng: Random | None = None) -> memoryview:
     """An update as bytes (read-only). PayloadError if a value can't be said in the codec; `rng` as for a snapshot."""
     return _encode(Shape(values.layout, PayloadKind.UPDATE, codec), values, rng)
+
+
+def snapshot_in_place(values: Values) -> Pieces:
+    """What `encode_snapshot` makes in float32, without a copy of the values: they must stay as they are."""
+    if sys.byteorder != "little":
+        return Pieces((encode_snapshot(values, _EXACT),))
+    shape = Shape(values.layout, PayloadKind.SNAPSHOT, _EXACT)
+    parts = [memoryview(shape.preamble())]
+    for section, buffer in zip(shape.sections(), values.buffers, strict=True):
+        padding = bytes(_padded(buffer.nbytes) - buffer.nbytes)
+        parts += [memoryview(section.header(buffer.nbytes)), buffer.data, memoryview(padding)]
+    return Pieces(parts)
 
 
 def check(shape: Shape, payload: BytesLike, max_norm: float = MAX_NORM) -> Checked:

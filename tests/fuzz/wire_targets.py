@@ -12,6 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from muster.orders import parse_orders
+from muster_coordinator.spare import SpareFiles
 from muster_coordinator.staging import Upload
 from muster_wire import payload as payloads_
 from muster_wire.codecs import CodecId, Pipeline
@@ -228,7 +229,7 @@ def upload(data: bytes) -> None:
     shape = SHAPES[data[0] % len(SHAPES)]
     with (
         tempfile.TemporaryDirectory() as folder,
-        Upload(_transfer(shape).header, shape.kind, Path(folder), 4096) as staged,
+        Upload(_transfer(shape).header, shape.kind, SpareFiles(Path(folder)), 4096) as staged,
     ):
         taken = bytearray()
         for message in _messages(data[1:]):

@@ -33,6 +33,7 @@ from muster_coordinator.offers import Offered, Offers
 from muster_coordinator.orders import Answer, OrderBook
 from muster_coordinator.ports import Ports, Reporter
 from muster_coordinator.records import AssignmentId
+from muster_coordinator.spare import SpareFiles
 from muster_coordinator.staging import Upload
 from muster_coordinator.translate import Told, orders_of
 from muster_spec.clients import ClientId
@@ -67,11 +68,15 @@ class Office:
         self._answers: dict[AssignmentId, Answer] = {}
         self.frame_bytes = frame_bytes(job.clients_total)
         self._spool_bytes = spool_bytes(job.clients_total)
+        self._files = SpareFiles(made.store.staging)
 
     def run(self) -> Finish:
         """Until the job is over. Time passes while the loop waits for events."""
         self.driver.start(recover(self._made.store, self._made.workbench, self._reporter))
-        return drive(self.driver, Deeds(self._world), self._world)
+        try:
+            return drive(self.driver, Deeds(self._world), self._world)
+        finally:
+            self._files.close()
 
     def _wake(self, changed: frozenset[ClientId] | None, answers: dict[AssignmentId, Answer]) -> None:
         self._answers |= answers
@@ -139,7 +144,7 @@ class Office:
             raise problem
         header = Header.from_message(offered.message.header, offered.layout)
         self._offers.check_header(header, offered)
-        upload = Upload(header, offered.kind, self._made.store.staging, self.frame_bytes, self._spool_bytes)
+        upload = Upload(header, offered.kind, self._files, self.frame_bytes, self._spool_bytes)
         upload.part = offered.part
         try:
             for request in transfer.requests():
