@@ -110,6 +110,8 @@ def config_with(cohort: int, rounds: int) -> EngineConfig:
         central=True,
         federated=True,
         evaluation_timeout_s=60.0,
+        compression="up float32, down float32",
+        is_auto=False,
         initial_model=None,
         selector=SELECTORS["All" if cohort == CLIENTS else "Random"],
     )

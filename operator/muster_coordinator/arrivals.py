@@ -52,6 +52,7 @@ def _take_current(state: JobState, round_: Round, update: UpdateStaged, now: flo
     if fault is not None:
         return _drop(state, update, fault)
     told = _taken(update, round_.number)
+    update = replace(update, factor=round_.plan.cohort[round_.places[assignment]].factor)
     if isinstance(state.phase, Committing):
         return moved(state, *told, parked=(*state.parked, update))
     round_, folds = receive(round_, update, now)
@@ -100,7 +101,7 @@ def _take_late(state: JobState, update: UpdateStaged) -> Moves:
         return moved(state, Refuse(update.client, update.assignment, f"this assignment is {work.client}'s"))
     if fault := _weightless(update, state.config):
         return moved(state, Refuse(update.client, update.assignment, fault), owed=_without(state, update))
-    told = _taken(update, work.round)
+    told, update = _taken(update, work.round), replace(update, factor=work.factor)
     if not isinstance(phase, Collecting):
         return moved(state, *told, parked=(*state.parked, update))
     late = decide_late(update, work.round, phase.round.number, state.config.late)

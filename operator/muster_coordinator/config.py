@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from muster_coordinator.compression import codecs_of, parts_text, search_of
+from muster_coordinator.deadlines import AdaptiveDeadline
 from muster_coordinator.exclusion import Exclusion
 from muster_coordinator.robust import least_updates
 from muster_coordinator.selection import SELECTORS, Selector
@@ -86,10 +87,19 @@ class EngineConfig:
     active_deadline_s: float | None = None
     contribution_decay: float = CONTRIBUTION_DECAY  # what is left of a client's older contributions with each newer one
     candidates: frozenset[ClientId] | None = None
+    deadline_control: AdaptiveDeadline | None = None
+    inclusion_limit: float | None = None  # the most that a weight grows by for a client that is seldom counted
     exclusion: Exclusion | None = None
     weighing: Weighing = field(default_factory=Weighing)
     least: int = 1  # updates without which the way they are combined makes no sense
     search: Search | None = None  # where the share of values that updates send is learnt: how that begins
+
+    @property
+    def candidates_in_order(self) -> tuple[ClientId, ...]:
+        """Who may be asked to train, by ordinal."""
+        if self.candidates is None:
+            return self.clients
+        return tuple(client for client in self.clients if client in self.candidates)
 
     @property
     def minimum(self) -> int:
@@ -144,6 +154,8 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         least=least_updates(job.spec.robustness),
         candidates=candidates,
         exclusion=_exclusion(job),
+        deadline_control=_deadline_control(job),
+        inclusion_limit=rounds.inclusion_correction.max_factor if rounds.inclusion_correction else None,
         contribution_decay=history.decay
         if (history := job.spec.selection.contribution_history)
         else CONTRIBUTION_DECAY,
@@ -172,6 +184,13 @@ def _candidates(job: ResolvedJob) -> frozenset[ClientId] | None:
 def _exclusion(job: ResolvedJob) -> Exclusion | None:
     adaptive = job.spec.selection.adaptive
     return Exclusion(adaptive.exclusion_rounds, adaptive.max_exclusion_rounds) if adaptive else None
+
+
+def _deadline_control(job: ResolvedJob) -> AdaptiveDeadline | None:
+    adaptive, local = job.spec.rounds.deadline_control.adaptive, job.spec.local
+    if adaptive is None:
+        return None
+    return AdaptiveDeadline(float(adaptive.min_seconds), local.epochs, job.spec.rounds.stragglers.type == "Partial")
 
 
 def _late_policy(rounds: Rounds) -> LatePolicy | None:

@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
-from muster_coordinator.assignments import training_id, training_seed
 from muster_coordinator.config import GRACE_S, LONGEST_GRACE_S, EngineConfig
-from muster_coordinator.histories import Histories, Table, blank
+from muster_coordinator.histories import Histories
 from muster_coordinator.instructions import Reason
-from muster_coordinator.records import PlannedClient, RoundPlan, Uplink
 from muster_coordinator.rounds import Fail, Wait
-from muster_coordinator.selection import Choice, Request
-from muster_coordinator.sparsity import uplink_of
 from muster_coordinator.state import Gathering, JobState, Roster
-from muster_coordinator.uplink import choose_uplink
 from muster_spec.clients import ClientId
 
 FIRST_MODEL_TRIES = 10  # whatever maxFailedRounds says: another client may well be able to build the model
@@ -74,16 +66,13 @@ def next_look(gathering: Gathering, config: EngineConfig, roster: Roster) -> flo
 def eligible_clients(state: JobState) -> tuple[ClientId, ...]:
     """Who may be asked: whoever is here, and rather not those that are left out, or still busy with late work."""
     config, roster = state.config, state.roster
-    here: Sequence[ClientId] = [
-        client
-        for client in config.clients
-        if client in roster and (config.candidates is None or client in config.candidates)
-    ]
+    here = tuple(client for client in config.candidates_in_order if client in roster.workers)
     if config.exclusion is not None:
-        here = config.exclusion.admitted(here, _rows(state, here), state.progress.committed + 1, config.minimum)
+        rows = known(state).rows_of(here, config.ordinals)
+        here = config.exclusion.admitted(here, rows, state.progress.committed + 1, config.minimum)
     busy = {work.client for work in state.owed.values()} - {update.client for update in state.parked}
-    idle = tuple(client for client in here if client not in busy)
-    return idle if len(idle) >= config.minimum else tuple(here)
+    idle = tuple(client for client in here if client not in busy) if busy else here
+    return idle if len(idle) >= config.minimum else here
 
 
 def left_out(state: JobState) -> dict[ClientId, int]:
@@ -98,15 +87,6 @@ def left_out(state: JobState) -> dict[ClientId, int]:
 def known(state: JobState) -> Histories:
     """What is known of all clients now, with who was missing from attempts at the open round that failed."""
     return state.progress.histories.with_absences(state.absences, state.config.ordinals)
-
-
-def _rows(state: JobState, clients: Sequence[ClientId]) -> Table:
-    histories = known(state)
-    if not len(histories.table):
-        return blank(len(clients))
-    places = [state.config.ordinals[client] for client in clients]
-    rows: Table = histories.table[places]
-    return rows
 
 
 def _present(config: EngineConfig, roster: Roster) -> int:
@@ -146,52 +126,3 @@ def _ask_again(state: JobState, gathering: Gathering, now: float) -> Gathered:
 def _census(config: EngineConfig, roster: Roster) -> str:
     there = Counter(client.rpartition("/")[0] for client in roster.workers)
     return ", ".join(f"{pool.name} {there[pool.name]} of {pool.clients}" for pool in config.pools)
-
-
-# --- plans ------------------------------------------------------------------------------------------------------------
-
-
-def build_plan(state: JobState, gathering: Gathering, ready: Ready) -> RoundPlan:
-    """Whom to ask for what in this attempt."""
-    if gathering.round == 0:
-        choice = Choice(ready.eligible[0], "first model: a client of a trusted pool")
-        return _plan(state, gathering, (choice,), close_at=1)
-    config = state.config
-    request = Request(
-        config.seed, gathering.round, gathering.attempt, config.asked, ready.eligible, known(state), config.ordinals
-    )
-    choices = config.selector(request)
-    close_at = min(config.min_updates or config.cohort, len(choices))
-    return _plan(state, gathering, choices, close_at=max(close_at, config.least))
-
-
-def _plan(state: JobState, gathering: Gathering, choices: tuple[Choice, ...], close_at: int) -> RoundPlan:
-    config = state.config
-    return RoundPlan(
-        round=gathering.round,
-        attempt=gathering.attempt,
-        base=state.progress.model,
-        cohort=tuple(_planned(state, gathering, choice) for choice in choices),
-        close_at=close_at,
-        minimum=min(config.minimum, close_at),
-        deadline_s=config.deadline_s,
-        epoch=config.epoch,
-        absences=state.absences,
-    )
-
-
-def _planned(state: JobState, gathering: Gathering, choice: Choice) -> PlannedClient:
-    number, config = gathering.round, state.config
-    seed = training_seed(config.seed, config.ordinals[choice.client], number) if number else config.seed
-    assignment = training_id(number, gathering.attempt, choice.client)
-    planned = PlannedClient(client=choice.client, assignment=assignment, seed=seed, reason=choice.reason)
-    if not number:
-        return planned
-    if config.is_auto:
-        chosen = choose_uplink(state.lines.get(choice.client))
-        uplink, how = Uplink(preset=chosen.preset), f"up by {chosen.reason}"
-    elif search := state.progress.search or config.search:
-        uplink, how = uplink_of(search), f"up goes {100 * search.share:.3g} % of the values"
-    else:
-        return planned
-    return msgspec.structs.replace(planned, uplink=uplink, reason=f"{choice.reason}; {how}")

@@ -94,6 +94,15 @@ class Histories:
     def __hash__(self) -> int:
         return hash(self.table.tobytes())
 
+    def rows_of(self, clients: Sequence[ClientId], ordinals: Mapping[ClientId, int]) -> Table:
+        """The rows of these clients, in their order, which is that of ordinals; blank ones while nothing is known."""
+        if not len(self.table):
+            return blank(len(clients))
+        if len(clients) == len(self.table):  # all of them, which is usual
+            return self.table
+        rows: Table = self.table[np.fromiter(map(ordinals.__getitem__, clients), np.int64, len(clients))]
+        return rows
+
     def row(self, ordinal: int) -> Mapping[str, float]:
         """One client's history by name."""
         return dict(zip(_COUNTS + _MEASURES, self.table[ordinal].item(), strict=True))

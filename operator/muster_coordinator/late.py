@@ -45,7 +45,9 @@ def owed_after(round_: Round, policy: LatePolicy | None) -> tuple[AssignmentId, 
 def owed_of(plan: RoundPlan, names: Collection[AssignmentId]) -> dict[AssignmentId, Owed]:
     """The late work with these names, as its plan has it."""
     return {
-        planned.assignment: Owed(planned.client, plan.round, plan.base, planned.seed, place, planned.uplink)
+        planned.assignment: Owed(
+            planned.client, plan.round, plan.base, planned.seed, place, planned.uplink, planned.factor
+        )
         for place, planned in enumerate(plan.cohort)
         if planned.assignment in names
     }

@@ -57,6 +57,7 @@ class PlannedClient(Record, frozen=True):
     assignment: AssignmentId
     seed: int
     reason: str  # why the selector asked this client
+    factor: float = 1.0  # what its update's weight is multiplied by (rounds.inclusionCorrection)
     uplink: Uplink = USUAL
 
 
@@ -72,6 +73,7 @@ class RoundPlan(Record, frozen=True):
     deadline_s: float  # length; the clock starts when the assignments go out, again after a restart
     epoch: int  # the coordinator session that planned it: a name, not a fence
     absences: Mapping[ClientId, Absence] = msgspec.field(default_factory=dict)  # of attempts at this round before
+    deadline_reason: str = ""  # where it is chosen for each round
 
 
 class UsedUpdate(Record, frozen=True):
@@ -91,7 +93,7 @@ class UsedUpdate(Record, frozen=True):
     elapsed_s: float = 0.0  # from its order to its arrival, as the coordinator saw it; 0: not known
     size_bytes: int = 0
     norm: float = 0.0  # of its trainable values
-    discount: float = 1.0  # below 1 where it came late: what its weight is multiplied by
+    discount: float = 1.0  # what its weight is multiplied by: for coming late, for how often its client is counted
 
 
 class RoundCommit(Record, frozen=True):

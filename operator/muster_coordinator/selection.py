@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_coordinator.histories import Floats, Histories, Table, blank
+from muster_coordinator.histories import Floats, Histories, Table
 from muster_spec.clients import ClientId
 
 
@@ -35,11 +35,7 @@ class Request:
     @property
     def rows(self) -> Table:
         """The histories of the eligible, in their order."""
-        if not len(self.histories.table):
-            return blank(len(self.eligible))
-        places = np.fromiter((self.ordinals[client] for client in self.eligible), np.int64, len(self.eligible))
-        rows: Table = self.histories.table[places]
-        return rows
+        return self.histories.rows_of(self.eligible, self.ordinals)
 
     def uniforms(self, purpose: str) -> Floats:
         """A number in (0, 1) for each of the eligible: the same on every machine, and its own for each purpose."""

@@ -270,6 +270,7 @@ class Owed:
     seed: int
     place: int = 0  # in its round's cohort
     uplink: Uplink = USUAL
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def planned(plan: RoundPlan, config: EngineConfig, left_out: Mapping[ClientId, i
         "total": config.total,
         "cohort": [each.client for each in plan.cohort],
         "deadlineSeconds": plan.deadline_s,
+        **({"deadlineReason": plan.deadline_reason} if plan.deadline_reason else {}),
         "reasons": {each.client: each.reason for each in plan.cohort},
         **({"leftOutUntil": dict(left_out)} if left_out else {}),
     }

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from muster_coordinator import evaluation, history, tells
-from muster_coordinator.gathering import Ready, build_plan, left_out
+from muster_coordinator.gathering import Ready, left_out
 from muster_coordinator.instructions import (
     Finish,
     Instruction,
@@ -28,6 +28,7 @@ from muster_coordinator.instructions import (
 from muster_coordinator.late import decide_late, expired, owed_after, owed_of
 from muster_coordinator.membership import order_evaluation, order_of, orders_for
 from muster_coordinator.moves import Moves, moved
+from muster_coordinator.planning import build_plan
 from muster_coordinator.records import Absence, AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
 from muster_coordinator.recovery import after_commit, after_evaluation
 from muster_coordinator.rounds import absences, add_late, extend, failed_clients, fold_rest, open_round

@@ -49,9 +49,10 @@ class Adaptive:
     def __call__(self, request: Request) -> tuple[Choice, ...]:
         if not request.eligible:
             return ()
-        terms = self.terms(request)
+        rows = request.rows
+        terms = self.terms(rows, waited(request, rows))
         scores = np.sum(list(terms.values()), axis=0)
-        times = np.nan_to_num(request.rows["elapsed_s"])  # who is not known yet may come in any round
+        times = np.nan_to_num(rows["elapsed_s"])  # who is not known yet may come in any round
         pace = self.pace(times, scores, request.wanted)
         quick = np.flatnonzero(times <= pace)
         ties = request.uniforms("adaptive")[quick]
@@ -81,9 +82,8 @@ class Adaptive:
         sums = [np.sort(scores[times <= pace])[-wanted:].sum() / max(pace, floor) ** exponent for pace in possible]
         return float(possible[int(np.argmax(sums))])
 
-    def terms(self, request: Request) -> dict[str, Floats]:
+    def terms(self, rows: Table, waiting: Floats) -> dict[str, Floats]:
         """What each term adds to each client's score."""
-        rows = request.rows
         attempts = rows["used"] + rows["failed"] + rows["late"]
         parts = {
             "capacity": below_average(_seconds_of_work(rows)),
@@ -91,15 +91,15 @@ class Adaptive:
             "reliability": (rows["used"] + 2.0) / (attempts + 2.0),  # good until it proves otherwise
             "quality": above_average(_contributions(rows)),
             "data_size": above_average(np.where(rows["examples"] > 0, rows["examples"], np.nan)),
-            "fairness": waited(request),
+            "fairness": waiting,
         }
         return {name: getattr(self, name) * part for name, part in parts.items()}
 
 
-def waited(request: Request) -> Floats:
+def waited(request: Request, rows: Table) -> Floats:
     """Rounds since each client was asked, as a multiple of how long it would be with everybody in turn."""
     turn = max(len(request.eligible) / max(request.wanted, 1), 1.0)
-    rounds: Floats = request.round - request.rows["last_asked"].astype(np.float64)
+    rounds: Floats = request.round - rows["last_asked"].astype(np.float64)
     return rounds / turn
 
 

@@ -51,8 +51,12 @@ class Cost:
     def costs(self, request: Request) -> Floats:
         """What an update of each client is expected to cost, in multiples of the average."""
         hours = _hours(request.rows["elapsed_s"])
-        rates = [self.rates[client.rpartition("/")[0]] for client in request.eligible]
-        of = {name: np.array([getattr(rate, name) for rate in rates]) for name in ("price", "watts", "interruptions")}
+        numbers = {pool: number for number, pool in enumerate(self.rates)}
+        pools = [numbers[client.rpartition("/")[0]] for client in request.eligible]
+        of = {
+            name: np.array([getattr(rate, name) for rate in self.rates.values()])[pools]
+            for name in ("price", "watts", "interruptions")
+        }
         lost = 1.0 - (1.0 - of["interruptions"]) ** hours
         return (
             self.price * _relative(of["price"] * hours)

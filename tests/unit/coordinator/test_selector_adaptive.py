@@ -16,7 +16,7 @@ from muster_coordinator.exclusion import Exclusion
 from muster_coordinator.gathering import left_out
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.selection import SELECTORS, Selector
-from muster_coordinator.selectors.adaptive import Adaptive
+from muster_coordinator.selectors.adaptive import Adaptive, waited
 
 NOTHING = Adaptive(0, 0, 0, 0, 0, 0)
 EVEN = Adaptive(1, 1, 1, 1, 1, 1)
@@ -46,7 +46,8 @@ PAST = {
     ],
 )
 def test_each_term_is_what_its_weight_makes_of_it(term: str, by_hand: list[float]) -> None:
-    terms = replace(NOTHING, **{term: 3.0}).terms(request_for(2, names(4), histories_of(4, **PAST)))
+    request = request_for(2, names(4), histories_of(4, **PAST))
+    terms = replace(NOTHING, **{term: 3.0}).terms(request.rows, waited(request, request.rows))
     assert terms[term].tolist() == pytest.approx([3 * value for value in by_hand])
     assert all(not values.any() for name, values in terms.items() if name != term)
 

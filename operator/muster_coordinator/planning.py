@@ -1,0 +1,104 @@
+"""What one attempt at a round is to be: whom to ask, for how long, and how much each update will count.
+
+Made once, stored before anybody is asked, and never thought over: a coordinator that is restarted finds it all in the
+plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import repeat
+
+import msgspec
+
+from muster_coordinator.assignments import training_id, training_seed
+from muster_coordinator.deadlines import Deadline, choose_deadline
+from muster_coordinator.gathering import Ready, known
+from muster_coordinator.histories import blank
+from muster_coordinator.inclusion import inclusion_factors
+from muster_coordinator.records import PlannedClient, RoundPlan, Uplink
+from muster_coordinator.selection import Choice, Request
+from muster_coordinator.sparsity import uplink_of
+from muster_coordinator.state import Gathering, JobState
+from muster_coordinator.uplink import choose_uplink
+from muster_spec.clients import ClientId
+
+
+def build_plan(state: JobState, gathering: Gathering, ready: Ready) -> RoundPlan:
+    """Whom to ask for what in this attempt."""
+    if gathering.round == 0:
+        choice = Choice(ready.eligible[0], "first model: a client of a trusted pool")
+        return _plan(state, gathering, (choice,), close_at=1)
+    config = state.config
+    request = Request(
+        config.seed, gathering.round, gathering.attempt, config.asked, ready.eligible, known(state), config.ordinals
+    )
+    choices = config.selector(request)
+    close_at = max(min(config.min_updates or config.cohort, len(choices)), config.least)
+    plan = _plan(state, gathering, choices, close_at)
+    deadline = _deadline(state, request, plan)
+    return msgspec.structs.replace(plan, deadline_s=deadline.seconds, deadline_reason=deadline.why)
+
+
+def _deadline(state: JobState, request: Request, plan: RoundPlan) -> Deadline:
+    """The job's own for whoever tries again."""
+    config = state.config
+    if config.deadline_control is None or plan.attempt:
+        return Deadline(config.deadline_s, "")
+    cohort = replace(request, eligible=[planned.client for planned in plan.cohort]).rows
+    table, rounds = request.histories.table, request.histories.rounds
+    everybody = table if len(table) else blank(len(config.clients))
+    return choose_deadline(config.deadline_control, config.deadline_s, cohort, everybody, rounds, plan.minimum)
+
+
+def _plan(state: JobState, gathering: Gathering, choices: tuple[Choice, ...], close_at: int) -> RoundPlan:
+    config = state.config
+    return RoundPlan(
+        round=gathering.round,
+        attempt=gathering.attempt,
+        base=state.progress.model,
+        cohort=_cohort(state, gathering, choices),
+        close_at=close_at,
+        minimum=min(config.minimum, close_at),
+        deadline_s=config.deadline_s,
+        epoch=config.epoch,
+        absences=state.absences,
+    )
+
+
+def _cohort(state: JobState, gathering: Gathering, choices: tuple[Choice, ...]) -> tuple[PlannedClient, ...]:
+    """The choices as assignments, each with what its update's weight is multiplied by."""
+    factors = _factors(state, [choice.client for choice in choices]) if gathering.round else repeat(1.0)
+    return tuple(
+        msgspec.structs.replace(_planned(state, gathering, choice), factor=factor)
+        for choice, factor in zip(choices, factors, strict=False)
+    )
+
+
+def _factors(state: JobState, clients: list[ClientId]) -> Iterable[float]:
+    config, histories = state.config, state.progress.histories
+    if config.inclusion_limit is None or not len(histories.table):
+        return repeat(1.0)
+    asked = config.candidates_in_order
+    used = histories.rows_of(asked, config.ordinals)["used"].astype(float)
+    factors = inclusion_factors(used, len(histories.rounds), config.inclusion_limit).tolist()
+    by_client = dict(zip(asked, factors, strict=True))
+    return [round(by_client[client], 6) for client in clients]
+
+
+def _planned(state: JobState, gathering: Gathering, choice: Choice) -> PlannedClient:
+    number, config = gathering.round, state.config
+    seed = training_seed(config.seed, config.ordinals[choice.client], number) if number else config.seed
+    assignment = training_id(number, gathering.attempt, choice.client)
+    planned = PlannedClient(client=choice.client, assignment=assignment, seed=seed, reason=choice.reason)
+    if not number:
+        return planned
+    if config.is_auto:
+        chosen = choose_uplink(state.lines.get(choice.client))
+        uplink, how = Uplink(preset=chosen.preset), f"up by {chosen.reason}"
+    elif search := state.progress.search or config.search:
+        uplink, how = uplink_of(search), f"up goes {100 * search.share:.3g} % of the values"
+    else:
+        return planned
+    return msgspec.structs.replace(planned, uplink=uplink, reason=f"{choice.reason}; {how}")
