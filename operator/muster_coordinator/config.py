@@ -16,6 +16,7 @@ from muster_coordinator.exclusion import Exclusion
 from muster_coordinator.robust import least_updates
 from muster_coordinator.selection import SELECTORS, Selector
 from muster_coordinator.selectors import selector_of
+from muster_coordinator.stragglers import PartialWork
 from muster_coordinator.weighing import Weighing, weighing_of
 from muster_spec.clients import ClientId, client_id
 from muster_spec.types import ResolvedJob, Rounds
@@ -88,6 +89,7 @@ class EngineConfig:
     contribution_decay: float = CONTRIBUTION_DECAY  # what is left of a client's older contributions with each newer one
     candidates: frozenset[ClientId] | None = None
     deadline_control: AdaptiveDeadline | None = None
+    partial: PartialWork | None = None  # for stragglers that stop in time
     inclusion_limit: float | None = None  # the most that a weight grows by for a client that is seldom counted
     exclusion: Exclusion | None = None
     weighing: Weighing = field(default_factory=Weighing)
@@ -155,6 +157,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         candidates=candidates,
         exclusion=_exclusion(job),
         deadline_control=_deadline_control(job),
+        partial=_partial(job),
         inclusion_limit=rounds.inclusion_correction.max_factor if rounds.inclusion_correction else None,
         contribution_decay=history.decay
         if (history := job.spec.selection.contribution_history)
@@ -191,6 +194,14 @@ def _deadline_control(job: ResolvedJob) -> AdaptiveDeadline | None:
     if adaptive is None:
         return None
     return AdaptiveDeadline(float(adaptive.min_seconds), local.epochs, job.spec.rounds.stragglers.type == "Partial")
+
+
+def _partial(job: ResolvedJob) -> PartialWork | None:
+    """FedNova counts steps by itself, so that weights by steps would count them twice."""
+    local = job.spec.local
+    is_partial = job.spec.rounds.stragglers.type == "Partial"
+    is_weighed = job.spec.strategy.type != "FedNova"
+    return PartialWork(local.epochs, local.batch_size, local.max_steps, is_weighed) if is_partial else None
 
 
 def _late_policy(rounds: Rounds) -> LatePolicy | None:

@@ -45,6 +45,7 @@ class OrderTraining:
     place: int = 0  # in the cohort: which part of the model, where clients train parts
     uplink: Uplink = USUAL
     participations: int = 0  # of the client's updates, those that were used so far
+    stop_by: float | None = None  # on the engine's clock: when to stop training, done or not (stragglers: Partial)
 
 
 @dataclass(frozen=True, slots=True)

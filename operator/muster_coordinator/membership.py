@@ -7,6 +7,7 @@ coordinator are one case.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ from muster_coordinator.moves import Moves, moved
 from muster_coordinator.records import AssignmentId, PlannedClient
 from muster_coordinator.rounds import shift_first_model
 from muster_coordinator.state import Collecting, Committing, Evaluating, JobState, Round
+from muster_coordinator.stragglers import stop_by
 from muster_spec.clients import ClientId
 
 
@@ -137,7 +139,16 @@ def order_of(state: JobState, round_: Round, planned: PlannedClient) -> Instruct
         place=round_.places[planned.assignment],
         uplink=planned.uplink,
         participations=state.progress.participations.get(planned.client, 0),
+        stop_by=_stop_by(state, round_, planned.client),
     )
+
+
+def _stop_by(state: JobState, round_: Round, client: ClientId) -> float | None:
+    if state.config.partial is None:
+        return None
+    table = state.progress.histories.table
+    upload_s = float(table["upload_s"][state.config.ordinals[client]]) if len(table) else math.nan
+    return stop_by(round_.deadline, round_.plan.deadline_s, upload_s)
 
 
 def _evaluation_orders(phase: Evaluating, here: list[ClientId]) -> Iterator[Instruction]:

@@ -179,7 +179,7 @@ def layouts() -> Iterator[bytes]:
 def orders(data: bytes) -> None:
     """What a worker hears from a coordinator."""
     try:
-        found = parse_orders(pb.Orders.FromString(data))
+        found = parse_orders(pb.Orders.FromString(data), 0.0)
     except (DecodeError, WireError):
         return
     assert all(found.wants(each.id) for each in found.assignments) or found.finished

@@ -7,6 +7,7 @@ Transfers go on at the byte where they broke, in both directions. Only this modu
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ class Connection:
             call.cancel()
         try:
             for message in call:
-                yield parse_orders(message)
+                yield parse_orders(message, time.monotonic())
         except grpc.RpcError:
             if not calls.is_retired:
                 raise

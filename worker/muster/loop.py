@@ -254,7 +254,7 @@ class Loop:
         show(0.0)
         part = self._workshop.part(order.sub_model) if order.sub_model else None
         trainee = self._workshop.train(
-            client, base, self._book.state(assignment.client), order.seed, (should_stop, show), part
+            client, base, self._book.state(assignment.client), order.seed, Hooks(should_stop, show, order.stop_at), part
         )
         if trainee is None:
             log.info("stopped %s: it is no longer wanted", assignment.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -45,6 +46,7 @@ class Train:
     recipe: Recipe
     sub_model: SubModel | None = None
     participations: int = 0  # updates of this client that were used so far, as the coordinator counts them
+    stop_at: float = math.inf  # on this worker's clock: no new step after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +90,38 @@ class Orders:
         return not self.finished and any(wanted.id == assignment for wanted in self.assignments)
 
 
-def parse_orders(message: wire.Orders) -> Orders:
-    """Orders as values. Work of a kind that this version doesn't know is left out: a newer peer may send it."""
+def parse_orders(message: wire.Orders, now: float) -> Orders:
+    """Orders as values, that have come `now`. Work of a kind that this version doesn't know is left out: a newer peer
+    may send it.
+    """
     return Orders(
         revision=message.revision,
-        assignments=tuple(_assignment(each) for each in message.assignments if each.WhichOneof("work")),
+        assignments=tuple(_assignment(each, now) for each in message.assignments if each.WhichOneof("work")),
         settlements=tuple(_settlement(each) for each in message.settlements),
         finished=message.finished,
         reason=message.reason,
     )
 
 
-def _assignment(message: wire.Assignment) -> Assignment:
-    return Assignment(message.id, client_id(message.pool, message.index), message.round, _work(message))
+def _assignment(message: wire.Assignment, now: float) -> Assignment:
+    return Assignment(message.id, client_id(message.pool, message.index), message.round, _work(message, now))
 
 
-def _work(message: wire.Assignment) -> Initialise | Train | Evaluate:
+def _work(message: wire.Assignment, now: float) -> Initialise | Train | Evaluate:
     match message.WhichOneof("work"):
         case "initialise":
             return Initialise(message.initialise.seed, message.initialise.groups)
         case "train":
-            return _train(message.train)
+            return _train(message.train, now)
         case _:
             central = message.evaluate.scope == wire.Evaluate.SCOPE_CENTRAL
             return Evaluate(message.evaluate.model, Scope.CENTRAL if central else Scope.LOCAL)
 
 
-def _train(message: wire.Train) -> Train:
+def _train(message: wire.Train, now: float) -> Train:
     part = SubModel(draw_from(message.sub_model), message.sub_model.groups) if message.HasField("sub_model") else None
-    return Train(message.base, message.seed, _recipe(message), part, message.participations)
+    stop_at = now + message.budget_ms / 1000 if message.budget_ms else math.inf
+    return Train(message.base, message.seed, _recipe(message), part, message.participations, stop_at)
 
 
 def _recipe(message: wire.Train) -> Recipe:

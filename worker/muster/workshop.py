@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +35,14 @@ from muster_wire.values import Values, difference
 
 T = TypeVar("T")
 
-Hooks: TypeAlias = tuple[Callable[[], bool], Callable[[float], None]]
-"""Of a training: whether to stop it, asked before each step, and how far it is, said after each."""
+
+class Hooks(NamedTuple):
+    """Of a training: whether to give it up, asked before each step; how far it is, said after each; when to stop."""
+
+    should_stop: Callable[[], bool]
+    show: Callable[[float], None]
+    stop_at: float = math.inf  # on the workshop's clock: no new step after it
+
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +93,7 @@ class Workshop:
         """Train on a client's data from a base model, or a part of one; None if the work was withdrawn on the way."""
         data = self._data_of(client)
         model = self._trainable(base, state, part)
-        training = self._training(seed, *hooks)
+        training = self._training(seed, hooks)
         started = self._clock()
         base_loss = self._base_loss(model, data) if self._work.measures_base_loss else {}
         with _blame("train"):
@@ -181,8 +187,9 @@ class Workshop:
         with _blame("build_model"), seeded(seed, torch.device("cpu")):
             return _expect(nn.Module, self._load().build_model(), "build_model")
 
-    def _training(self, seed: int, should_stop: Callable[[], bool], progress: Callable[[float], None]) -> Training:
+    def _training(self, seed: int, hooks: Hooks) -> Training:
         budget = self._work.local.time_budget
+        until = self._clock() + duration_s(budget) if budget else math.inf
         return Training(
             local=self._work.local,
             seed=seed,
@@ -190,9 +197,9 @@ class Workshop:
             clock=self._clock,
             proximal_mu=self._work.proximal_mu,
             wants_losses=self._work.wants_losses,
-            deadline=self._clock() + duration_s(budget) if budget else math.inf,
-            should_stop=should_stop,
-            progress=progress,
+            deadline=min(until, hooks.stop_at),
+            should_stop=hooks.should_stop,
+            progress=hooks.show,
             measures_gradient_variance=self._work.measures_gradient_variance,
         )
 

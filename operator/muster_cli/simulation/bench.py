@@ -78,13 +78,11 @@ class PacedShop:
         hooks: Hooks,
         part: Part | None = None,
     ) -> Trainee | None:
-        should_stop, show = hooks
-
         def stepped(fraction: float) -> None:
             self._bench.step()
-            show(fraction)
+            hooks.show(fraction)
 
-        return self._shop.train(client, base, state, seed, (should_stop, stepped), part)
+        return self._shop.train(client, base, state, seed, hooks._replace(show=stepped), part)
 
     def evaluate(self, client: Client, values: Values, state: Mapping[str, Tensor], scope: Scope) -> Evaluated:
         evaluated = self._shop.evaluate(client, values, state, scope)

@@ -94,7 +94,8 @@ class Office:
 
     def orders(self, client: ClientId) -> Orders:
         """What a worker of this client reads on its stream."""
-        return parse_orders(orders_of(self.book.notice((client,)), self._told, self._world.now()))
+        now = self._world.now()
+        return parse_orders(orders_of(self.book.notice((client,)), self._told, now), now)
 
     # --- models -------------------------------------------------------------------------------------------------------
 

@@ -96,14 +96,15 @@ class Surrogate:
 
     def _steps(self, examples: int, hooks: Hooks) -> int:
         """As many as the real loop would do, each said when it is done."""
-        local, (should_stop, show) = self._work.local, hooks
+        local = self._work.local
         planned = local.epochs * math.ceil(examples / local.batch_size)
         limit = min(planned, local.max_steps or planned)
         until = self._clock() + duration_s(local.time_budget) if local.time_budget else math.inf
+        until = min(until, hooks.stop_at)
         for step in range(limit):
-            if should_stop() or (step and self._clock() >= until):
+            if hooks.should_stop() or (step and self._clock() >= until):
                 return step
-            show((step + 1) / limit)
+            hooks.show((step + 1) / limit)
         return limit
 
     def _optimum(self, client: Client, base: Values) -> Floats:

@@ -145,13 +145,14 @@ class Initialise(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., groups: _Optional[bool] = ...) -> None: ...
 
 class Train(_message.Message):
-    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe", "sub_model", "participations")
+    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe", "sub_model", "budget_ms", "participations")
     BASE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     SUB_MODEL_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_MS_FIELD_NUMBER: _ClassVar[int]
     PARTICIPATIONS_FIELD_NUMBER: _ClassVar[int]
     base: str
     seed: int
@@ -159,8 +160,9 @@ class Train(_message.Message):
     codec: CodecId
     recipe: Recipe
     sub_model: SubModel
+    budget_ms: int
     participations: int
-    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., sub_model: _Optional[_Union[SubModel, _Mapping]] = ..., participations: _Optional[int] = ...) -> None: ...
+    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., sub_model: _Optional[_Union[SubModel, _Mapping]] = ..., budget_ms: _Optional[int] = ..., participations: _Optional[int] = ...) -> None: ...
 
 class SubModel(_message.Message):
     __slots__ = ("seed", "number", "masks", "keep", "groups")

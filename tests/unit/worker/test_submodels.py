@@ -12,7 +12,7 @@ from muster import Group, Member, TaskError
 from muster.orders import SubModel
 from muster.submodels import Shrinker, groups_of
 from muster.tracing import trace
-from muster.workshop import Workshop
+from muster.workshop import Hooks, Workshop
 from muster_wire.groups import groups_digest
 from muster_wire.submodel import Draw
 
@@ -305,11 +305,11 @@ def test_a_workshop_trains_the_part_and_keeps_what_is_private_whole():
     first = shop.initialise(3, with_groups=True)
     (group,) = first.layout.groups
     part = shop.part(SubModel(GOLDEN_UNITS, groups_digest(first.layout.groups)))
-    trainee = shop.train(client(), part.take(first), {}, 5, (lambda: False, lambda _: None), part)
+    trainee = shop.train(client(), part.take(first), {}, 5, Hooks(lambda: False, lambda _: None), part)
     assert trainee.update.layout == part.layout
     assert group.units == 8
     assert trainee.update.trainable.any()
-    again = shop.train(client(), part.take(first), trainee.state_after, 6, (lambda: False, lambda _: None), part)
+    again = shop.train(client(), part.take(first), trainee.state_after, 6, Hooks(lambda: False, lambda _: None), part)
     before, after = trainee.state_after["4.weight"], again.state_after["4.weight"]
     assert before.shape == after.shape == (2, 8)
     touched = torch.zeros(8, dtype=torch.bool)
@@ -317,4 +317,4 @@ def test_a_workshop_trains_the_part_and_keeps_what_is_private_whole():
     assert torch.equal(before[:, ~touched], after[:, ~touched])
     assert not torch.equal(before[:, touched], after[:, touched])
     with pytest.raises(TaskError, match="not the one this task builds"):
-        shop.train(client(), first, {}, 5, (lambda: False, lambda _: None), part)
+        shop.train(client(), first, {}, 5, Hooks(lambda: False, lambda _: None), part)

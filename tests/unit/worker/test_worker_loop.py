@@ -19,7 +19,7 @@ from muster.arrays import layout_of, read_values
 from muster.courier import backoff_s
 from muster.task import Client
 from muster.worker import WorkerSettings, run_worker
-from muster.workshop import Workshop
+from muster.workshop import Hooks, Workshop
 from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.feedback import Memory, Recipe, encode, random_of
 from muster_wire.frames import Header
@@ -76,7 +76,17 @@ def evaluate(assignment, model, scope):
 def expected_update(base, seed=11, ordinal=0, config=None):
     client = Client("p", ordinal, ordinal, 1, 1, 7)
     shop = Workshop(work(config))
-    return shop.train(client, base, {}, seed, (lambda: False, lambda _: None)).update
+    return shop.train(client, base, {}, seed, Hooks(lambda: False, lambda _: None)).update
+
+
+def test_a_client_that_is_told_to_stop_hands_in_what_it_has():
+    client = Client("p", 0, 0, 1, 1, 7)
+    base, never = first_model(5), Hooks(lambda: False, lambda _: None)
+    whole = Workshop(work()).train(client, base, {}, 11, never)
+    part = Workshop(work()).train(client, base, {}, 11, never._replace(stop_at=0.0))
+    assert whole.trained.steps > 1 == part.trained.steps
+    assert part.trained.examples == whole.trained.examples
+    assert part.update.digest() != whole.update.digest()
 
 
 def received(federation, assignment, base, codec=CodecId.FLOAT32):
