@@ -4,9 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NAME   ?=
+export BASE_IMAGE TORCH_INDEX_URL SSL_CERT_FILE
 SECONDS ?= 30
 
-.PHONY: help setup run test lint format types unit contract integration test-slurm test-cluster fuzz bench proto manifests clean
+.PHONY: help setup run test lint format types unit contract integration test-slurm test-cluster images fuzz bench proto manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,7 +45,10 @@ integration: $(STAMP)
 test-slurm: $(STAMP) ## real SLURM (skips with a reason where it can't run)
 	@scripts/stage slurm "$(BIN)/pytest tests/slurm -q"
 
-test-cluster: $(STAMP) ## a real Kubernetes API server (KUBECONFIG, or one built from Go modules)
+images: ## Dockerfile.operator and Dockerfile.worker, with docker, podman or buildah (BASE_IMAGE, TORCH_INDEX_URL)
+	@scripts/images
+
+test-cluster: $(STAMP) ## a real Kubernetes: an API server (KUBECONFIG, or one built from Go modules), then nodes with pods
 	@scripts/stage cluster "$(BIN)/pytest tests/cluster -q"
 
 fuzz: $(STAMP) ## every decoder of others' bytes, SECONDS each (30), guided by coverage

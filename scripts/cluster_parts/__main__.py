@@ -1,18 +1,20 @@
-"""The command: scripts/cluster up | down | env | status."""
+"""The command: scripts/cluster up | down | env | status | load | on."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from cluster_parts.errors import ClusterError
-from cluster_parts.lifecycle import check_existing, down, read_parts, up
+from cluster_parts.lifecycle import check_existing, command_on, down, load, read_parts, up
 from cluster_parts.processes import find_process
 from cluster_parts.programs import find_kubectl, find_programs
 from cluster_parts.settings import Settings, read_settings
@@ -41,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/cluster", description=__doc__, epilog=_EPILOG)
     parser.add_argument("--name", default="default", help="which cluster, where several are to run side by side")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, function in (("up", _up), ("down", _down), ("env", _env), ("status", _status)):
+    for name, function in _COMMANDS.items():
         commands.add_parser(name, help=function.__doc__).set_defaults(command=function)
     commands.choices["up"].add_argument(
         "--owner",
@@ -49,7 +51,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PID",
         help="a process that the cluster needn't outlive: once it is gone, any up ends it",
     )
+    commands.choices["up"].add_argument("--nodes", type=int, default=0, help="with so many nodes that run pods (root)")
+    commands.choices["load"].add_argument("archive", type=Path, help="what docker, podman or buildah saved")
+    commands.choices["load"].add_argument("--node", type=_node, help="on this node only")
+    commands.choices["on"].add_argument("node", type=_node, help="n1, n2, …")
+    commands.choices["on"].add_argument("argv", nargs=argparse.REMAINDER, help="the command")
     return parser
+
+
+def _node(name: str) -> int:
+    """n1 → 1"""
+    return int(name.removeprefix("n"))
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -63,7 +75,7 @@ def _up(settings: Settings, arguments: argparse.Namespace) -> int:
         print(f"Using the cluster of KUBECONFIG={settings.existing} ({check_existing(settings)}).", file=sys.stderr)
         return 0
     started = time.monotonic()
-    up(settings, find_process(arguments.owner) if arguments.owner else None)
+    up(settings, find_process(arguments.owner) if arguments.owner else None, arguments.nodes)
     missing = {"kube-controller-manager", "kube-scheduler"} - find_programs(settings).keys()
     if missing:
         print(f"Without {' and '.join(sorted(missing))}: KUBEBUILDER_ASSETS has none.", file=sys.stderr)
@@ -98,5 +110,19 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
         print("Not up. Bring it up with: scripts/cluster up")
     return 0 if parts and all(part.runs for part in parts) else 1
 
+
+def _load(settings: Settings, arguments: argparse.Namespace) -> int:
+    """bring an image to the nodes"""
+    load(settings, arguments.archive, arguments.node)
+    return 0
+
+
+def _on(settings: Settings, arguments: argparse.Namespace) -> int:
+    """run a command in the namespaces of a node: scripts/cluster on n1 ip route"""
+    argv = command_on(settings, arguments.node, arguments.argv)
+    os.execvp(argv[0], argv)  # noqa: S606 - exactly that is what it is for
+
+
+_COMMANDS = {"up": _up, "down": _down, "env": _env, "status": _status, "load": _load, "on": _on}
 
 sys.exit(main())

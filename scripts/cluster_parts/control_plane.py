@@ -1,6 +1,7 @@
 """Says how each program of the control plane is to be run. Pure but for the keys, which are made here where missing.
 
-Everything listens on 127.0.0.1, with TLS and RBAC on as in a real cluster.
+Everything listens on 127.0.0.1, with TLS and RBAC on as in a real cluster. Where there are nodes the API server listens
+where they reach it instead.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster_parts.addresses import SERVICES
 from cluster_parts.certificates import Authority, Pair, ensure_authority, ensure_certificate, ensure_signing_key
 from cluster_parts.state import Ports
 
-_SERVICES = "10.96.0.0/16"
 _API_HOSTS = (
     "127.0.0.1",
     "localhost",
@@ -38,11 +39,12 @@ class Keys:
     admin: Pair
     controller_manager: Pair
     scheduler: Pair
+    kubelet_client: Pair
     service_accounts: Path
 
 
-def ensure_keys(folder: Path) -> Keys:
-    """The keys in `folder`, made where missing."""
+def ensure_keys(folder: Path, host: str) -> Keys:
+    """The keys in `folder`, made where missing. The API server is reached at `host`."""
     folder.mkdir(mode=0o700, exist_ok=True)
     main, etcd = ensure_authority(folder, "ca"), ensure_authority(folder, "etcd-ca")
     controllers, scheduler = "system:kube-controller-manager", "system:kube-scheduler"
@@ -51,10 +53,11 @@ def ensure_keys(folder: Path) -> Keys:
         etcd_authority=etcd,
         etcd=ensure_certificate(etcd, "etcd", common_name="etcd", hosts=("127.0.0.1", "localhost")),
         etcd_client=ensure_certificate(etcd, "etcd-client", common_name="kube-apiserver"),
-        api=ensure_certificate(main, "kube-apiserver", common_name="kube-apiserver", hosts=_API_HOSTS),
+        api=ensure_certificate(main, "kube-apiserver", common_name="kube-apiserver", hosts=(host, *_API_HOSTS)),
         admin=ensure_certificate(main, "admin", common_name="admin", group="system:masters"),
         controller_manager=ensure_certificate(main, "kube-controller-manager", common_name=controllers),
         scheduler=ensure_certificate(main, "kube-scheduler", common_name=scheduler),
+        kubelet_client=ensure_certificate(main, "kubelet-client", common_name="kube-apiserver", group="system:masters"),
         service_accounts=ensure_signing_key(folder, "service-accounts"),
     )
 
@@ -85,28 +88,36 @@ def etcd_arguments(keys: Keys, ports: Ports, data: Path) -> list[str]:
 
 def api_server_arguments(keys: Keys, ports: Ports) -> list[str]:
     """The API server. It can't be a Service's endpoint on a loopback address, so it doesn't try to be one."""
+    has_nodes = ports.host != "127.0.0.1"
+    kubelets = {
+        "kubelet-certificate-authority": keys.authority.pair.certificate,
+        "kubelet-client-certificate": keys.kubelet_client.certificate,
+        "kubelet-client-key": keys.kubelet_client.key,
+        "kubelet-preferred-address-types": "InternalIP",  # else it looks up nodes' names in DNS
+    }
     return _flags(
         {
             "etcd-servers": f"https://127.0.0.1:{ports.etcd}",
             "etcd-cafile": keys.etcd_authority.pair.certificate,
             "etcd-certfile": keys.etcd_client.certificate,
             "etcd-keyfile": keys.etcd_client.key,
-            "bind-address": "127.0.0.1",
-            "advertise-address": "127.0.0.1",
-            "endpoint-reconciler-type": "none",
+            "bind-address": ports.host,
+            "advertise-address": ports.host,
+            "endpoint-reconciler-type": "lease" if has_nodes else "none",
             "secure-port": ports.api,
             "tls-cert-file": keys.api.certificate,
             "tls-private-key-file": keys.api.key,
             "client-ca-file": keys.authority.pair.certificate,
             "authorization-mode": "Node,RBAC",
             "enable-admission-plugins": "NodeRestriction",
-            "service-cluster-ip-range": _SERVICES,
+            "service-cluster-ip-range": SERVICES,
             "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
             "service-account-key-file": keys.service_accounts,
             "service-account-signing-key-file": keys.service_accounts,
             "allow-privileged": "true",
             "profiling": "false",
         }
+        | (kubelets if has_nodes else {})
     )
 
 
@@ -122,6 +133,7 @@ def controller_manager_arguments(keys: Keys, kubeconfig: Path) -> list[str]:
             "root-ca-file": keys.authority.pair.certificate,
             "cluster-signing-cert-file": keys.authority.pair.certificate,
             "cluster-signing-key-file": keys.authority.pair.key,
+            "node-monitor-grace-period": "20s",
             "profiling": "false",
         }
     )
@@ -149,7 +161,7 @@ def build_kubeconfig(keys: Keys, ports: Ports, user: Pair) -> str:
 
 
 def _api_url(ports: Ports) -> str:
-    return f"https://127.0.0.1:{ports.api}"
+    return f"https://{ports.host}:{ports.api}"
 
 
 def _flags(values: Mapping[str, object]) -> list[str]:

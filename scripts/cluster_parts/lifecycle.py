@@ -6,35 +6,28 @@ process, with the same data, ports and keys. A failed or interrupted `up` stops 
 
 from __future__ import annotations
 
-import http.client
 import shutil
-import ssl
 import subprocess
-import time
-from collections.abc import Callable
-from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from pathlib import Path
 
-from cluster_parts.certificates import Pair, write_private
+from cluster_parts.addresses import MOST_NODES, Network
 from cluster_parts.control_plane import (
-    Keys,
     api_server_arguments,
-    build_kubeconfig,
     controller_manager_arguments,
     ensure_keys,
     etcd_arguments,
     scheduler_arguments,
 )
 from cluster_parts.errors import ClusterError
-from cluster_parts.processes import Process, is_running, start_process, stop_process
-from cluster_parts.programs import find_kubectl, find_programs
+from cluster_parts.images import load_image
+from cluster_parts.namespaces import ensure_bridge, entering, free_network
+from cluster_parts.nodes import anchor_of, bring_up_nodes, check_machine, take_down_nodes
+from cluster_parts.processes import Process, is_running, stop_process
+from cluster_parts.programs import find_kubectl, find_node_programs, find_programs
 from cluster_parts.settings import Settings
+from cluster_parts.site import Site
 from cluster_parts.state import State, free_ports, load_state, locked, save_state
-
-_READY_WITHIN_S = 120.0
-_LOG_LINES = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +39,26 @@ class Part:
     runs: bool
 
 
-def up(settings: Settings, owner: Process | None = None) -> None:
+def up(settings: Settings, owner: Process | None = None, nodes: int = 0) -> None:
     """Bring the cluster up, or what is missing of it. On failure nothing that this call started is left running."""
-    programs = find_programs(settings)
+    if nodes:
+        check_machine()
+    programs = find_programs(settings) | (find_node_programs(settings) if nodes else {})
     _take_down_abandoned(settings)
     with locked(settings.folder):
         (settings.folder / "logs").mkdir(parents=True, exist_ok=True)
-        keys = ensure_keys(settings.folder / "keys")
-        before = load_state(settings.folder) or State(free_ports(), owner)
+        before = _known_or_new(settings, owner, nodes)
+        if before.nodes and not nodes:
+            programs |= find_node_programs(settings)
+        keys = ensure_keys(settings.folder / "keys", before.ports.host)
         save_state(settings.folder, before)
-        cluster = _Cluster(settings.folder, keys, programs, before)
+        site = Site(settings.folder, keys, programs, before)
         try:
-            cluster.bring_up()
+            _bring_up_control_plane(site)
+            if before.nodes:
+                bring_up_nodes(site, settings.cache)
         except BaseException:
-            cluster.stop_all_but(before)
+            _stop_all_but(before, site)
             raise
 
 
@@ -69,8 +68,22 @@ def down(settings: Settings) -> bool:
         state = load_state(settings.folder)
         if state is not None:
             _stop(state)
+            take_down_nodes(settings.folder, state)
             shutil.rmtree(settings.folder)
     return state is not None
+
+
+def load(settings: Settings, archive: Path, only: int | None) -> None:
+    """Bring an image to every node, or to one."""
+    state = _state_with_nodes(settings)
+    for index in [only] if only else range(1, state.nodes + 1):
+        ctr = find_node_programs(settings)["ctr"]
+        load_image(ctr, anchor_of(state, index), archive)
+
+
+def command_on(settings: Settings, index: int, command: list[str]) -> list[str]:
+    """What runs `command` in the namespaces of a node."""
+    return entering(anchor_of(_state_with_nodes(settings), index), command)
 
 
 def read_parts(settings: Settings) -> list[Part]:
@@ -92,6 +105,38 @@ def check_existing(settings: Settings) -> str:
     return result.stdout.strip().splitlines()[-1]
 
 
+def _known_or_new(settings: Settings, owner: Process | None, nodes: int) -> State:
+    """The cluster as it is, or as it is to be. Whether it has nodes is settled when it is first brought up."""
+    known = load_state(settings.folder)
+    if known is None:
+        return _with_nodes(State(free_ports(), owner), nodes, _networks(settings))
+    if nodes and nodes != known.nodes:
+        raise ClusterError(f"The cluster is up with {known.nodes} nodes. Take it down first: scripts/cluster down")
+    return known
+
+
+def _with_nodes(state: State, nodes: int, taken: set[int]) -> State:
+    if not nodes:
+        return state
+    if nodes > MOST_NODES:
+        raise ClusterError(f"--nodes {nodes}: at most {MOST_NODES}")
+    network: Network = free_network(taken)
+    return replace(state, nodes=nodes, network=network.number, ports=replace(state.ports, host=network.gateway))
+
+
+def _networks(settings: Settings) -> set[int]:
+    """The networks of all clusters, also of those that don't run just now."""
+    states = [load_state(path.parent) for path in settings.folder.parent.glob("*/state.json")]
+    return {state.network for state in states if state}
+
+
+def _state_with_nodes(settings: Settings) -> State:
+    state = load_state(settings.folder)
+    if state is None or not state.nodes:
+        raise ClusterError("There are no nodes. Bring a cluster up with some: scripts/cluster up --nodes 1")
+    return state
+
+
 def _take_down_abandoned(settings: Settings) -> None:
     """Clusters whose owner was killed before it could take them down."""
     for path in settings.folder.parent.glob("*/state.json"):
@@ -106,73 +151,28 @@ def _stop(state: State) -> None:
         stop_process(process)
 
 
-class _Cluster:
-    """One `up` under way."""
+def _stop_all_but(before: State, site: Site) -> None:
+    """Stop what wasn't there `before`. Of nodes that are new, everything."""
+    old = set(before.processes.values())
+    started = {name: each for name, each in site.state.processes.items() if each not in old}
+    _stop(replace(site.state, processes=started))
+    if not any("/" in name for name in before.processes):
+        take_down_nodes(site.folder, site.state)
 
-    def __init__(self, folder: Path, keys: Keys, programs: dict[str, Path], state: State) -> None:
-        self._folder = folder
-        self._keys = keys
-        self._programs = programs
-        self._state = state
 
-    def bring_up(self) -> None:
-        ports, keys = self._state.ports, self._keys
-        self._ensure_running("etcd", etcd_arguments(keys, ports, self._folder / "etcd"))
-        self._ensure_running("kube-apiserver", api_server_arguments(keys, ports))
-        self._wait("the API server is ready", lambda: self._answers("/readyz"))
-        self._write_kubeconfig("kubeconfig", keys.admin)
-        if "kube-scheduler" in self._programs:
-            config = self._write_kubeconfig("scheduler.kubeconfig", keys.scheduler)
-            self._ensure_running("kube-scheduler", scheduler_arguments(config))
-        if "kube-controller-manager" in self._programs:
-            config = self._write_kubeconfig("controller-manager.kubeconfig", keys.controller_manager)
-            self._ensure_running("kube-controller-manager", controller_manager_arguments(keys, config))
-            account = "/api/v1/namespaces/default/serviceaccounts/default"
-            self._wait("the controllers have made the first service account", lambda: self._answers(account))
-
-    def stop_all_but(self, before: State) -> None:
-        """Stop what wasn't there `before`."""
-        old = set(before.processes.values())
-        started = {name: each for name, each in self._state.processes.items() if each not in old}
-        _stop(replace(self._state, processes=started))
-
-    def _ensure_running(self, name: str, arguments: list[str]) -> None:
-        known = self._state.processes.get(name)
-        if known and is_running(known):
-            return
-        argv = [str(self._programs[name]), *arguments]
-        self._state = self._state.with_process(name, start_process(argv, self._folder, self._log(name)))
-        save_state(self._folder, self._state)
-
-    def _wait(self, what: str, is_so: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _READY_WITHIN_S
-        while not is_so():
-            for name, process in self._state.processes.items():
-                if not is_running(process):
-                    raise ClusterError(f"{name} ended while waiting until {what}.\n{self._last_words(name)}")
-            if time.monotonic() > deadline:
-                last = list(self._state.processes)[-1]
-                raise ClusterError(f"Not within {_READY_WITHIN_S:.0f} s: {what}.\n{self._last_words(last)}")
-            time.sleep(0.1)
-
-    def _answers(self, path: str) -> bool:
-        """Whether the API server answers `path` with 200."""
-        context = ssl.create_default_context(cafile=str(self._keys.authority.pair.certificate))
-        context.load_cert_chain(self._keys.admin.certificate, self._keys.admin.key)
-        connection = http.client.HTTPSConnection("127.0.0.1", self._state.ports.api, context=context, timeout=5)
-        with closing(connection), suppress(OSError, http.client.HTTPException):
-            connection.request("GET", path)
-            return connection.getresponse().status == HTTPStatus.OK
-        return False
-
-    def _write_kubeconfig(self, name: str, user: Pair) -> Path:
-        path = self._folder / name
-        write_private(path, build_kubeconfig(self._keys, self._state.ports, user).encode())
-        return path
-
-    def _log(self, name: str) -> Path:
-        return self._folder / "logs" / f"{name}.log"
-
-    def _last_words(self, name: str) -> str:
-        lines = self._log(name).read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        return "\n".join([f"The end of {self._log(name)}:", *lines])
+def _bring_up_control_plane(site: Site) -> None:
+    ports, keys = site.state.ports, site.keys
+    if site.state.nodes:
+        ensure_bridge(Network(site.state.network))
+    site.ensure_program("etcd", etcd_arguments(keys, ports, site.folder / "etcd"))
+    site.ensure_program("kube-apiserver", api_server_arguments(keys, ports))
+    site.wait("the API server is ready", lambda: site.answers("/readyz"))
+    site.write_kubeconfig("kubeconfig", keys.admin)
+    if "kube-scheduler" in site.programs:
+        config = site.write_kubeconfig("scheduler.kubeconfig", keys.scheduler)
+        site.ensure_program("kube-scheduler", scheduler_arguments(config))
+    if "kube-controller-manager" in site.programs:
+        config = site.write_kubeconfig("controller-manager.kubeconfig", keys.controller_manager)
+        site.ensure_program("kube-controller-manager", controller_manager_arguments(keys, config))
+        account = "/api/v1/namespaces/default/serviceaccounts/default"
+        site.wait("the controllers have made the first service account", lambda: site.answers(account))

@@ -32,16 +32,22 @@ _REMEDY = "Set KUBECONFIG to an existing cluster (kind, k3d, a real one), or KUB
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A Go module at one version, the package of each program built from it, and what is stamped into them."""
+    """A Go module at one version, the package of each program built from it, what is stamped in, what is left out."""
 
     name: str
     module: str
     version: str
     packages: Mapping[str, str]
     stamps: Mapping[str, str] = field(default_factory=dict)
+    tags: str = ""
 
 
 ETCD = Product("etcd", "go.etcd.io/etcd/server/v3", "3.6.6", {"etcd": "go.etcd.io/etcd/server/v3"})
+# Its version: without it, version checks refuse to start.
+_KUBERNETES_STAMPS = {
+    f"k8s.io/component-base/version.{name}": value
+    for name, value in (("gitVersion", "v1.36.3"), ("gitMajor", "1"), ("gitMinor", "36"))
+}
 KUBERNETES = Product(
     "kubernetes",
     "k8s.io/kubernetes",
@@ -50,12 +56,27 @@ KUBERNETES = Product(
         name: f"k8s.io/kubernetes/cmd/{name}"
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
     },
-    # Its version: without it, version checks refuse to start.
-    {
-        f"k8s.io/component-base/version.{name}": value
-        for name, value in (("gitVersion", "v1.36.3"), ("gitMajor", "1"), ("gitMinor", "36"))
-    },
+    _KUBERNETES_STAMPS,
 )
+NODE = Product(
+    "kubernetes-node",
+    "k8s.io/kubernetes",
+    "1.36.3",
+    {name: f"k8s.io/kubernetes/cmd/{name}" for name in ("kubelet", "kube-proxy")},
+    _KUBERNETES_STAMPS,
+)
+CONTAINERD = Product(
+    "containerd",
+    "github.com/containerd/containerd/v2",
+    "2.4.2",
+    {
+        name: f"github.com/containerd/containerd/v2/cmd/{name}"
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+    },
+    {"github.com/containerd/containerd/v2/version.Version": "v2.4.2"},
+    tags="no_btrfs no_zfs",  # they want C libraries
+)
+COREDNS = Product("coredns", "github.com/coredns/coredns", "1.15.0", {"coredns": "github.com/coredns/coredns"})
 HELM = Product(
     "helm",
     "helm.sh/helm/v3",
@@ -88,6 +109,11 @@ def find_helm(settings: Settings) -> Path:
     """The helm that the chart is tested with. Where there is no Go, the user's own has to do."""
     own = shutil.which("helm") if shutil.which("go") is None else None
     return Path(own) if own else _built(HELM, settings)["helm"]
+
+
+def find_node_programs(settings: Settings) -> dict[str, Path]:
+    """What nodes run, built if it isn't in the cache."""
+    return _built(NODE, settings) | _built(CONTAINERD, settings) | _built(COREDNS, settings)
 
 
 def _built(product: Product, settings: Settings) -> dict[str, Path]:
@@ -140,10 +166,11 @@ def _locked(path: Path) -> Iterator[None]:
 def _build(product: Product, work: Path) -> None:
     print(f"Building {product.name} {product.version} from Go modules: minutes, the first time only…", file=sys.stderr)
     (work / "go.mod").write_text(go_mod(product, _staging_modules(product, work)))
+    flags = ["-trimpath", "-tags", product.tags, "-ldflags", linker_flags(product)]
     for name, package in product.packages.items():
         print(f"  {name}", file=sys.stderr)
         output = str(work / "programs" / name)
-        _go(work, "build", "-mod=mod", "-trimpath", "-ldflags", linker_flags(product), "-o", output, package)
+        _go(work, "build", "-mod=mod", *flags, "-o", output, package)
 
 
 def _staging_modules(product: Product, work: Path) -> list[str]:

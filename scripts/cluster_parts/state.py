@@ -18,11 +18,12 @@ _OUTSIDE_EPHEMERAL = range(20_000, 32_000)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the programs listen, all on 127.0.0.1."""
+    """Where the programs listen: on 127.0.0.1, but for the API server of a cluster with nodes, which reach `host`."""
 
     etcd: int
     etcd_peer: int
     api: int
+    host: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,15 @@ class State:
     """The cluster as last written down. A process in it may be gone: `processes.is_running` tells.
 
     `owner` is the process that the cluster was brought up for, a test session say. A cluster without one stays until
-    `down`; one whose owner has died without taking it down is taken down by the next `up` of any other.
+    `down`; one whose owner has died without taking it down is taken down by the next `up` of any other. `network` is
+    the number of its nodes' network, 0 for a cluster without nodes.
     """
 
     ports: Ports
     owner: Process | None = None
     processes: Mapping[str, Process] = field(default_factory=dict)
+    nodes: int = 0
+    network: int = 0
 
     def with_process(self, name: str, process: Process) -> State:
         return replace(self, processes={**self.processes, name: process})
@@ -49,7 +53,7 @@ def load_state(folder: Path) -> State | None:
         return None
     processes = {name: Process(**each) for name, each in raw["processes"].items()}
     owner = Process(**raw["owner"]) if raw["owner"] else None
-    return State(Ports(**raw["ports"]), owner, processes)
+    return State(Ports(**raw["ports"]), owner, processes, raw["nodes"], raw["network"])
 
 
 def save_state(folder: Path, state: State) -> None:

@@ -14,10 +14,14 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from building import Images, build_images
 from charting import own_namespace
+from real_nodes import Nodes
+from real_nodes import release as installed
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "cluster"
@@ -100,15 +104,54 @@ def run_script(*arguments: str, environment: Mapping[str, str] = os.environ) -> 
     return subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
-def environment_of(name: str) -> dict[str, str]:
+def environment_of(name: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of a shell after `eval "$(scripts/cluster env)"`."""
     command = f'eval "$("{SCRIPT}" --name {name} env)" && env -0'
-    output = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=True).stdout
     return dict(entry.split("=", 1) for entry in output.split("\0") if entry)
 
 
-def skip_or_fail(brought_up: subprocess.CompletedProcess[str]) -> None:
-    reason = brought_up.stderr.strip()
-    if brought_up.returncode != CANNOT or "cluster" in os.environ.get("MUSTER_REQUIRE", "").split(","):
-        pytest.fail(f"no cluster to test against: {reason}", pytrace=False)
+def skip_or_fail(asked: subprocess.CompletedProcess[str], what: str = "cluster") -> NoReturn:
+    """Where a machine can't have it, that is a reason to skip, unless MUSTER_REQUIRE names it."""
+    reason = asked.stderr.strip()
+    if asked.returncode != CANNOT or what in os.environ.get("MUSTER_REQUIRE", "").split(","):
+        pytest.fail(f"no {what} to test against: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+# --- Real nodes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[Nodes]:
+    """A cluster with two nodes: the one that MUSTER_NODES names, else one brought up for the session.
+
+    KUBECONFIG's cluster is not asked: what is done to these nodes is done to nobody else's.
+    """
+    own = {name: value for name, value in os.environ.items() if name not in {"KUBECONFIG", "KUBEBUILDER_ASSETS"}}
+    given = os.environ.get("MUSTER_NODES", "")
+    name, owner = (given, ()) if given else (f"nodes-{os.getpid()}", ("--owner", str(os.getpid())))
+    brought_up = run_script("--name", name, "up", "--nodes", "2", *owner, environment=own)
+    if brought_up.returncode:
+        skip_or_fail(brought_up, "nodes")
+    try:
+        yield Nodes(Cluster(environment_of(name, own)), name)
+    finally:
+        if not given:
+            assert run_script("--name", name, "down").returncode == 0
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    """What the operator's image is made of, and how to bring the images to nodes."""
+    found = build_images(tmp_path_factory.mktemp("images"))
+    return found if isinstance(found, Images) else skip_or_fail(found, "nodes")
+
+
+@pytest.fixture(scope="session")
+def release(nodes: Nodes, images: Images) -> Iterator[Nodes]:
+    """The nodes, with the images and the operator on them, installed from the chart."""
+    if not os.environ.get("MUSTER_NODES"):
+        images.load(nodes)
+    with installed(nodes):
+        yield nodes
