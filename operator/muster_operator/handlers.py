@@ -226,6 +226,10 @@ def build_settings() -> kopf.OperatorSettings:
     return settings
 
 
+# Among kopf's own peers, of which there are none. Left to itself it looks for the user's name, and a pod's has none.
+_ALONE: Any = "muster-operator"
+
+
 async def run_kopf(
     registry: kopf.OperatorRegistry, namespaces: tuple[str, ...], ready: asyncio.Event, stop: asyncio.Event
 ) -> None:
@@ -234,6 +238,7 @@ async def run_kopf(
         registry=registry,
         settings=build_settings(),
         standalone=True,
+        identity=_ALONE,
         clusterwide=not namespaces,
         namespaces=namespaces,
         ready_flag=ready,
