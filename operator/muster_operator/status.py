@@ -102,6 +102,8 @@ def _starting(seen: Observed, context: Context, active: list[Object], pods: list
         return Standing("Starting", f"Coordinator{trouble.reason}", f"the coordinator's {trouble.message}"[:1024])
     if active:
         return Standing("Starting", "CoordinatorStarting", "the coordinator's pod is starting")
+    if any((ending := ending_of(pod)) and ending.code == 0 for pod in pods):
+        return Standing("Running", "Finishing", "the coordinator has ended well; its Job is about to say so")
     return Standing("Pending", "Creating", "the job's parts are being created")
 
 
@@ -254,7 +256,17 @@ def transitions(before: Object, after: Object) -> tuple[Transition, ...]:
 
 
 _CALM = frozenset(
-    {"Creating", "CoordinatorStarting", "WorkersStarting", "Running", "Suspending", "Suspended", "Completed", "Queued"}
+    {
+        "Creating",
+        "CoordinatorStarting",
+        "WorkersStarting",
+        "Running",
+        "Finishing",
+        "Suspending",
+        "Suspended",
+        "Completed",
+        "Queued",
+    }
 )
 
 

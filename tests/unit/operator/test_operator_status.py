@@ -129,6 +129,12 @@ def test_a_job_is_pending_then_starting_then_running() -> None:
     assert status_of(cluster)["message"] == "1 of 2 workers are ready"
 
 
+def test_a_job_that_is_done_is_not_pending_until_its_verdict() -> None:
+    cluster = started()
+    cluster.start_pod(COORDINATOR, status=ended(0))
+    assert (status_of(cluster)["phase"], conditions(status_of(cluster))) == ("Running", {"Running": "Finishing"})
+
+
 def test_a_worker_in_trouble_is_told_of_while_the_others_run() -> None:
     cluster = started()
     cluster.start_pod(COORDINATOR)
