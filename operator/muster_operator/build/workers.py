@@ -37,6 +37,7 @@ SPOT_TAINTS = (
     ("karpenter.sh/capacity-type", "spot"),
 )
 _BAD_INPUT, _STOPPED = 2, 143
+_THREADS = "OMP_NUM_THREADS"
 
 # Exit 143: told to stop, by a drain or a suspension. A disruption: the node was taken away. Neither is the worker's
 # fault, so neither costs a retry. Exit 2: the same would happen again.
@@ -149,7 +150,7 @@ def _container(context: Context, share: Share, mounts: list[Object]) -> Object:
         WORKER,
         template.image or "",
         command,
-        env=[*_proxy(context, template), *map(_variable, template.environment)],
+        env=[*_threads(template), *_proxy(context, template), *map(_variable, template.environment)],
         resources=resources(template.resources),
         volumeMounts=mounts,
         imagePullPolicy=template.image_pull_policy,
@@ -162,6 +163,15 @@ def _variable(variable: Variable) -> Object:
         return {"name": variable.name, "value": variable.value or ""}
     secret = {"name": variable.secret.name, "key": variable.secret.key}
     return {"name": variable.name, "valueFrom": {"secretKeyRef": secret}}
+
+
+def _threads(template: Template) -> list[Object]:
+    """As many threads as the pod may use cores. Libraries would start one for each core of the node, and wait."""
+    limits = (template.resources.limits if template.resources else None) or {}
+    is_told = any(variable.name == _THREADS for variable in template.environment)
+    if "cpu" not in limits or is_told:
+        return []
+    return [{"name": _THREADS, "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]
 
 
 def _proxy(context: Context, template: Template) -> list[Object]:

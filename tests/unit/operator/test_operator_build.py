@@ -155,6 +155,14 @@ def test_variables_and_secrets_become_environment() -> None:
     assert found["B"] == {"secretKeyRef": {"name": "s", "key": "k"}}
 
 
+def test_libraries_start_as_many_threads_as_the_pod_may_use_cores() -> None:
+    limited = {"resources": {"limits": {"cpu": 2}}}
+    assert environment(worker(**limited))["OMP_NUM_THREADS"] == {"resourceFieldRef": {"resource": "limits.cpu"}}
+    own = [{"name": "OMP_NUM_THREADS", "value": "7"}]
+    assert environment(worker(environment=own, **limited))["OMP_NUM_THREADS"] == "7"
+    assert "OMP_NUM_THREADS" not in environment(worker(resources={"limits": {"memory": "1Gi"}}))
+
+
 def test_the_coordinator_is_reached_without_the_proxy() -> None:
     found = environment(worker(proxy={"http": "http://p:1", "https": "http://p:2", "exceptions": "a.org"}))
     assert found["http_proxy"] == found["HTTP_PROXY"] == "http://p:1"
