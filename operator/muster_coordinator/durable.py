@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 import xxhash
 
-from muster_coordinator.errors import CommitLost, StorageError
+from muster_coordinator.errors import CommitLost, DiskError, StorageError
 from muster_coordinator.observer import Observer
 from muster_wire.durable import sync_folder
 
@@ -101,7 +101,7 @@ class Disk:
                 os.fsync(file.fileno())
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+            raise DiskError(f"cannot write {path}: {error.strerror or error}") from error
         self.observer.reached(f"wrote aside {path.name}")
         return temporary
 

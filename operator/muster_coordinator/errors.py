@@ -3,6 +3,7 @@
 CoordinatorError
 ├── InputError        the job, a flag, a path: one line, exit code 2
 │   ├── StorageError  the storage directory can't be read, written or trusted
+│   │   └── DiskError the disk doesn't take a write now, a full one say: exit code 74, since it may later
 │   └── WrongJobError  the directory holds another job's history, or this job's with another specification
 ├── CommitLost        another coordinator has taken this storage over: exit code 3
 ├── NoAnswer          the API server didn't do what it was asked to; rounds go on
@@ -22,6 +23,10 @@ class InputError(CoordinatorError):
 
 class StorageError(InputError):
     """The storage directory can't be used, or what is in it can't be trusted."""
+
+
+class DiskError(StorageError):
+    """The disk doesn't take what has to be written now. Once somebody has made room the job can go on."""
 
 
 class WrongJobError(InputError):

@@ -18,7 +18,7 @@ from collections.abc import Coroutine, Sequence
 
 from muster_coordinator.access import Access, open_access
 from muster_coordinator.assembly import Coordinator, Outside, assemble
-from muster_coordinator.errors import CommitLost, CoordinatorError, StorageError
+from muster_coordinator.errors import CommitLost, CoordinatorError, DiskError, StorageError
 from muster_coordinator.events import StopRequested
 from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
@@ -35,7 +35,7 @@ from muster_telemetry.tracing import open_tracing
 
 log = logging.getLogger("muster.coordinator")
 
-BAD_INPUT, FENCED, INTERNAL_ERROR = 2, 3, 70
+BAD_INPUT, FENCED, INTERNAL_ERROR, DISK = 2, 3, 70, 74
 EXIT_CODES = {Outcome.COMPLETE: 0, Outcome.FAILED: 1, Outcome.SUSPENDED: 143}
 GOODBYE_S = 5.0  # for workers to hear that the job is over: their longest pause between two tries
 STREAMS_GRACE_S = 0.2
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str], outside: Outside) -> int:
         return asyncio.run(coordinate(settings, outside))
     except CommitLost as error:
         return _say(error, FENCED, settings)
+    except DiskError as error:
+        return _say(error, DISK, settings)
     except CoordinatorError as error:
         return _say(error, BAD_INPUT, settings)
     except Exception:  # the last place that can say anything about a fault of our own

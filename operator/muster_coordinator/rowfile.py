@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_coordinator.errors import StorageError
+from muster_coordinator.errors import DiskError, StorageError
 from muster_wire.checksum import BytesLike
 from muster_wire.layout import Layout
 from muster_wire.payload import Shape, decode_over
@@ -37,7 +37,7 @@ class RowFile:
         self._file = _open(folder)
 
     def add(self, shape: Shape, encoded: BytesLike) -> None:
-        """Decode a checked update into the next row. StorageError if the disk is full."""
+        """Decode a checked update into the next row. DiskError if the disk is full."""
         if not self._stride:  # a model without values: rows of nothing
             self.count += 1
             return
@@ -45,7 +45,7 @@ class RowFile:
         try:
             os.posix_fallocate(self._file.fileno(), start, self._stride)  # else a full disk shows as SIGBUS
         except OSError as error:
-            raise StorageError(
+            raise DiskError(
                 f"{self._folder}: no room for the updates of a round ({error.strerror}): robust aggregation keeps all "
                 "of them until it closes; free some disk there, or give the coordinator a larger volume"
             ) from error

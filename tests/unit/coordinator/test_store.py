@@ -1,9 +1,12 @@
 """The store on a real directory: what is whole comes back, what is not is put aside, and nobody overwrites a round."""
 
+import errno
+import os
+
 import pytest
 
 from muster_coordinator.durable import BrokenSeal, Disk, seal, unseal
-from muster_coordinator.errors import CommitLost, StorageError, WrongJobError
+from muster_coordinator.errors import CommitLost, DiskError, StorageError, WrongJobError
 from muster_coordinator.jobfile import check_same_job, differences
 from muster_coordinator.observer import Unobserved
 from muster_coordinator.records import EvaluationRecord, PlannedClient, RoundCommit, RoundPlan, Scores
@@ -217,6 +220,15 @@ def test_create_refuses_a_taken_name(tmp_path):
     assert not disk.create(tmp_path / "x", lambda file: file.write(b"2"))
     assert (tmp_path / "x").read_bytes() == b"1"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_disk_that_takes_no_more_is_told_apart_from_one_that_cannot_be_used(tmp_path):
+    def fill_up(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(DiskError, match=r"cannot write .*x: No space left on device"):
+        Disk(Unobserved()).create(tmp_path / "x", fill_up)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_seals_notice_every_changed_byte():
