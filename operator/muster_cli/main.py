@@ -19,7 +19,7 @@ COMMANDS = {
     ),
     "simulate": ("muster_cli.simulate:simulate", "Run a job in simulated time, on clients that a profile describes."),
     "worker": ("muster_cli.worker:worker", "Work for a coordinator that runs elsewhere."),
-    "fetch-model": ("muster_cli.fetch_model:fetch_model", "Fetch the trained model of a job that ran in a cluster."),
+    "fetch-model": ("muster_cli.fetch_model:fetch_model", "Fetch the model of a job that has run in a cluster."),
     "version": ("muster_cli.version:version", "Print the versions of Muster and of what it runs on."),
 }
 

@@ -25,7 +25,7 @@ _MODEST = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "2
 
 def claim_of(job: Object) -> str:
     """The claim that the job's checkpoint is on, as its status says. Raises BadInput where there is none yet."""
-    place = str(job.get("status", {}).get("checkpointLocation", ""))
+    place = str(job.get("status", {}).get("coordinator", {}).get("checkpointLocation", ""))
     kind, _, name = place.partition("/")
     if kind != "pvc" or not name:
         raise BadInput(f"fedjob {job['metadata']['name']} has no checkpoint in the cluster: it hasn't been started")

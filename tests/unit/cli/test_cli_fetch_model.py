@@ -1,4 +1,4 @@
-"""`muster fetch-model` against a cluster that is a folder: what it runs in its reader is run here, and cut when it sends."""
+"""`muster fetch-model` against a cluster that is a folder: what runs in its reader runs here, cut when it sends."""
 
 import json
 import subprocess
@@ -16,10 +16,10 @@ MODEL = bytes(range(256)) * 40
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 
 
-def job(**status):
+def job(place="pvc/digits-checkpoint", **status):
     return {
         "metadata": {"name": "digits", "uid": "u1"},
-        "status": {"checkpointLocation": "pvc/digits-checkpoint"} | status,
+        "status": {"coordinator": {"checkpointLocation": place}} | status,
     }
 
 
@@ -115,7 +115,7 @@ def test_no_evaluation_no_best_model(root, tmp_path):
 
 def test_a_job_that_was_never_started_has_no_checkpoint(root, tmp_path):
     with pytest.raises(BadInput, match="it hasn't been started"):
-        fetch(Folder(root, checkpointLocation=""), "digits", "final", tmp_path / "model.safetensors", 5)
+        fetch(Folder(root, place=""), "digits", "final", tmp_path / "model.safetensors", 5)
 
 
 def test_a_reader_that_cannot_start_says_why_and_is_removed(root, tmp_path):

@@ -1,0 +1,172 @@
+"""The whole of it, on real nodes: helm install, kubectl apply of an example, training in pods, the model fetched.
+
+Nothing is played here. Namespaces admit restricted pods only; coordinator and workers are pods of the images that `make
+images` builds, and meet over the pods' network, through DNS and a Service, with mutual TLS.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from charting import ROOT
+from real_nodes import Nodes, Object, Team, team, wait_until
+
+DOCUMENTED = re.search(r"## The first job.*?```sh\n(.*?)```", (ROOT / "docs/install.md").read_text(), re.DOTALL)
+EXAMPLE = ROOT / "examples" / "digits" / "pods.yaml"
+NOISE = 0.03  # pods and processes make the same rounds, but floating-point sums come in another order
+
+
+@pytest.fixture(scope="module")
+def lab(release: Nodes) -> Iterator[Team]:
+    with team(release, "lab") as found:
+        yield found
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `kubectl get fedjobs -w` showed of a run, its pods while they trained, and the model that was fetched."""
+
+    watch: str
+    pods: list[Object]
+    model: Path
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A user's shell in a checkout: kubectl's namespace is theirs, and `muster` is installed."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, line: str) -> None:
+        done = subprocess.run(
+            ["sh", "-c", line], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def shell(lab: Team, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    given = lab.nodes.cluster.environment
+    (folder / "kubeconfig").write_text(lab.tell("config", "view", "--raw"))
+    path = f"{Path(sys.executable).parent}:{given['PATH']}"
+    found = Shell(folder, {**given, "KUBECONFIG": str(folder / "kubeconfig"), "PATH": path})
+    found.run(f"kubectl config set-context --current --namespace={lab.namespace}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(lab: Team, shell: Shell) -> Run:
+    """The example, applied and waited for, and its model fetched, with the lines of docs/install.md."""
+    assert DOCUMENTED
+    apply, wait, fetch = DOCUMENTED[1].strip().splitlines()
+    shown = shell.folder / "watch"
+    shell.run(apply)
+    with shown.open("w") as out:
+        command = ["kubectl", "-n", lab.namespace, "get", "fedjobs", "-w"]
+        watch = subprocess.Popen(command, stdout=out, env=lab.nodes.cluster.environment)
+    try:
+        lab.wait_for_round("digits", 1, within_s=300)
+        pods = lab.get("pods", "-l", "muster.dev/job=digits")["items"]
+        shell.run(wait)
+        time.sleep(1)
+    finally:
+        watch.kill()
+        watch.wait()
+    print(shown.read_text())
+    shell.run(fetch)
+    return Run(shown.read_text(), pods, shell.folder / "digits.safetensors")
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """The accuracy of the same manifest with `muster run`."""
+    folder = tmp_path_factory.mktemp("laptop")
+    command = [
+        sys.executable,
+        "-m",
+        "muster_cli.main",
+        "run",
+        str(EXAMPLE),
+        "--no-baselines",
+        "--json",
+        "--out",
+        str(folder / "run"),
+    ]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    events = [json.loads(line) for line in printed.splitlines()]
+    return float([one for one in events if one["event"] == "evaluated"][-1]["central"]["accuracy"])
+
+
+def test_the_example_trains_in_pods_to_the_laptops_accuracy(lab: Team, trained: Run, laptop: float) -> None:
+    del trained
+    training = lab.training("digits")
+    assert training["round"] == 60
+    assert [one["round"] for one in training["history"]] == sorted({one["round"] for one in training["history"]})
+    assert float(training["metrics"]["accuracy"]) == pytest.approx(laptop, abs=NOISE)
+
+
+def test_the_watch_shows_rounds_moving(trained: Run) -> None:
+    rounds = [
+        int(found[1])
+        for line in trained.watch.splitlines()
+        if (found := re.match(r"digits\s+Running\s+(\d+)\s+60", line))
+    ]
+    assert len(set(rounds)) > 5
+    assert rounds == sorted(rounds)
+    assert re.search(r"digits\s+Complete\s+60\s+60\s+", trained.watch)
+
+
+def test_everybody_runs_as_nobody_in_particular(trained: Run) -> None:
+    assert len(trained.pods) == 5
+    for pod in trained.pods:
+        [container] = pod["spec"]["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert pod["spec"]["securityContext"]["runAsNonRoot"]
+        assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_the_model_is_fetched_with_one_command(lab: Team, trained: Run) -> None:
+    assert sum(tensor.size for tensor in load_file(trained.model).values()) > 1000
+    wait_until(lambda: not lab.get("jobs", "-l", "app.kubernetes.io/component=reader")["items"], "the reader is gone")
+
+
+def test_a_job_that_is_not_there_is_named(lab: Team, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "muster_cli.main",
+        "fetch-model",
+        "absent",
+        "-n",
+        lab.namespace,
+        "--out",
+        str(tmp_path / "m"),
+    ]
+    told = subprocess.run(command, env=lab.nodes.cluster.environment, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert '"absent" not found' in told.stderr
+
+
+def test_the_example_is_the_laptops_but_for_where_the_pools_run() -> None:
+    documents = {
+        one["metadata"]["name"]: one for one in yaml.safe_load_all((ROOT / "examples/digits/job.yaml").read_text())
+    }
+    ours = {one["metadata"]["name"]: one for one in yaml.safe_load_all(EXAMPLE.read_text())}
+    assert ours["digits"] == documents["digits"]
+    assert {name: one["spec"].get("clients") for name, one in ours.items()} == {
+        name: one["spec"].get("clients") for name, one in documents.items()
+    }
