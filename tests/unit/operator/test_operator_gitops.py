@@ -131,7 +131,12 @@ def test_a_job_in_each_phase(make: Callable[[], Cluster], for_kstatus: str, for_
 
 @pytest.mark.parametrize(
     ("ready", "pool", "expected"),
-    [(None, {}, "Current"), (2, {}, "Current"), (1, {}, "InProgress"), (None, {"labels": {"a": "b"}}, "Failed")],
+    [
+        (None, {}, "Current"),
+        (2, {}, "Current"),
+        (1, {}, "InProgress"),
+        (None, {"type": "Slurm", "slurm": {"url": "https://s:6820", "mpi": {"type": "pmix"}}}, "Failed"),
+    ],
 )
 def test_a_pool(ready: int | None, pool: dict[str, Any], expected: str) -> None:
     told = {"pools": [{"name": "cloud", "workersWanted": 2, "workersReady": ready}], "phase": "Running"}

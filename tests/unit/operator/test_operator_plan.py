@@ -185,8 +185,7 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
             [pool_object()],
             "CheckpointNotDurable",
         ),
-        ({"strategy": {"type": "FedAdam"}}, [pool_object()], "NotSupported"),
-        ({}, [pool_object(cost={"perHour": 2})], "NotSupported"),
+        ({"strategy": {"type": "Scaffold"}}, [pool_object()], "NotSupported"),
         ({"rounds": {"cohort": 7}}, [pool_object()], "InvalidSpec"),
     ],
 )
