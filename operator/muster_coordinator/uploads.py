@@ -146,7 +146,7 @@ class Uploads:
             partial = await self._begin(offered)
             if known := self._known(offered.message, session):  # an earlier stream may have brought it meanwhile
                 return known
-            if partial.conclusion is None and not await self._has_read(partial, context):
+            if partial.conclusion is None and not await self._has_read(partial, context, offered.message):
                 return _wait(WAIT_MS)
             return await self._concluded(offered, partial)
         except StagingError as error:
@@ -166,7 +166,7 @@ class Uploads:
         self._check_budget(header, offered.kind)
         await self._settle_down(offered.assignment)
         partial = self._partials.get(offered.assignment)
-        if partial is None or (partial.conclusion is None and partial.upload.header != header):
+        if partial is None or (partial.conclusion is None and not _goes_on(partial.upload, header, offered.message)):
             self._drop(offered.assignment)
             intake = self._intake
             upload = Upload(header, offered.kind, intake.files, intake.frame_bytes, intake.memory_bytes)
@@ -197,11 +197,12 @@ class Uploads:
 
     # --- the bytes ----------------------------------------------------------------------------------------------------
 
-    async def _has_read(self, partial: Partial, context: Context) -> bool:
+    async def _has_read(self, partial: Partial, context: Context, offer: pb.Offer) -> bool:
         """Whether all of it is here now; not if there was no room for another transfer."""
         with self._gate.upload(partial.upload.header.size - partial.upload.received) as has_room:
-            if has_room:
+            if has_room and not offer.follows:
                 await context.write(pb.SubmitReply(proceed=pb.Proceed(offset=partial.upload.received)))
+            if has_room:
                 await self._read_frames(partial, context)
         return has_room
 
@@ -300,6 +301,11 @@ def _frame(request: bytes) -> ReceivedFrame:
     if isinstance(frame, pb.Offer):
         raise FrameError("a submission is one offer and then frames")
     return frame
+
+
+def _goes_on(upload: Upload, header: Header, offer: pb.Offer) -> bool:
+    """Whether what has arrived is the beginning of what comes now; where all of it follows at once, it comes again."""
+    return upload.header == header and not (offer.follows and upload.received)
 
 
 def _wait(milliseconds: int) -> pb.SubmitReply:

@@ -117,6 +117,38 @@ def test_a_cut_upload_goes_on_where_it_broke(tmp_path):
     assert running.until("finished")["bytesUp"] < sent_once * 1.01
 
 
+class AtOnce(CutWorker):
+    """Its first try breaks after some frames; in the second all frames follow the offer, and nobody says Proceed."""
+
+    async def submit(self, assignment, held):
+        self.submissions[assignment] += 1
+        if self.submissions[assignment] == 1:
+            return await super().submit(assignment, held)
+        offer = self.offer(assignment, held)
+        offer.follows = True
+        call = self._stub.Submit(metadata=self.metadata)
+        for request in (
+            pb.SubmitRequest(offer=offer),
+            *[r async for r in RehearsalWorker.requests(self, held.transfer, 0)],
+        ):
+            await call.write(request)
+        reply = await call.read()
+        self.replies = [*getattr(self, "replies", []), reply.WhichOneof("kind")]
+        return reply.verdict
+
+
+def test_an_update_that_follows_its_offer_is_taken_from_its_beginning(tmp_path):
+    job = write_job(tmp_path, clients=1, rounds={"total": 2})
+    with coordinator(tmp_path, job) as running:
+        worker = AtOnce(running.address, TOKEN, "p", [0], Drift(1_500_000), "at-once")
+        several = Workers([worker])
+        several.join()
+        several.stop()
+        assert running.wait() == 0, errors_of(tmp_path)
+    assert worker.replies[:2] == ["verdict", "verdict"]  # of the first model and of an update
+    assert [len(commit.used) for commit in commits_in(tmp_path / "storage")] == [1, 1, 1]
+
+
 class Slow(RehearsalWorker):
     async def requests(self, transfer, offset):
         async for request in super().requests(transfer, offset):

@@ -148,7 +148,7 @@ class Noted:
     def __init__(self, transfer, hits):
         self._transfer = transfer
         self._hits = hits
-        self.header = transfer.header
+        self.header, self.frame_bytes = transfer.header, transfer.frame_bytes
 
     def requests(self, offset=0):
         self._hits.resumed["Submit"] += offset > 0

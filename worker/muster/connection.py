@@ -27,6 +27,7 @@ from muster_wire.received import parse_frame
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.version import Version, negotiate
 
+AT_ONCE_BYTES = 64 * 1024  # an update that is no larger follows its offer: asking whether to send it takes as long
 FAILURES_BEFORE_RENEWAL = 3  # a handshake that fails doesn't say whether a newer certificate would have passed
 
 
@@ -161,6 +162,7 @@ class Connection:
         """
         offer.session = self._session
         offer.header.CopyFrom(transfer.header.to_message())
+        offer.follows = transfer.header.size <= min(AT_ONCE_BYTES, transfer.frame_bytes)
         start: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         with self._calls() as calls:
             call = calls.submit(_requests(offer, transfer, start), metadata=self._metadata)
@@ -221,6 +223,6 @@ def _verdict(message: wire.Verdict) -> Verdict:
 
 def _requests(offer: wire.Offer, transfer: Transfer, start: queue.SimpleQueue[int | None]) -> Iterator[bytes]:
     yield wire.SubmitRequest(offer=offer).SerializeToString()
-    offset = start.get()
+    offset = 0 if offer.follows else start.get()
     if offset is not None:
         yield from transfer.requests(offset)

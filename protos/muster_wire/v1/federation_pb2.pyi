@@ -265,7 +265,7 @@ class SubmitRequest(_message.Message):
     def __init__(self, offer: _Optional[_Union[Offer, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("session", "assignment", "header", "examples", "steps", "metrics", "train_ms", "memory_lost", "probe")
+    __slots__ = ("session", "assignment", "header", "examples", "steps", "metrics", "train_ms", "memory_lost", "probe", "follows")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -282,6 +282,7 @@ class Offer(_message.Message):
     TRAIN_MS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_LOST_FIELD_NUMBER: _ClassVar[int]
     PROBE_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWS_FIELD_NUMBER: _ClassVar[int]
     session: str
     assignment: str
     header: TransferHeader
@@ -291,7 +292,8 @@ class Offer(_message.Message):
     train_ms: int
     memory_lost: bool
     probe: Probe
-    def __init__(self, session: _Optional[str] = ..., assignment: _Optional[str] = ..., header: _Optional[_Union[TransferHeader, _Mapping]] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., train_ms: _Optional[int] = ..., memory_lost: _Optional[bool] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ...) -> None: ...
+    follows: bool
+    def __init__(self, session: _Optional[str] = ..., assignment: _Optional[str] = ..., header: _Optional[_Union[TransferHeader, _Mapping]] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., train_ms: _Optional[int] = ..., memory_lost: _Optional[bool] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ..., follows: _Optional[bool] = ...) -> None: ...
 
 class Probe(_message.Message):
     __slots__ = ("before", "after", "fewer")

@@ -119,6 +119,7 @@ def test_it_trains_and_hands_in_the_update(codec):
     assert (offer.examples, offer.steps) == (48, 6)
     assert 0 < offer.metrics["loss"] < 2
     assert offer.header.digest == update.digest()
+    assert offer.follows == (offer.header.size <= FRAME_BYTES)
     if codec is CodecId.FLOAT32:
         assert update.digest() == expected_update(base).digest()
 
