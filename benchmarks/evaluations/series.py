@@ -22,7 +22,7 @@ from typing import Any
 from compression import SKIPPED, cifar10_folder, read_rows
 from muster_cli.errors import BadInput
 from muster_cli.job import load_job
-from muster_cli.simulate import with_clients
+from muster_cli.simulate import settings_of_clients
 from muster_cli.simulation.profile import read_profile
 from muster_spec.types import ResolvedJob
 
@@ -147,8 +147,8 @@ def _find_packages(path: list[str]) -> None:
 def job_of(arm: Arm, seed: int, rounds: int) -> ResolvedJob:
     """The arm's job. BadInput where this version refuses it."""
     settings = {"spec.seed": seed, "spec.rounds.total": rounds} | dict(arm.settings)
-    job = load_job([MANIFEST], None, [f"{path}={json.dumps(value)}" for path, value in settings.items()])
-    return with_clients(job, arm.clients)
+    clients = settings_of_clients([MANIFEST], None, arm.clients)
+    return load_job([MANIFEST], None, [*clients, *(f"{path}={json.dumps(value)}" for path, value in settings.items())])
 
 
 def run_piece(piece: Piece) -> dict[str, Any]:

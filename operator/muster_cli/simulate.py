@@ -6,9 +6,10 @@ is time: the profile says how fast each client trains, what its line carries, an
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -18,6 +19,7 @@ from muster_cli.folder import check_data
 from muster_cli.job import load_job
 from muster_cli.plan import data_of
 from muster_cli.simulation.profile import Profile, read_profile, shipped
+from muster_spec.documents import read_documents
 from muster_spec.types import ResolvedJob
 
 if TYPE_CHECKING:
@@ -68,12 +70,11 @@ def simulate(*, files: tuple[Path, ...], **options: object) -> None:
 
 def run_simulation(request: SimulationRequest) -> int:
     """Simulate it; the answer is the exit code. Raises BadInput before anything is done."""
-    job = load_job(request.files, request.job, request.settings)
+    scaled = settings_of_clients(request.files, request.job, request.clients) if request.clients else []
+    job = load_job(request.files, request.job, [*scaled, *request.settings])
     profile = read_profile(request.profile)
     if request.step_seconds is not None:
         profile = msgspec.structs.replace(profile, seconds_per_step=request.step_seconds)
-    if request.clients is not None:
-        job = with_clients(job, request.clients)
     data = str(request.data.resolve()) if request.data else None
     if not request.surrogate:
         _check_data(job, data)
@@ -100,24 +101,46 @@ def _simulate(request: SimulationRequest, job: ResolvedJob, profile: Profile, da
         return run(job, profile, data, out, surrogate=request.surrogate)
 
 
-def with_clients(job: ResolvedJob, count: int) -> ResolvedJob:
-    """The job with so many clients in all, the pools' shares as they were. BadInput where that can't be."""
-    if count < len(job.pools):
-        raise BadInput(f"--clients {count}: the job has {len(job.pools)} pools, and each needs a client")
-    split = [pool.spec.data is not None and pool.spec.data.per_client for pool in job.pools]
-    if any(split):
+def settings_of_clients(files: Sequence[Path], name: str | None, count: int) -> list[str]:
+    """The settings that give a job so many clients in all, its pools' shares as they were. BadInput if that can't be.
+
+    They are made before anything is checked, so that a cohort may be as large as the pools will be. Of files that can't
+    be read there are none: whoever loads them says why.
+    """
+    documents, _ = read_documents(list(files))
+    jobs = [one for one in documents if one.kind == "FederatedJob" and name in (None, one.name)]
+    pools = {one.name: one.value.get("spec") for one in documents if one.kind == "ClientPool"}
+    places: dict[str, Any] = {}
+    for place, entry in enumerate(_listed(jobs[0].value) if len(jobs) == 1 else []):
+        own = entry.get("inline")
+        spec = own or pools.get(str(entry.get("name")))
+        places[f"spec.pools[{place}].inline" if own else f"ClientPool/{entry.get('name')}.spec"] = spec
+    sizes = {place: spec["clients"] for place, spec in places.items() if _is_countable(spec)}
+    if len(sizes) < len(places) or not places:
+        return []
+    if any((spec.get("data") or {}).get("perClient") for spec in places.values()):
         raise BadInput("--clients: pools with data.perClient name each client's data, so their number stays as it is")
-    rest, total = count - len(job.pools), job.clients_total
-    counts = [1 + rest * pool.spec.clients // total for pool in job.pools]
-    counts[0] += count - sum(counts)
-    pools = tuple(
-        msgspec.structs.replace(pool, spec=msgspec.structs.replace(pool.spec, clients=clients))
-        for pool, clients in zip(job.pools, counts, strict=True)
-    )
-    cohort = job.spec.rounds.cohort
-    if cohort is not None and cohort > count:
-        raise BadInput(f"--clients {count}: spec.rounds.cohort is {cohort}; --set spec.rounds.cohort={count}")
-    return msgspec.structs.replace(job, pools=pools)
+    return [f"{place}.clients={size}" for place, size in shared_out(sizes, count).items()]
+
+
+def _listed(job: Any) -> list[dict[str, Any]]:
+    """The entries of a job's pools, as far as they are what they should be."""
+    pools = (job.get("spec") or {}).get("pools")
+    return [entry for entry in pools if isinstance(entry, dict)] if isinstance(pools, list) else []
+
+
+def _is_countable(spec: Any) -> bool:
+    return isinstance(spec, dict) and isinstance(spec.get("clients"), int)
+
+
+def shared_out(sizes: Mapping[str, int], count: int) -> dict[str, int]:
+    """So many clients over pools, at least one for each."""
+    if count < len(sizes):
+        raise BadInput(f"--clients {count}: the job has {len(sizes)} pools, and each needs a client")
+    rest, total = count - len(sizes), sum(sizes.values())
+    shares = {name: 1 + rest * size // max(total, 1) for name, size in sizes.items()}
+    shares[next(iter(shares))] += count - sum(shares.values())
+    return shares
 
 
 def _check_data(job: ResolvedJob, data: str | None) -> None:
