@@ -22,6 +22,8 @@ from enum import Enum
 from typing import Self, TypeAlias
 
 PIECE_BYTES = 2**18
+SLOW_PIECE_BYTES = 2**13  # of a line with a rate: so that it flows
+OVERSLEPT_S = 0.1  # at most; a line that carried nothing for longer was idle
 BACKLOG = 1024
 GIVE_UP_S = 10
 
@@ -39,7 +41,7 @@ class Weather:
 
     `cut_at`: so many bytes pass, then both ends are closed; `by_reset`: with a RST, as by a NAT that has forgotten the
     connection, else in order. `delay_s`: each piece comes so much later. `stall_at`: before this byte nothing moves for
-    `stall_s`.
+    `stall_s`. `bytes_per_s`: no more than so many pass in a second.
     """
 
     cut_at: int | None = None
@@ -47,6 +49,7 @@ class Weather:
     delay_s: float = 0.0
     stall_at: int | None = None
     stall_s: float = 0.0
+    bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +148,21 @@ class Proxy:
             await asyncio.gather(*ways, return_exceptions=True)
 
     async def _carry(self, way: _Way) -> None:
-        while piece := await self._loop.sock_recv(way.source, PIECE_BYTES):
+        rate = way.weather.bytes_per_s
+        while piece := await self._loop.sock_recv(way.source, SLOW_PIECE_BYTES if rate else PIECE_BYTES):
             if way.weather.delay_s:
                 await asyncio.sleep(way.weather.delay_s)
+            if rate:
+                await self._wait_for_room(way, len(piece) / rate)
             await self._pass(way, piece)
         with contextlib.suppress(OSError):
             way.sink.shutdown(socket.SHUT_WR)
+
+    async def _wait_for_room(self, way: _Way, seconds: float) -> None:
+        """Until the line has carried so much more. What this process oversleeps the line makes up for."""
+        now = self._loop.time()
+        way.free_at = (way.free_at if now - way.free_at < OVERSLEPT_S else now) + seconds
+        await asyncio.sleep(way.free_at - now)
 
     async def _pass(self, way: _Way, piece: bytes) -> None:
         weather, end = way.weather, way.passed + len(piece)
@@ -185,6 +197,7 @@ class _Way:
     sink: socket.socket
     weather: Weather
     passed: int = field(default=0)
+    free_at: float = 0.0  # of a line with a rate: when it has carried what it was given
 
     def break_off(self) -> None:
         """Have both ends closed, by whom this raises to."""

@@ -114,7 +114,7 @@ def _workers(job: ResolvedJob, data: Path | None) -> list[WorkerPlan]:
 
 
 def _follow(coordinator: Child, workers: list[WorkerPlan], folder: RunFolder, forks: Forks) -> Outcome:
-    lines = _lines(coordinator)
+    lines = lines_of(coordinator)
     listening = next(lines, None)
     if listening is None:
         raise RuntimeError(f"the coordinator didn't start: {last_words(folder.log('coordinator'))}")
@@ -139,7 +139,7 @@ def _follow(coordinator: Child, workers: list[WorkerPlan], folder: RunFolder, fo
     )
 
 
-def _lines(coordinator: Child) -> Iterator[dict[str, Any]]:
+def lines_of(coordinator: Child) -> Iterator[dict[str, Any]]:
     """Its events, as they come, to the end of its output."""
     while True:
         select.select([coordinator], [], [])

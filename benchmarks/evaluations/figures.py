@@ -32,12 +32,12 @@ def round_seconds(row: Row) -> float | None:
 
 
 def seconds_in_all(row: Row) -> float | None:
-    """All its rounds."""
-    return float(sum(row["roundSeconds"])) or None
+    """From the first round to the end of the last, failed attempts included."""
+    return row["seconds"] or None
 
 
 def seconds_to_target(row: Row) -> float | None:
-    """Until the target was reached; None where it never was."""
+    """Until the target was reached, without the time that measuring took; None where it never was."""
     values = row["measured"]
     for end in range(RUNNING, len(values) + 1):
         if statistics.fmean(value for _, _, value in values[end - RUNNING : end]) >= TARGET:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from muster_cli.errors import BadInput
 from muster_cli.job import load_job
 from muster_cli.simulate import settings_of_clients
 from muster_cli.simulation.profile import read_profile
+from muster_cli.simulation.results import History, Measured
 from muster_spec.types import ResolvedJob
 
 MANIFEST = Path(__file__).parent / "cifar10.yaml"
@@ -161,12 +162,13 @@ def run_piece(piece: Piece) -> dict[str, Any]:
     job = job_of(piece.arm, piece.seed, piece.rounds)
     made = simulate(job, read_profile(piece.arm.profile), piece.data, io.BytesIO(), surrogate=False)
     summary, history = made.summary, made.history
+    measured, last = without_measuring(history), history.rounds[-1]
     return {
         "arm": piece.arm.name,
         "seed": piece.seed,
         "rounds": piece.rounds,
         "outcome": summary["outcome"],
-        "seconds": summary["simulatedSeconds"],
+        "seconds": round(last.ended - measuring_s(history, last.round - 1), 3),
         "roundSeconds": [round(line.seconds, 4) for line in history.rounds if line.round],
         "updates": [len(line.used) for line in history.rounds if line.round],
         "bytesUp": summary["bytesUp"],
@@ -175,8 +177,19 @@ def run_piece(piece: Piece) -> dict[str, Any]:
         "clients": piece.arm.clients,
         "participation": list(summary["participation"]["rounds"].values()),
         "tiers": {name: tier["share"] for name, tier in summary["tiers"].items()},
-        "measured": [[each.round, round(each.at, 3), round(each.metrics[METRIC], 6)] for each in history.measured],
+        "measured": [[each.round, round(each.at, 3), round(each.metrics[METRIC], 6)] for each in measured],
     }
+
+
+def measuring_s(history: History, until: int) -> float:
+    """What measuring the models of the rounds up to this one took: clients had nothing else to do meanwhile."""
+    ended = {line.round: line.ended for line in history.rounds}
+    return sum(each.at - ended[each.round] for each in history.measured if each.round <= until)
+
+
+def without_measuring(history: History) -> list[Measured]:
+    """The measures at the times at which they would stand had they cost none."""
+    return [replace(each, at=each.at - measuring_s(history, each.round)) for each in history.measured]
 
 
 def last_of(row: Row) -> float:

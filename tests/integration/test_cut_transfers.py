@@ -7,7 +7,6 @@ undisturbed. Both have to be the same, to the bit: every round's updates, every 
 
 import random
 import sys
-import threading
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,16 +15,12 @@ import pytest
 
 from coordinating import TOKEN, commits_in, coordinator, errors_of, write_job
 from muster.connection import Connection
-from muster.courier import Courier
 from muster.credentials import Fixed, Material
-from muster.desk import Desk
 from muster.errors import ConnectionBrokenError
-from muster.membership import Membership
-from muster.witness import Watch
-from muster.worker import WorkerSettings
 from muster_coordinator.durable import unseal
 from muster_coordinator.records import RoundPlan
 from proxying import CALM, Direction, Proxy, Weather
+from remembering import Worker
 from running import TASKS
 
 CUTS = 1000
@@ -155,41 +150,8 @@ class Noted:
         return self._transfer.requests(offset)
 
 
-class Worker:
-    """What `muster worker` is made of, in a thread, so that its memory can be looked at in the end."""
-
-    def __init__(self, address, number, hits):
-        first = number * CLIENTS_OF_EACH
-        clients = tuple(range(first, first + CLIENTS_OF_EACH))
-        connection = Watched(address, hits)
-        settings = WorkerSettings(coordinator=address, pool="p", token=TOKEN, indices=clients)
-        self._desk = Desk()
-        self._membership = Membership(settings, f"worker-{number}", connection)
-        self._courier = Courier(connection, self._desk, self._membership.join)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self):
-        try:
-            if self._courier.connect():
-                loop = self._membership.build_loop(self._desk, Watch("p", None))
-                self._courier.start()
-                loop.run()
-        finally:
-            self._courier.stop()
-
-    def join(self):
-        self._thread.join(GIVE_UP_S)
-        return self._desk.ending
-
-    def memories(self):
-        """Of every client, as bytes."""
-        book = self._membership._book
-        assert not book.held()
-        return {
-            client: {name: array.tobytes() for name, array in book.memory(client, VALUES).arrays().items()}
-            for client in self._membership._clients
-        }
+def clients_of(number):
+    return tuple(range(number * CLIENTS_OF_EACH, (number + 1) * CLIENTS_OF_EACH))
 
 
 def run(folder, storm):
@@ -199,7 +161,10 @@ def run(folder, storm):
     with coordinator(folder, write_job(folder, clients=CLIENTS, **JOB)) as running, ExitStack() as stack:
         for number in range(WORKERS):
             storm.proxies.append(stack.enter_context(Proxy(running.address, storm.over(number))))
-        workers = [Worker(proxy.address, number, hits) for number, proxy in enumerate(storm.proxies)]
+        workers = [
+            Worker(Watched(proxy.address, hits), clients_of(number), VALUES, GIVE_UP_S)
+            for number, proxy in enumerate(storm.proxies)
+        ]
         for worker in workers:
             ending = worker.join()
             assert ending is not None, (len(storm.landed), running.events[-3:])

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 
@@ -156,3 +157,12 @@ def test_tls_passes_as_it_is(tmp_path):
         thread.join(PATIENCE_S)
         assert proxy.up_bytes > 500
         assert proxy.down_bytes > 500  # certificates and all
+
+
+def test_a_line_with_a_rate_takes_its_time(echo):
+    """It may be slower on a busy machine, never faster."""
+    payload, rates = bytes(100_000), {Direction.UP: 200_000.0, Direction.DOWN: None}
+    with Proxy(echo, lambda _, way: Weather(bytes_per_s=rates[way])) as proxy, dial(proxy) as connection:
+        began = time.monotonic()
+        assert say(connection, payload) == (payload, False)
+        assert time.monotonic() - began > 0.35

@@ -3,6 +3,8 @@
 So any number of clients may train side by side in one process, where torch's random numbers would be everybody's.
 """
 
+import time
+
 import numpy as np
 import torch
 from torch.utils.data import TensorDataset
@@ -13,7 +15,10 @@ from muster.training import Trained
 
 
 class DriftingOptions(Options):
+    """`seconds`: how long a training takes, whatever it does."""
+
     values: int
+    seconds: float = 0.0
 
 
 class Drifting(Task):
@@ -33,6 +38,7 @@ class Drifting(Task):
 
     def train(self, model, dataset, training):
         Drifting.trainings += 1
+        time.sleep(self.options.seconds)
         client = int(dataset.tensors[0].item())
         weight = model["weight"].detach().numpy()
         noise = np.random.default_rng((training.seed, client)).standard_normal(weight.size, np.float32)
