@@ -44,6 +44,7 @@ integration: $(STAMP)
 
 test-slurm: $(STAMP) ## real SLURM (skips with a reason where it can't run)
 	@scripts/stage slurm "$(BIN)/pytest tests/slurm -q"
+	@scripts/stage slurm-24.11 "MUSTER_SLURM_RELEASE=trixie $(BIN)/pytest tests/slurm -q"
 
 images: ## Dockerfile.operator and Dockerfile.worker, with docker, podman or buildah (BASE_IMAGE, TORCH_INDEX_URL)
 	@scripts/images

@@ -45,6 +45,14 @@ class Slurm:
         self.url = environment["MUSTER_SLURM_URL"]
         self.folder = Path(environment["SLURM_CONF"]).parent
 
+    def use_commands_of_its_own(self, folder):
+        """The commands of this machine may be of another release: put those of this SLURM before them."""
+        tool = f"PYTHONPATH={SCRIPT.parent} exec {sys.executable} -m slurm_parts"
+        for command in ("sbatch", "squeue", "scancel", "scontrol", "sinfo"):
+            (folder / command).write_text(f'#!/bin/sh\n{tool} --name {self.name} run {command} "$@"\n')
+            (folder / command).chmod(0o755)
+        self.environment["PATH"] = f"{folder}:{self.environment['PATH']}"
+
     def tell(self, *command, check=True):
         result = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
         assert not check or result.returncode == 0, f"{command}: {result.stderr}"

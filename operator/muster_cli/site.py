@@ -105,8 +105,11 @@ def bridge_of(pool: str) -> str:
 
 
 def address_of(folder: RunFolder, asked: str | None) -> str:
-    """Where nodes dial: as asked, as it was when this run began, or this host's full name and any port."""
-    if asked is not None:
-        return asked
-    before = folder.path / "trust" / "address"
-    return before.read_text() if before.exists() else f"{socket.getfqdn()}:0"
+    """Where nodes dial: as asked, or this host's full name and any port. A run that goes on keeps its port, since jobs
+    in the queue know it.
+    """
+    file = folder.path / "trust" / "address"
+    before = file.read_text() if file.exists() else None
+    wanted = asked or before or f"{socket.getfqdn()}:0"
+    host, port = parse_address(wanted)
+    return before if before and port == 0 and parse_address(before)[0] == host else wanted

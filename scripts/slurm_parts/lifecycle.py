@@ -24,7 +24,7 @@ from pathlib import Path
 from cluster_parts.processes import Process, find_process, is_running, stop_process
 
 from slurm_parts.errors import SlurmError
-from slurm_parts.packages import check, find
+from slurm_parts.packages import check, inside
 from slurm_parts.settings import HOME, NODES, Ports, environment_of, free_ports, write_configuration
 
 _READY_WITHIN_S = 60.0
@@ -38,6 +38,7 @@ class State:
 
     ports: Ports
     owner: Process | None = None
+    root: str | None = None  # the root folder of another release, if it isn't this machine's own
     processes: Mapping[str, Process] = field(default_factory=dict)
 
 
@@ -49,7 +50,7 @@ def load(folder: Path) -> State | None:
         return None
     ports = Ports(raw["ports"]["slurmctld"], raw["ports"]["slurmrestd"], tuple(raw["ports"]["nodes"]))
     processes = {name: Process(**each) for name, each in raw["processes"].items()}
-    return State(ports, Process(**raw["owner"]) if raw["owner"] else None, processes)
+    return State(ports, Process(**raw["owner"]) if raw["owner"] else None, raw["root"], processes)
 
 
 def _save(folder: Path, state: State) -> None:
@@ -66,13 +67,13 @@ def _locked() -> Iterator[None]:
         yield
 
 
-def up(folder: Path, owner: Process | None, changes: Sequence[str]) -> None:
+def up(folder: Path, owner: Process | None, changes: Sequence[str], root: Path | None) -> None:
     """Bring it up, or what is missing of it. On failure nothing that this call started is left."""
-    check()
+    check(root)
     with _locked():
         _take_down_abandoned()
         before = load(folder)
-        state = before or _lay_out(folder, owner, changes)
+        state = before or _lay_out(folder, owner, changes, root)
         site = _Site(folder, state)
         try:
             site.bring_up()
@@ -102,14 +103,14 @@ def _take_down_abandoned() -> None:
             _down(path.parent)
 
 
-def _lay_out(folder: Path, owner: Process | None, changes: Sequence[str]) -> State:
+def _lay_out(folder: Path, owner: Process | None, changes: Sequence[str], root: Path | None) -> State:
     for name in ("", "munge", "state", "spool", "logs"):
         (folder / name).mkdir(mode=0o755, parents=True, exist_ok=True)
     for key in ("munge.key", "jwt.key"):
         descriptor = os.open(folder / key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.write(descriptor, secrets.token_bytes(32) if key == "jwt.key" else secrets.token_bytes(1024))
         os.close(descriptor)
-    state = State(free_ports(), owner)
+    state = State(free_ports(), owner, str(root) if root else None)
     write_configuration(folder, state.ports, changes)
     _save(folder, state)
     return state
@@ -121,6 +122,7 @@ class _Site:
     def __init__(self, folder: Path, state: State) -> None:
         self._folder = folder
         self._state = state
+        self._root = Path(state.root) if state.root else None
 
     def bring_up(self) -> None:
         munge, rest = self._folder / "munge", f"127.0.0.1:{self._state.ports.slurmrestd}"
@@ -133,7 +135,8 @@ class _Site:
         self._wait("slurmctld answers", lambda: self._tells("scontrol", "ping").startswith("Slurmctld(primary)"))
         for node in NODES:
             self._ensure("slurmd", ["-D", "-N", node], name=node)
-        self._ensure("slurmrestd", ["-a", "rest_auth/jwt", "-s", "openapi/v0.0.38", rest], user=_REST_USER)
+        api = "openapi/slurmctld" if self._root else "openapi/v0.0.38"
+        self._ensure("slurmrestd", ["-a", "rest_auth/jwt", "-s", api, *self._as_user(), rest])
         self._tells("scontrol", "update", f"NodeName={','.join(NODES)}", "State=RESUME")  # what a test has drained
         self._wait("all nodes are idle", self._are_nodes_idle)
         self._wait("slurmrestd answers", lambda: _listens(self._state.ports.slurmrestd))
@@ -142,25 +145,27 @@ class _Site:
         states = self._tells("sinfo", "-h", "-N", "-p", "low", "-o", "%T").split()
         return len(states) == len(NODES) and all(state in {"idle", "mixed", "allocated"} for state in states)
 
-    def _ensure(self, program: str, arguments: list[str], *, name: str = "", user: str | None = None) -> None:
+    @staticmethod
+    def _as_user() -> list[str]:
+        user = pwd.getpwnam(_REST_USER)
+        return ["-u", str(user.pw_uid), "-g", str(user.pw_gid)]
+
+    def _ensure(self, program: str, arguments: list[str], *, name: str = "") -> None:
         name = name or program
         known = self._state.processes.get(name)
         if known and is_running(known):
             return
         environment = environment_of(self._folder)
-        if user:
+        if program == "slurmrestd":
             environment["SLURM_JWT"] = "daemon"
         with (self._folder / "logs" / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
-                [find(program), *arguments],
+                inside(self._root, [program, *arguments]),
                 cwd=self._folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                user=user,
-                group=pwd.getpwnam(user).pw_gid if user else None,
-                extra_groups=[] if user else None,
                 start_new_session=True,
             )
         process = find_process(child.pid)
@@ -188,7 +193,7 @@ class _Site:
     def _tells(self, program: str, *arguments: str) -> str:
         """What a program says; nothing where it fails."""
         result = subprocess.run(
-            [find(program), *arguments],
+            inside(self._root, [program, *arguments]),
             env=environment_of(self._folder),
             capture_output=True,
             text=True,

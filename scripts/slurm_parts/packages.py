@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from slurm_parts.errors import SlurmError, UnavailableError
@@ -12,6 +14,8 @@ from slurm_parts.errors import SlurmError, UnavailableError
 _PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client", "slurmrestd", "slurm-wlm-jwt-plugin")
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmrestd", "sbatch", "scontrol")
 _POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d asks it: exit code 101 starts no service
+_SHARED = (Path("/dev"), Path("/proc"), Path("/sys"), Path("/run"), Path("/tmp"))  # noqa: S108 -- where jobs work
+_REPOSITORY = Path(__file__).resolve().parents[2]
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
@@ -23,16 +27,21 @@ def find(program: str) -> str:
     return path
 
 
-def check() -> None:
+def check(root: Path | None) -> None:
     """Raises UnavailableError unless SLURM can be brought up here."""
-    for program in _PROGRAMS:
+    if root is not None and not (root / "usr/sbin/slurmctld").exists():
+        raise UnavailableError(f"There is no {root}; as root: scripts/slurm --release {root.name[6:]} packages")
+    for program in _PROGRAMS if root is None else ():
         find(program)
     if os.geteuid() != 0:
         raise UnavailableError("SLURM's daemons start jobs as other users, so this needs root.")
 
 
-def install() -> None:
-    """Install what is missing. Raises SlurmError."""
+def install(release: str | None, root: Path | None) -> None:
+    """Install what is missing, for another release into a root folder of its own. Raises SlurmError."""
+    if release is not None and root is not None:
+        _install_release(release, root)
+        return
     if all(shutil.which(program, path=_PATH) for program in _PROGRAMS):
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
@@ -47,6 +56,33 @@ def install() -> None:
     finally:
         if is_mine:
             _POLICY.unlink()
+
+
+def _install_release(release: str, root: Path) -> None:
+    if root.exists():
+        return
+    if shutil.which("debootstrap", path=_PATH) is None:
+        _run("apt-get", "-qq", "update")
+        _run("apt-get", "-qq", "install", "--no-install-recommends", "--yes", "debootstrap")
+    aside = root.with_suffix(".new")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    _run("debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)},procps", release, str(aside))
+    aside.rename(root)
+
+
+def inside(root: Path | None, argv: Sequence[str]) -> list[str]:
+    """The command, as it is run in a root folder: with this machine's files where they are shared, in a mount namespace
+    that ends with it. Its process id is that of the command.
+    """
+    if root is None:
+        return [find(argv[0]), *argv[1:]]
+    shared = " ".join(shlex.quote(str(path)) for path in (*_SHARED, _REPOSITORY))
+    program = (
+        f"for place in {shared}; do mkdir -p {root}$place; mount --rbind $place {root}$place; done; "
+        f'exec chroot {root} env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"'
+    )
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", program, "sh", *argv]
 
 
 def _run(*command: str) -> None:

@@ -28,6 +28,11 @@ class Ports:
     nodes: tuple[int, ...]
 
 
+def cache_of(release: str) -> Path:
+    """The root folder of another Debian release, with its SLURM in it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muster" / f"slurm-{release}"
+
+
 def folder_of(name: str) -> Path:
     """The folder of the SLURM of that name."""
     return HOME / name
@@ -49,6 +54,9 @@ def write_configuration(folder: Path, ports: Ports, changes: Sequence[str]) -> N
     """slurm.conf. A line of `changes` takes the place of ours with the same key."""
     changed = {line.partition("=")[0]: line for line in changes}
     lines = [changed.pop(line.partition("=")[0], line) for line in _settings(folder, ports)]
+    (folder / "cgroup.conf").write_text(
+        "CgroupPlugin=disabled\n"
+    )  # for releases that ask for cgroups whatever is configured
     (folder / "slurm.conf").write_text("\n".join([*lines, *changed.values(), *_nodes(ports), ""]))
 
 

@@ -1,7 +1,7 @@
 """The SLURM that these tests run against: brought up for the session, taken down after it, whatever happens.
 
 A machine that can't have one skips, with the reason; where MUSTER_REQUIRE contains "slurm" that is a failure instead.
-After each test the queue has to be empty.
+After each test the queue has to be empty. MUSTER_SLURM_RELEASE names another Debian release, whose SLURM it is to be.
 """
 
 import os
@@ -10,15 +10,21 @@ import pytest
 
 from slurming import CANNOT, Slurm, environment_of, run_script
 
+RELEASE = os.environ.get("MUSTER_SLURM_RELEASE", "")
+
 
 @pytest.fixture(scope="session")
-def private_slurm():
+def private_slurm(tmp_path_factory):
     name = f"tests-{os.getpid()}"
-    brought_up = run_script("--name", name, "up", "--owner", str(os.getpid()), "--set", "MinJobAge=15")
+    release = ("--release", RELEASE) if RELEASE else ()
+    brought_up = run_script("--name", name, *release, "up", "--owner", str(os.getpid()), "--set", "MinJobAge=15")
     if brought_up.returncode:
         skip_or_fail(brought_up)
     try:
-        yield Slurm(name, environment_of(name))
+        slurm = Slurm(name, environment_of(name))
+        if RELEASE:
+            slurm.use_commands_of_its_own(tmp_path_factory.mktemp("commands"))
+        yield slurm
     finally:
         assert run_script("--name", name, "down").returncode == 0
 

@@ -7,13 +7,15 @@ import psutil
 from slurming import SCRIPT, Slurm, environment_of, run_script
 
 
-def test_nothing_is_left_of_a_slurm_with_jobs_in_it(slurm):  # which says whether this machine has one at all
+def test_nothing_is_left_of_a_slurm_with_jobs_in_it(slurm, tmp_path):  # which says whether this machine has one at all
     assert slurm.queue() == ""
     name = f"trace-{os.getpid()}"
+    release = ("--release", os.environ["MUSTER_SLURM_RELEASE"]) if "MUSTER_SLURM_RELEASE" in os.environ else ()
     try:
-        assert run_script("--name", name, "up", "--owner", str(os.getpid())).returncode == 0
+        assert run_script("--name", name, *release, "up", "--owner", str(os.getpid())).returncode == 0
         assert run_script("--name", name, "status").returncode == 0
         own = Slurm(name, environment_of(name))
+        own.use_commands_of_its_own(tmp_path)
         job = own.tell("sbatch", "--parsable", "-o", "/dev/null", "--wrap", "trap '' TERM; sleep 61")
         own.until(lambda: own.jobs("running"))
         assert job
