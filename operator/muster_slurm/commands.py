@@ -95,4 +95,16 @@ def ssh_shell(ssh: Ssh, key: Path, known_hosts: Path) -> Iterable[str]:
         "ServerAliveInterval": "10",
     }
     options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-    return ("ssh", "-F", "none", "-T", *options, "-p", str(ssh.port), "-l", ssh.user, ssh.host, "sh")
+    return (
+        "ssh",
+        "-F",
+        "none",
+        "-T",
+        *options,
+        "-p",
+        str(ssh.port),
+        "-l",
+        ssh.user,
+        ssh.host,
+        "sh -l",
+    )  # a login shell: sites put SLURM on its PATH

@@ -48,7 +48,11 @@ def submit_program(request: Request) -> str:
     options = " ".join(shlex.quote(word) for word in submit_words(request))
     settings = [f"export {name}={shlex.quote(value)}" for name, value in request.environment.items()]
     mark = "END_OF_MUSTERS_SCRIPT"
-    return "\n".join([*settings, f"exec sbatch {options} <<'{mark}'", request.script.rstrip("\n"), mark, ""])
+    found = (
+        "sbatch=$(command -v sbatch) || { echo 'there is no sbatch on the PATH' >&2; exit 127; }"  # before ours is set
+    )
+    submit = f"exec \"$sbatch\" {options} <<'{mark}'"
+    return "\n".join([found, *settings, submit, request.script.rstrip("\n"), mark, ""])
 
 
 def submit_words(request: Request) -> list[str]:

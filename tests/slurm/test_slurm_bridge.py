@@ -48,7 +48,7 @@ def test_a_preempted_job_is_put_back_by_slurm_and_not_submitted_again(slurm, tmp
         started(tmp_path)
         slurm.tell("sbatch", "-p", "high", "-N4", "--exclusive", "-t", "1", "-o", "/dev/null", "--wrap", "sleep 1")
         slurm.until(lambda: {job[3] for job in slurm.jobs("pending")} >= {"1"})  # restarted once
-        assert len(said(tmp_path, "term")) == 2
+        assert {line[0] for line in said(tmp_path, "term")} == {"0", "1"}
         wait_until(lambda: _start_now(slurm) or len(said(tmp_path, "start")) == 4)
         assert {line[1] for line in said(tmp_path, "start")} == {"0", "1"}
         end_well(slurm, bridge, tmp_path)
@@ -168,7 +168,7 @@ def test_stopping_cancels_what_runs_and_what_waits(slurm, tmp_path, how):
         started(tmp_path, 8)
         assert bridge.close()[0] == 0
     assert slurm.queue() == ""
-    assert len(said(tmp_path, "term")) == 8
+    assert {line[0] for line in said(tmp_path, "term")} == set(map(str, range(8)))
 
 
 def test_what_slurm_has_forgotten_is_judged_by_what_the_coordinator_saw(slurm, tmp_path):

@@ -106,9 +106,15 @@ def test_the_program_hands_script_and_environment_over(tmp_path):
     stand_in.write_text('#!/bin/sh\necho "$B"\ncat\n')
     stand_in.chmod(0o755)
     request = request_of(tmp_path, EVERYTHING)
-    program = f"PATH={tmp_path}:$PATH\n" + submit_program(request).replace("export PATH=", "export P=")
+    program = f"PATH={tmp_path}:$PATH\n" + submit_program(request)
     result = subprocess.run(["sh"], input=program, capture_output=True, text=True, check=True)
     assert result.stdout == "hidden it's\n" + request.script
+
+
+def test_a_login_node_without_sbatch_says_so(tmp_path):
+    program = "PATH=/nowhere\n" + submit_program(request_of(tmp_path))
+    result = subprocess.run(["/bin/sh"], input=program, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (127, "there is no sbatch on the PATH\n")
 
 
 def test_modules_come_before_the_preamble_and_both_before_the_worker(tmp_path):

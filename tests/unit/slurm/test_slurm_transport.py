@@ -29,7 +29,7 @@ def test_ssh_asks_nobody_and_learns_no_host_key(tmp_path):
     shell = transport.shell
     options = {word for before, word in itertools.pairwise(shell) if before == "-o"}
     assert shell[0] == "ssh"
-    assert shell[-6:] == ("-p", "2222", "-l", "fl", "login", "sh")
+    assert shell[-6:] == ("-p", "2222", "-l", "fl", "login", "sh -l")
     assert {"BatchMode=yes", "StrictHostKeyChecking=yes", f"UserKnownHostsFile={tmp_path}/secrets/ssh/hosts"} <= options
     assert f"IdentityFile={tmp_path}/secrets/ssh/id" in options
 
