@@ -80,7 +80,7 @@ def inside(root: Path | None, argv: Sequence[str]) -> list[str]:
     shared = " ".join(shlex.quote(str(path)) for path in (*_SHARED, _REPOSITORY))
     program = (
         f"for place in {shared}; do mkdir -p {root}$place; mount --rbind $place {root}$place; done; "
-        f'exec chroot {root} env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"'
+        f'exec {find("chroot")} {root} env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"'
     )
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", program, "sh", *argv]
 
