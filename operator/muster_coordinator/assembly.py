@@ -15,6 +15,7 @@ from muster_coordinator.apiserver import Account, ApiServer, JobName, JobSeen
 from muster_coordinator.budget import demand_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
+from muster_coordinator.durable import Disk
 from muster_coordinator.errors import InputError
 from muster_coordinator.events import PauseWished
 from muster_coordinator.federation import Federation, Service
@@ -28,6 +29,7 @@ from muster_coordinator.metrics.metering import Metering, Surroundings
 from muster_coordinator.metrics.ports import watched
 from muster_coordinator.observer import Observer
 from muster_coordinator.orders import Answer, OrderBook
+from muster_coordinator.poolmemory import PoolMemory
 from muster_coordinator.ports import Clock, Ports
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.recovery import History
@@ -73,6 +75,7 @@ class Coordinator:
     store: FileStore
     history: History
     announcer: Announcer | None
+    memory: PoolMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ def assemble(
     gate = Gate(_limit(job, size), lambda: made.workbench.layout, _warner(reporter))
     made = make_ready(job, settings.storage, observer, gate.problem)
     store, workbench, codecs = made.store, made.workbench, made.codecs
-    history = recover(store, workbench, reporter)
+    memory = PoolMemory(job, Disk(observer), _warner(reporter))
+    history = memory.begin(store, recover(store, workbench, reporter))
     if workbench.layout and (problem := gate.problem(workbench.layout)):
         raise InputError(problem)
     inbox, meter, refusals = Inbox(), ByteMeter(), access.refusals
@@ -118,7 +122,9 @@ def assemble(
     service = Service(
         job, codecs, lobby, book, inbox, made.broadcasts, uploads, gate, meter, clock, enrolment, refusals, made.parts
     )
-    return Coordinator(clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer)
+    return Coordinator(
+        clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer, memory
+    )
 
 
 def announce(

@@ -47,8 +47,11 @@ _MEASURES: Final = (
     "loss_low",
     "loss_high",
     "norm",  # of its newest update
+    "pace_before",  # its time over the median of its pool's, in an earlier job
     "moved",  # discounted sum over its updates of how much each moved the model; 1 is what an average update does
     "moved_weight",  # discounted count of them
+    "used_before",  # updates used, and failures, of earlier jobs; they fade
+    "failed_before",
 )
 ROW: Final = np.dtype([*((name, "i8") for name in _COUNTS), *((name, "f8") for name in _MEASURES)])
 _STRIKES: Final = (Absence.FAILED, Absence.LOST, Absence.LATE)

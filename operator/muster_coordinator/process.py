@@ -91,6 +91,7 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
             await coordinator.announcer.last_words()
         _tell_refusals(coordinator, access)
         _export(coordinator)
+        coordinator.memory.write(coordinator.driver.progress.histories)
         if outcome is not Outcome.SUSPENDED:
             await coordinator.lobby.say_goodbye(_last_at_work(coordinator), GOODBYE_S)
         return EXIT_CODES[outcome]

@@ -50,6 +50,21 @@ class Absence(StrEnum):
     OVERTAKEN = "Overtaken"  # it was still at work when the round closed early, with others enough
 
 
+class KnownClient(Record, frozen=True):
+    """What earlier jobs on the same pool knew of a client: see carried.py."""
+
+    used: float = 0.0
+    failed: float = 0.0
+    pace: float | None = None  # its time over the median of its pool's; None: not known
+    bytes_per_s: float | None = None
+
+
+class Carried(Record, frozen=True):
+    """What a job begins with, or leaves behind, of some clients."""
+
+    clients: Mapping[ClientId, KnownClient]
+
+
 class PlannedClient(Record, frozen=True):
     """One place in a cohort."""
 

@@ -6,15 +6,16 @@ model before it) and gives back the progress, the plan that was under way and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
+from muster_coordinator.carried import begin_with
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.errors import StorageError
 from muster_coordinator.evaluation import best_of
 from muster_coordinator.history import add_round
 from muster_coordinator.late import expired, owed_of
-from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
+from muster_coordinator.records import AssignmentId, EvaluationRecord, KnownClient, RoundCommit, RoundPlan
 from muster_coordinator.sparsity import after_round
 from muster_coordinator.state import Owed, Progress
 from muster_spec.clients import ClientId
@@ -36,6 +37,7 @@ class History:
     commits: tuple[RoundCommit, ...] = ()
     plans: tuple[RoundPlan, ...] = ()
     evaluations: tuple[EvaluationRecord, ...] = ()
+    carried: Mapping[ClientId, KnownClient] = field(default_factory=dict)  # what earlier jobs knew of clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Restored:
 
 def restore(config: EngineConfig, history: History) -> Restored:
     """Fold the records. Raises HistoryError when they have a gap, a repeat, or name a model that is not there."""
-    progress = Progress()
+    progress = Progress(histories=begin_with(history.carried, config.ordinals))
     for commit in sorted(history.commits, key=lambda each: each.round):
         progress = after_commit(_next_in_line(progress, commit), commit, config)
     for record in sorted(history.evaluations, key=lambda each: each.round):

@@ -2,6 +2,7 @@
 
 ```
 job.json                    whose history this is
+carried.json                what earlier jobs knew of the clients, where the job asks for that
 epochs/000003               one empty file a coordinator session, created exclusively
 plans/000007.0.json         round 7, attempt 0: durable before anybody is asked to work
 rounds/000007.json          the commit, created exclusively: the fence
@@ -29,13 +30,14 @@ from muster_coordinator.durable import BrokenSeal, Disk, Write
 from muster_coordinator.errors import CommitLost, StorageError
 from muster_coordinator.jobfile import JobFile, check_same_job
 from muster_coordinator.observer import Observer
-from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan
+from muster_coordinator.records import Carried, EvaluationRecord, RoundCommit, RoundPlan
 from muster_coordinator.recovery import History
 from muster_coordinator.shelf import Shelf
 from muster_spec.types import ResolvedJob
 from muster_wire.durable import sync_folder
 
 FOLDERS = ("epochs", "plans", "rounds", "evaluations", "models", "server", "references")
+CARRIED = "carried.json"
 PLANS_READ = 64  # rounds back: late updates are welcome for fewer
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
@@ -107,6 +109,9 @@ class FileStore:
         path = self._evaluations / f"{record.round:06d}.json"
         self._disk.replace(path, lambda file: file.write(durable.seal(record)))
 
+    def save_carried(self, carried: Carried) -> None:
+        self._disk.replace(self.root / CARRIED, lambda file: file.write(durable.seal(carried)))
+
     def save_model(self, digest: str, write: Write) -> Path:
         path = self.model_path(digest)
         if not path.exists():  # models are named by their content
@@ -145,6 +150,15 @@ class FileStore:
         return path
 
     # --- reading ------------------------------------------------------------------------------------------------------
+
+    def read_carried(self) -> Carried | None:
+        """What this job began with of earlier ones; None before that was written. A broken one counts as nothing."""
+        try:
+            return durable.unseal((self.root / CARRIED).read_bytes(), Carried)
+        except FileNotFoundError:
+            return None
+        except BrokenSeal:
+            return Carried(clients={})
 
     def read_history(self) -> tuple[History, tuple[str, ...]]:
         """Everything durable, as far as it is whole, and what was found wrong, for people."""

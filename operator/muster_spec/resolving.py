@@ -70,8 +70,9 @@ def _job_from(spec: JobSpec, file: str) -> JobSpec:
     if storage:
         place = msgspec.structs.replace(storage, path=_named(storage.path, file))
         checkpoint = msgspec.structs.replace(checkpoint, storage=place)
+    selection = msgspec.structs.replace(spec.selection, memory=_named(spec.selection.memory, file))
     whole = msgspec.structs.replace(task, initial_model=initial, source=source)
-    return msgspec.structs.replace(spec, task=whole, checkpoint=checkpoint)
+    return msgspec.structs.replace(spec, task=whole, checkpoint=checkpoint, selection=selection)
 
 
 def _named(place: NamedPath | None, file: str) -> NamedPath | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from muster_spec.values import Value
+from muster_spec.values import NamedPath, Value
 
 
 class SemiSynchronous(Value, frozen=True):
@@ -163,6 +163,7 @@ class Selection(Value, frozen=True):
     label: LabelSelection | None = None
     cost: CostSelection | None = None
     contribution_history: ContributionHistory | None = None
+    memory: NamedPath | None = None
 
 
 class Central(Value, frozen=True):

@@ -84,11 +84,12 @@ class Adaptive:
 
     def terms(self, rows: Table, waiting: Floats) -> dict[str, Floats]:
         """What each term adds to each client's score."""
-        attempts = rows["used"] + rows["failed"] + rows["late"]
+        used = rows["used"] + rows["used_before"]
+        attempts = used + rows["failed"] + rows["late"] + rows["failed_before"]
         parts = {
             "capacity": below_average(_seconds_of_work(rows)),
             "bandwidth": above_average(rows["bytes_per_s"]),
-            "reliability": (rows["used"] + 2.0) / (attempts + 2.0),  # good until it proves otherwise
+            "reliability": (used + 2.0) / (attempts + 2.0),  # good until it proves otherwise
             "quality": above_average(_contributions(rows)),
             "data_size": above_average(np.where(rows["examples"] > 0, rows["examples"], np.nan)),
             "fairness": waiting,
@@ -118,8 +119,11 @@ def below_average(values: Floats) -> Floats:
 
 
 def _seconds_of_work(rows: Table) -> Floats:
-    """A client that says nothing of its training is judged by how long it takes in all."""
-    return np.where(np.isnan(rows["train_s"]), rows["elapsed_s"], rows["train_s"])
+    """Who says nothing of its training is judged by how long it takes in all, and a newcomer by its pace before."""
+    times = np.where(np.isnan(rows["train_s"]), rows["elapsed_s"], rows["train_s"])
+    known = times[~np.isnan(times)]
+    usual = float(np.median(known)) if len(known) else 1.0
+    return np.where(np.isnan(times), usual * rows["pace_before"], times)
 
 
 def _contributions(rows: Table) -> Floats:
