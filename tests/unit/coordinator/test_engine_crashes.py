@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from fake_world import FakeWorld, config_for
 from muster_coordinator.config import EngineConfig, LatePolicy
+from muster_coordinator.deadlines import AdaptiveDeadline
 from muster_coordinator.events import (
     ClientsJoined,
     ClientsLost,
@@ -20,10 +22,19 @@ from muster_coordinator.events import (
     UpdateStaged,
     WorkFailed,
 )
+from muster_coordinator.exclusion import Exclusion
+from muster_coordinator.gathering import left_out
 from muster_coordinator.importance import Importance
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.records import AssignmentId
+from muster_coordinator.recovery import History, restore
 from muster_coordinator.selection import SELECTORS
+from muster_coordinator.selectors.adaptive import Adaptive
+from muster_coordinator.selectors.contribution import ContributionHistory
+from muster_coordinator.selectors.cost import Cost, Rate
+from muster_coordinator.selectors.oort import Oort
+from muster_coordinator.selectors.power_of_choice import PowerOfChoice
+from muster_coordinator.stragglers import PartialWork
 from muster_coordinator.strategies import FedNova
 from muster_coordinator.weighing import Weighing
 from muster_spec.clients import ClientId
@@ -62,13 +73,20 @@ def test_a_crash_between_any_two_instructions_changes_nothing(boundary: int) -> 
 
 
 WEIGHINGS = [Weighing(), Weighing(Importance(max_share=0.4)), Weighing(strategy=FedNova())]
+SELECTION = [
+    SELECTORS["Random"],
+    Adaptive(1, 1, 1, 1, 1, 1),
+    Oort(0.9, 0.5, 0.2, 1, 2),
+    PowerOfChoice(None),
+    Cost(1, 1, 1, {"a": Rate(1.0, 300.0, 0.1)}),
+    ContributionHistory(0.3),
+]
 configs = st.builds(
     lambda clients, cohort, extra, fastest, choices: config_for(
         {"a": clients},
         cohort=min(cohort, clients),
         asked=min(min(cohort, clients) + extra, clients),
         min_updates=min(fastest, cohort, clients) if fastest else None,
-        selector=SELECTORS["Random"],
         **choices,
     ),
     clients=st.integers(1, 4),
@@ -84,6 +102,11 @@ configs = st.builds(
             "central": st.booleans(),
             "federated": st.booleans(),
             "evaluate_every": st.integers(1, 2),
+            "selector": st.sampled_from(SELECTION),
+            "exclusion": st.sampled_from([None, Exclusion(1, 2), Exclusion(2, 32)]),
+            "deadline_control": st.sampled_from([None, AdaptiveDeadline(5.0, 2, is_elastic=True)]),
+            "inclusion_limit": st.sampled_from([None, 3.0]),
+            "partial": st.sampled_from([None, PartialWork(1, 2, None)]),
             "weighing": st.sampled_from(WEIGHINGS),
         }
     ),
@@ -148,6 +171,27 @@ def disturb(world: FakeWorld, what: str, who: int, amount: int) -> None:
         DISTURBANCES[what](world, world.config.clients[who % len(world.config.clients)], amount)
 
 
+def check_exclusions_end(world: FakeWorld) -> None:
+    exclusion, next_round = world.config.exclusion, world.state.progress.committed + 1
+    for client, last in left_out(world.state).items():
+        assert exclusion is not None
+        assert next_round <= last <= next_round + exclusion.most, client
+
+
+def check_histories_are_a_fold(world: FakeWorld) -> None:
+    """Whatever happened on the way: what is known of clients is what the commits say, no more and no less."""
+    history = History(tuple(world.commits), tuple(world.plans.values()), tuple(world.evaluations))
+    assert restore(world.config, history).progress.histories == world.state.progress.histories
+    table = world.state.progress.histories.table
+    if len(table):
+        used = Counter(used.client for commit in world.commits[1:] for used in commit.used)
+        assert {client: count for client in world.config.clients if (count := used[client])} == {
+            client: int(table["used"][ordinal])
+            for client, ordinal in world.config.ordinals.items()
+            if table["used"][ordinal]
+        }
+
+
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(config=configs, program=steps)
 def test_whatever_happens_the_job_ends_and_counts_each_update_once(
@@ -157,8 +201,10 @@ def test_whatever_happens_the_job_ends_and_counts_each_update_once(
     world.join()
     for what, who, amount in program:
         disturb(world, what, who, amount)
+    check_exclusions_end(world)
     world.crash_in = None
     finish = world.run()
+    check_histories_are_a_fold(world)
     assert finish.outcome is Outcome.COMPLETE or finish.reason in ("TaskFailed", "NoFirstModel")
     used = world.used()
     assert len(used) == len(set(used))
