@@ -167,13 +167,12 @@ def _strike(table: Table, absences: Mapping[ClientId, Absence], ordinals: Mappin
 
 
 def _note_used(table: Table, used: Sequence[UsedUpdate], ordinals: Mapping[ClientId, int], number: int) -> None:
+    _count_used(table, used, ordinals)
     known = _newest_of_each(used, ordinals)
     places = _places((each.client for each in known), ordinals)
-    table["used"][places] += 1
     table["last_used"][places] = number
     table["strikes"][places] = 0
     table["examples"][places] = [each.examples for each in known]
-    table["bytes_up"][places] += np.array([each.size_bytes for each in known], np.int64)
     for name, values in _measures_of(known).items():
         old = table[name][places]
         table[name][places] = np.where(np.isnan(values), old, values)
@@ -183,8 +182,16 @@ def _note_used(table: Table, used: Sequence[UsedUpdate], ordinals: Mapping[Clien
         table[name][places] = np.where(np.isnan(values), old, mixed)
 
 
+def _count_used(table: Table, used: Sequence[UsedUpdate], ordinals: Mapping[ClientId, int]) -> None:
+    """All of them: a client may have one of this round and a late one in the same sum."""
+    ours = [each for each in used if each.client in ordinals]
+    places = _places((each.client for each in ours), ordinals)
+    np.add.at(table["used"], places, 1)
+    np.add.at(table["bytes_up"], places, [each.size_bytes for each in ours])
+
+
 def _newest_of_each(used: Sequence[UsedUpdate], ordinals: Mapping[ClientId, int]) -> list[UsedUpdate]:
-    """A client may have a late update beside this round's: the one of this round is the newer."""
+    """What a client is like now, the newer of two updates says."""
     newest = {each.client: each for each in sorted(used, key=lambda each: each.round) if each.client in ordinals}
     return list(newest.values())
 

@@ -82,6 +82,12 @@ def test_a_late_update_counts_as_used_and_not_as_asked() -> None:
     assert (row["asked"], row["used"], row["strikes"]) == (1, 1, 0)
 
 
+def test_of_two_updates_of_one_client_both_count_and_the_newer_is_believed() -> None:
+    late = used(NAMES[2], 1, elapsed_s=90.0, size_bytes=10, metrics={"loss": 5.0})
+    row = folded(commit(2, late, used(NAMES[2], 2, elapsed_s=30.0, size_bytes=20, metrics={"loss": 3.0}))).row(2)
+    assert (row["used"], row["bytes_up"], row["elapsed_s"], row["loss"]) == (2, 30, 30.0, 3.0)
+
+
 def test_contributions_are_shares_of_what_moved_the_model_and_fade() -> None:
     # by hand: pushes 10·3 and 10·1, average 20, so 1.5 and 0.5; then alone, 1: (0.5·1.5 + 1) / (0.5·1 + 1)
     both = commit(1, used(NAMES[0], 1, norm=3.0), used(NAMES[1], 1, norm=1.0))
