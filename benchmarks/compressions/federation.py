@@ -95,7 +95,9 @@ def run_job(manifest: Path, settings: Mapping[str, object], data: Path | None, f
         write_job(job, folder)
         token_file = folder.path / "token"
         token_file.write_text(TOKEN)
-        command = CoordinatorCommand(folder.job, folder.checkpoint, token_file, folder.log("coordinator"))
+        command = CoordinatorCommand(
+            folder.job, folder.checkpoint, ("--token-file", str(token_file)), folder.log("coordinator")
+        )
         coordinator = command.start("127.0.0.1:0")
         try:
             return _follow(coordinator, _workers(job, data), folder, forks)
