@@ -24,11 +24,11 @@ from muster_cli.simulation.scene import simulate
 from muster_spec.types import ResolvedJob
 from proxying import Direction, Forecast, Proxy, Weather
 
-VALUES, STEPS, STEP_S = 250_000, 20, 0.05  # a model of a megabyte, and a second of training at speed 1
-ROUNDS = 12
+VALUES, STEPS, STEP_S = 500_000, 20, 0.15  # a model of two megabytes, and three seconds of training at speed 1
+ROUNDS = 8
 
 # speed, Mbit/s down, Mbit/s up
-MACHINES = ((8.0, 80, 40), (4.0, 80, 20), (2.0, 40, 20), (1.0, 40, 8), (1.0, 20, 8), (0.5, 20, 4))
+MACHINES = ((8.0, 40, 20), (4.0, 40, 10), (2.0, 20, 10), (1.0, 20, 4), (1.0, 10, 4), (0.5, 10, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,9 @@ def real_rounds(case: Case) -> list[float]:
         write_job(job, folder)
         token_file = folder.path / "token"
         token_file.write_text(TOKEN)
-        command = CoordinatorCommand(folder.job, folder.checkpoint, token_file, folder.log("coordinator"))
+        command = CoordinatorCommand(
+            folder.job, folder.checkpoint, ("--token-file", str(token_file)), folder.log("coordinator")
+        )
         coordinator = command.start("127.0.0.1:0")
         try:
             return _follow(coordinator, folder, forks)

@@ -31,14 +31,14 @@ class Mutant:
 
 MUTANTS = {
     "selector": Mutant(
-        "gathering.py",
+        "planning.py",
         "choices = config.selector(request)",
         'choices = tuple(Choice(client, "the first ones") for client in request.eligible[: request.wanted])',
         "tests/unit/coordinator/test_engine_runs.py",
         "tests/unit/cli/test_simulations.py::test_the_selector_of_the_job_chooses",
     ),
     "fastest-K": Mutant(
-        "gathering.py",
+        "planning.py",
         "min(config.min_updates or config.cohort, len(choices))",
         "min(config.cohort, len(choices))",
         "tests/unit/coordinator/test_engine_runs.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from muster.connection import Postponed, Verdict
+from muster.connection import AT_ONCE_BYTES, Postponed, Verdict
 from muster.errors import ConnectionBrokenError
 from muster_cli.simulation.bench import Bench
 from muster_cli.simulation.fleet import Nature
@@ -15,7 +15,7 @@ from muster_wire.layout import Layout
 from muster_wire.received import parse_frame
 from muster_wire.v1 import federation_pb2 as pb
 
-ROUND_TRIPS_OF_UPLOAD = 2  # an offer and its answer, then the bytes and the verdict
+ROUND_TRIPS_OF_UPLOAD = 2  # an offer and its answer, then the bytes and the verdict; one where the bytes follow at once
 
 
 class SimulatedLine:
@@ -40,7 +40,8 @@ class SimulatedLine:
 
     def upload_s(self, size: int) -> float:
         """How long an update of so many bytes takes to hand in."""
-        return ROUND_TRIPS_OF_UPLOAD * self._nature.round_trip_s + size / self._nature.up_bytes_s
+        trips = 1 if size <= AT_ONCE_BYTES else ROUND_TRIPS_OF_UPLOAD
+        return trips * self._nature.round_trip_s + size / self._nature.up_bytes_s
 
     def fetch(self, digest: str, holding: Holding) -> None:
         wish = holding.want(digest)

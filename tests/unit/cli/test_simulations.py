@@ -103,7 +103,22 @@ def test_downloads_and_round_trips_take_time(tmp_path):
     )
     assert near.seconds == pytest.approx([1.0] * 6, rel=0.1)  # 4,000 bytes at 4,000 a second
     for one, other in zip(near.seconds, far.seconds, strict=True):
-        assert other - one == pytest.approx(0.4 * 3.5, rel=0.01)  # orders half a trip, fetch one, submit two
+        assert other - one == pytest.approx(0.4 * 2.5, rel=0.01)  # orders half, fetch one, submit one
+
+
+def test_a_large_update_asks_first_whether_to_be_sent(tmp_path):
+    spec = {"evaluation": NEVER, "task": task_of(20_000)}
+    near, far = (run(job_of(tmp_path, **spec), machines(1e9, 1e9, round_trip_ms=trip)) for trip in (0.0, 400.0))
+    assert far.seconds[-1] - near.seconds[-1] == pytest.approx(0.4 * 3.5, rel=0.01)
+
+
+def test_clients_that_are_told_their_time_send_what_they_have_done(tmp_path):
+    """Whoever is too slow for the deadline sends part of its work; without the budget it would always be missing."""
+    rounds = {"total": 5, "deadlineSeconds": 400, "cohort": 4}
+    for stragglers, is_there in (("Drop", False), ("Partial", True)):
+        job = job_of(tmp_path, rounds=rounds | {"stragglers": {"type": stragglers}})
+        counts = run(job, machines(1, 1, 1, 0.2)).summary["participation"]["rounds"]
+        assert (counts["p/3"] > 0) is is_there
 
 
 def test_a_deadline_cuts_off_who_is_slower(tmp_path):
