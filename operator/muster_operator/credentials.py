@@ -38,7 +38,7 @@ class Credential:
 def credentials_of(context: Context) -> list[Credential]:
     """The coordinator's certificate, and the pools' bundles."""
     bundles = [
-        Credential(build_join(context, pool.name), JoinBundle(context.job.uid, pool.name, context.address))
+        Credential(build_join(context, pool.name), JoinBundle(context.job.uid, pool.name, context.address_of(pool)))
         for pool in context.job.pools
     ]
     return [Credential(build_server(context), ServerCertificate(context.hosts)), *bundles]

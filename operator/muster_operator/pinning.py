@@ -38,7 +38,6 @@ from muster_spec.types import (
 
 _MEANWHILE = "which this version of Muster doesn't have; `muster run` trains such a job's clients on one machine"
 _NOT_THERE_YET = {
-    "Slurm": f"need a bridge to submit their jobs with, {_MEANWHILE}",
     "External": f"need a lobby for their workers to wait in, {_MEANWHILE}",
 }
 CODE_AGAIN_S = 30.0
@@ -230,11 +229,28 @@ def _refuse(seen: Observed, live: JobSpec, pools: tuple[ResolvedPool, ...]) -> R
         names = ", ".join(pool.name for pool in pools if pool.spec.type == kind)
         if names:
             return Refusal(f"{kind}PoolNotSupported", f"pools of type {kind} ({names}) {missing}")
+    if refusal := _refuse_slurm(live, pools):
+        return refusal
     storage = live.checkpoint.storage
     if storage and storage.type == "Path":
         message = "spec.checkpoint.storage: a folder of the coordinator's pod goes with the pod; use type Volume"
         return Refusal("CheckpointNotDurable", message)
     return _refuse_problems(seen)
+
+
+def _refuse_slurm(live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | None:
+    slurm = [pool for pool in pools if pool.spec.type == "Slurm"]
+    by_command = ", ".join(pool.name for pool in slurm if pool.spec.slurm and pool.spec.slurm.command)
+    if by_command:
+        message = f"pools of type Slurm ({by_command}): a pod has no sbatch; use url, or `muster run --pools real`"
+        return Refusal("SlurmPoolNotSupported", message)
+    service = live.coordinator.service if live.coordinator else None
+    if slurm and not (service and service.address):
+        message = (
+            "spec.coordinator.service.address: say where SLURM's nodes reach the coordinator from outside the cluster"
+        )
+        return Refusal("NoOutsideAddress", message)
+    return None
 
 
 def _refuse_code(seen: Observed) -> Refusal | None:

@@ -17,6 +17,7 @@ from muster_operator.ledger import Ledger
 from muster_operator.objects import Object, condition_of, dig, is_going, label_of, timestamp
 from muster_operator.observed import Observed
 from muster_operator.pinning import Pinned, Refusal
+from muster_spec.types import ResolvedPool
 from muster_spec.wording import counted
 
 WARNINGS = frozenset({"Stalled", "Failed"})
@@ -130,11 +131,16 @@ def _pools(seen: Observed, pinned: Pinned, *, is_over: bool) -> Iterator[Object]
             "name": pool.name,
             "type": pool.spec.type,
             "clients": pool.spec.clients,
-            "workersWanted": 0 if is_over else pinned.workers[pool.name],
+            "workersWanted": 0 if is_over else _pods_wanted(pinned, pool),
             "workersReady": sum(int(dig(job, "status", "ready") or 0) for job in jobs),
         }
         trouble = _pool_trouble(seen, pinned, pool.name, jobs)
         yield entry | ({"reason": trouble.reason, "message": trouble.message[:1024]} if trouble else {})
+
+
+def _pods_wanted(pinned: Pinned, pool: ResolvedPool) -> int:
+    """The workers; where these are SLURM's, the one bridge to them."""
+    return 1 if pool.spec.type == "Slurm" else pinned.workers[pool.name]
 
 
 def _pool_trouble(seen: Observed, pinned: Pinned, pool: str, jobs: Sequence[Object]) -> Trouble | None:

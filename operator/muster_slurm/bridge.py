@@ -27,7 +27,7 @@ from muster_slurm.plan import (
     note_refusal,
     note_silence,
 )
-from muster_slurm.request import Keys, build_request
+from muster_slurm.request import Keys, build_request, tag_of
 from muster_slurm.states import PHASES, Phase
 from muster_slurm.transport import Transport
 from muster_spec.clients import ClientId, split_client_id
@@ -99,6 +99,11 @@ class Bridge:
         return self.is_over and self._is_idle
 
     @property
+    def is_done(self) -> bool:
+        """Whether every worker has left because the job is over, or was given up."""
+        return all(self._ledger.worker(slot).fate for slot in range(self._wanted.workers))
+
+    @property
     def fatal(self) -> str | None:
         """Why nothing will come of this pool."""
         return self._fatal
@@ -106,7 +111,7 @@ class Bridge:
     @property
     def left(self) -> tuple[str, ...]:
         """The names of the jobs that may be left."""
-        return tuple(self._keys.name(each.number) for each in self._ledger.submissions)
+        return tuple(self._keys.name(tag_of(each, self._wanted.max_array)) for each in self._ledger.submissions)
 
     # --- one turn -----------------------------------------------------------------------------------------------------
 
@@ -201,7 +206,7 @@ class Bridge:
         """How many workers wait and run, when that has changed; and what only a person can put right."""
         counts: Counter[str] = Counter()
         for job in listing.jobs:
-            if self._keys.number_of(job.name, job.comment) is None:
+            if self._keys.read(job.name, job.comment) is None:
                 continue
             counts[job.phase.value] += max(1, len(job.tasks))
             self._show_oddity(job.id, job.states, job.phase, job.reason if job.never_starts else "")

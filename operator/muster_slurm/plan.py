@@ -13,7 +13,7 @@ import msgspec
 
 from muster_slurm.jobs import Job
 from muster_slurm.ledger import Ledger, Submission, Worker
-from muster_slurm.request import Keys, block_of
+from muster_slurm.request import Keys, Tag, block_of, tag_of
 from muster_slurm.states import Cause, Phase
 from muster_spec.wording import counted
 
@@ -87,16 +87,16 @@ class _Pass:
         self._next = ledger.next
         self._workers = dict(ledger.workers)
         self._submissions = list(ledger.submissions)
-        self._jobs = _by_submission(listing.jobs, keys)
+        self._jobs, self._tags = _by_submission(listing.jobs, keys)
         self._submit: list[Submission] = []
         self._cancel: dict[int, None] = {}
         self._news: list[News] = []
 
     def plan(self) -> Plan:
+        self._take_up_strangers()
         self._submissions = [
             kept for each in self._submissions if (kept := self._follow(self._adopt(each))) is not None
         ]
-        self._cancel_strangers()
         if not self._wanted.over:
             self._fill()
         ledger = Ledger(self._next, tuple(self._submissions), self._workers)
@@ -118,21 +118,36 @@ class _Pass:
         if any(job.array == array and job.phase is not Phase.ENDED for job in jobs):
             self._cancel[array] = None
 
-    def _cancel_strangers(self) -> None:
-        """Jobs under our keys that no submission stands for: their ledger was lost, or all their tasks were judged."""
+    def _take_up_strangers(self) -> None:
+        """Jobs under our keys that no submission stands for: their ledger was lost, or all their tasks were judged.
+
+        The newest first: a worker that was submitted again is in an older array, too.
+        """
         known = {submission.number for submission in self._submissions}
-        for number, jobs in self._jobs.items():
-            if number not in known:
-                self._next = max(self._next, number + 1)
-                for array in {job.array for job in jobs}:
-                    self._cancel_array(jobs, array)
+        for number in sorted(self._jobs.keys() - known, reverse=True):
+            self._next = max(self._next, number + 1)
+            jobs = [job for job in self._jobs[number] if job.phase is not Phase.ENDED]
+            submission = self._stranger(self._tags[number], jobs)
+            if submission is not None:
+                self._submissions.append(submission)
+            for array in {job.array for job in jobs} - ({submission.job} if submission else set()):
+                self._cancel_array(jobs, array)
+
+    def _stranger(self, tag: Tag, jobs: Sequence[Job]) -> Submission | None:
+        """The submission that these jobs, which haven't ended, are of, for the workers that have no other."""
+        if not jobs or tag.workers != self._wanted.workers or any(job.is_rest for job in jobs):
+            return None
+        array = min(job.array for job in jobs)
+        busy = {slot for submission in self._submissions for slot in submission.slots}
+        slots = {tag.base + task for job in jobs if job.array == array for task in job.tasks} - busy
+        return Submission(tag.number, tuple(sorted(slots)), tag.workers, self._now, array) if slots else None
 
     def _follow(self, submission: Submission) -> Submission | None:
         """What is left of a submission."""
         if submission.job == 0:
             return self._ask_again(submission)
         jobs = [job for job in self._jobs.get(submission.number, ()) if job.array == submission.job]
-        found, rest = _by_task(submission, jobs, self._wanted.max_array)
+        found, rest = _by_task(tag_of(submission, self._wanted.max_array), jobs)
         self._cancel_queued(submission, jobs)
         left = tuple(slot for slot in submission.slots if self._keep(submission, slot, found.get(slot, rest)))
         return msgspec.structs.replace(submission, slots=left) if left else None
@@ -257,20 +272,21 @@ def given_up(ledger: Ledger, workers: int) -> bool:
     return all(ledger.worker(slot).fate == "given up" for slot in range(workers))
 
 
-def _by_submission(jobs: Iterable[Job], keys: Keys) -> dict[int, list[Job]]:
+def _by_submission(jobs: Iterable[Job], keys: Keys) -> tuple[dict[int, list[Job]], dict[int, Tag]]:
     found: dict[int, list[Job]] = {}
+    tags: dict[int, Tag] = {}
     for job in jobs:
-        number = keys.number_of(job.name, job.comment)
-        if number is not None:
-            found.setdefault(number, []).append(job)
-    return found
+        tag = keys.read(job.name, job.comment)
+        if tag is not None:
+            found.setdefault(tag.number, []).append(job)
+            tags[tag.number] = tag
+    return found, tags
 
 
-def _by_task(submission: Submission, jobs: Sequence[Job], max_array: int) -> tuple[Mapping[int, Job], Job | None]:
+def _by_task(tag: Tag, jobs: Sequence[Job]) -> tuple[Mapping[int, Job], Job | None]:
     """The record of each worker, and the one that stands for those without."""
-    base = block_of(submission.slots[0], max_array) * max_array
     rest = next((job for job in jobs if job.is_rest), None)
-    return {base + task: job for job in jobs for task in job.tasks}, rest
+    return {tag.base + task: job for job in jobs for task in job.tasks}, rest
 
 
 def _batches(due: Sequence[int], wanted: Wanted) -> Iterable[tuple[int, ...]]:

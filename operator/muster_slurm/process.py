@@ -1,8 +1,9 @@
 """One bridge process, from its command line to its exit code.
 
-On standard input come lines of JSON: ``{"clients": […]}`` whom the coordinator hears from, ``{"over": true}`` that the
-job has ended. Standard input closed, or a SIGTERM, means the same in haste: whoever started this process is gone. Lines
-of JSON go out: what happened. With the job over, it leaves when SLURM has nothing of this pool left.
+On standard input (unless it is alone, as in a pod) come lines of JSON: ``{"clients": […]}`` whom the coordinator hears
+from, ``{"over": true}`` that the job has ended. Standard input closed, or a SIGTERM, means the same in haste: whoever
+started this process is gone. Lines of JSON go out: what happened. With the job over, it leaves when SLURM has nothing
+of this pool left.
 
 Exit codes: 0 nothing is left in SLURM; 1 something may be, or every worker was given up; 2 the manifest or a secret has
 to be put right.
@@ -30,6 +31,7 @@ from muster_slurm.bridge import POLL_S, Bridge, Setup
 from muster_slurm.errors import BridgeError, SettingsError
 from muster_slurm.request import slurm_of
 from muster_slurm.transport import Secrets, open_transport
+from muster_spec.pool_types import Workers
 from muster_spec.types import ResolvedJob, ResolvedPool
 
 LEAVE_WITHIN_S = 60.0
@@ -46,6 +48,8 @@ class Settings:
     join: Path
     secrets: Path | None
     poll_s: float
+    is_alone: bool
+    workers: int | None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,8 +69,13 @@ def _read_settings(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--join", type=Path, required=True, metavar="FILE", help="the pool's join bundle, read anew")
     parser.add_argument("--secrets", type=Path, metavar="DIR", help="the pool's secrets, as DIR/NAME/KEY")
     parser.add_argument("--poll", type=float, default=POLL_S, metavar="S", help="seconds between two listings")
+    parser.add_argument(
+        "--alone", action="store_true", help="nobody tells it anything: signals end it, and forgotten jobs have failed"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="as many, whatever the job said when it began")
     given = parser.parse_args(arguments)
-    return Settings(given.job, given.pool, given.ledger, given.join, given.secrets, given.poll)
+    paths = (given.ledger, given.join, given.secrets)
+    return Settings(given.job, given.pool, *paths, given.poll, given.alone, given.workers)
 
 
 class _Process:
@@ -81,7 +90,10 @@ class _Process:
         setup = Setup(job, pool, settings.ledger, self._environment, settings.poll_s)
         self._bridge = Bridge(setup, open_transport(slurm_of(pool), self._secrets), _tell)
         self._unread = b""
-        self._told = [sys.stdin.fileno()]  # nothing, once it is closed
+        self._is_alone = settings.is_alone
+        self._told = [] if settings.is_alone else [sys.stdin.fileno()]  # nothing, once it is closed
+        if settings.is_alone:
+            self._bridge.hear(())
         self._heard, self._wake = os.pipe()
 
     def run(self) -> int:
@@ -93,7 +105,7 @@ class _Process:
         leave_at: float | None = None
         while True:
             wait_s = self._bridge.turn()
-            if self._bridge.fatal and not self._bridge.is_over:
+            if (self._bridge.fatal or (self._is_alone and self._bridge.is_done)) and not self._bridge.is_over:
                 self._bridge.finish(hasty=True)
             if self._bridge.is_over and leave_at is None:
                 leave_at = time.monotonic() + LEAVE_WITHIN_S
@@ -161,8 +173,15 @@ def _read_job(settings: Settings) -> tuple[ResolvedJob, ResolvedPool]:
         raise SettingsError(f"--job {settings.job}: not a resolved job: {error}") from error
     for pool in job.pools:
         if pool.name == settings.pool and pool.spec.type == "Slurm":
-            return job, pool
+            return job, _with_workers(pool, settings.workers)
     raise SettingsError(f"--pool {settings.pool}: the job has no Slurm pool of that name")
+
+
+def _with_workers(pool: ResolvedPool, count: int | None) -> ResolvedPool:
+    if count is None:
+        return pool
+    workers = Workers(min=count, max=count, clients_per_worker=1)
+    return msgspec.structs.replace(pool, spec=msgspec.structs.replace(pool.spec, workers=workers))
 
 
 def _tell(event: Mapping[str, Any]) -> None:

@@ -55,23 +55,36 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Tag:
+    """What a submission says of itself, for a bridge that has lost its ledger: its number, how many workers the pool
+    had, and which of them is task 0.
+    """
+
+    number: int
+    workers: int
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """How the submissions of one job and pool are known again: a comment, and a name where a site rewrites comments."""
 
     uid: str
     pool: str
 
-    def comment(self, number: int) -> str:
-        return f"muster/{self.uid}/{self.pool}/{number}"
+    def comment(self, tag: Tag) -> str:
+        return f"muster/{self.uid}/{self.pool}/{tag.number}/{tag.workers}/{tag.base}"
 
-    def name(self, number: int) -> str:
-        return f"muster-{self.uid}-{self.pool}-{number}"
+    def name(self, tag: Tag) -> str:
+        return self.comment(tag).replace("/", "-")
 
-    def number_of(self, name: str, comment: str) -> int | None:
+    def read(self, name: str, comment: str) -> Tag | None:
         """Which submission a job belongs to; None if it is none of ours."""
-        for text, prefix in ((comment, self.comment(0)[:-1]), (name, self.name(0)[:-1])):
-            if text.startswith(prefix) and text[len(prefix) :].isdecimal():
-                return int(text[len(prefix) :])
+        for text, mark in ((comment, "/"), (name, "-")):
+            prefix = mark.join(["muster", self.uid, self.pool, ""])
+            numbers = text.removeprefix(prefix).split(mark)
+            if text.startswith(prefix) and len(numbers) == 3 and all(map(str.isdecimal, numbers)):
+                return Tag(*map(int, numbers))
         return None
 
 
@@ -80,10 +93,11 @@ def build_request(
 ) -> Request:
     """The array job for these workers. `max_array` is SLURM's MaxArraySize, which no task's number may reach."""
     keys = Keys(job.uid, pool.name)
-    base = block_of(submission.slots[0], max_array) * max_array
+    tag = tag_of(submission, max_array)
+    base = tag.base
     return Request(
-        name=keys.name(submission.number),
-        comment=keys.comment(submission.number),
+        name=keys.name(tag),
+        comment=keys.comment(tag),
         tasks=tuple(slot - base for slot in submission.slots),
         options=build_options(slurm_of(pool)),
         script=build_script(job, pool, base),
@@ -96,6 +110,12 @@ def slurm_of(pool: ResolvedPool) -> Slurm:
     if pool.spec.slurm is None:
         raise ValueError(f"pool {pool.name} is not of type Slurm")
     return pool.spec.slurm
+
+
+def tag_of(submission: Submission, max_array: int) -> Tag:
+    """What its jobs carry."""
+    base = block_of(submission.slots[0], max_array) * max_array
+    return Tag(submission.number, submission.workers, base)
 
 
 def block_of(slot: int, max_array: int) -> int:

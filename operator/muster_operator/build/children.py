@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from muster_operator.build.access import build_identity, build_network_policies
+from muster_operator.build.bridge import build_bridge
 from muster_operator.build.code import build_code
 from muster_operator.build.common import Context
 from muster_operator.build.coordinator import build_claim, build_config, build_coordinator, build_service
 from muster_operator.build.environment import with_environment
 from muster_operator.build.workers import build_workers
 from muster_operator.objects import Key, Object, key_of
+from muster_spec.types import ResolvedPool
 
 
 def build_children(context: Context, text: str, ledger: dict[str, str]) -> dict[Key, Object]:
@@ -24,5 +26,10 @@ def build_children(context: Context, text: str, ledger: dict[str, str]) -> dict[
     ]
     if context.authority_id:
         children.append(build_coordinator(context))
-        children += [job for pool in context.job.pools for job in build_workers(context, pool)]
+        children += [job for pool in context.job.pools for job in _workers(context, pool)]
     return {key_of(child): with_environment(child, context.environment) for child in children}
+
+
+def _workers(context: Context, pool: ResolvedPool) -> list[Object]:
+    """What makes a pool work: its workers, or what submits them elsewhere."""
+    return [build_bridge(context, pool)] if pool.spec.type == "Slurm" else build_workers(context, pool)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muster_operator.objects import COMPONENT, JOB, MANAGED_BY, MANAGER, POOL, RESOURCES, Object, digest
-from muster_spec.types import ResolvedJob
+from muster_spec.types import ResolvedJob, ResolvedPool
 
 COORDINATOR = "coordinator"
 WORKER = "worker"
@@ -79,6 +79,17 @@ class Context:
     def address(self) -> str:
         """Where workers of this cluster dial in."""
         return f"{self.service_host}:{self.service_port}"
+
+    @property
+    def outside(self) -> str:
+        """Where workers of other places dial in, as the user says; "" where nobody has said."""
+        coordinator = self.job.spec.coordinator
+        given = (coordinator.service.address if coordinator and coordinator.service else None) or ""
+        return given if ":" in given or not given else f"{given}:{self.service_port}"
+
+    def address_of(self, pool: ResolvedPool) -> str:
+        """Where the workers of a pool dial in."""
+        return self.outside if pool.spec.type == "Slurm" else self.address
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -179,7 +179,8 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
     [
         ({}, [], "PoolNotFound"),
         ({}, [pool_object(type="External")], "ExternalPoolNotSupported"),
-        ({}, [pool_object(type="Slurm", slurm={"url": "https://s:6820"})], "SlurmPoolNotSupported"),
+        ({}, [pool_object(type="Slurm", slurm={"command": {"type": "Local"}})], "SlurmPoolNotSupported"),
+        ({}, [pool_object(type="Slurm", slurm={"url": "https://s:6820"})], "NoOutsideAddress"),
         (
             {"checkpoint": {"storage": {"type": "Path", "path": {"path": "/x"}}}},
             [pool_object()],

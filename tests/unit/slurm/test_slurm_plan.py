@@ -9,17 +9,15 @@ from muster_slurm.errors import SettingsError
 from muster_slurm.jobs import Exit, Job
 from muster_slurm.ledger import Ledger, Submission, Worker, read_ledger, write_ledger
 from muster_slurm.plan import SETTLE_S, Listing, Wanted, given_up, make_plan, note_answer, note_refusal, note_silence
-from muster_slurm.request import Keys
+from muster_slurm.request import Keys, Tag
 
 KEYS = Keys("u", "hpc")
 NOBODY = frozenset()
 
 
-def job(number, task, *states, array=100, code=0, **more):
-    states = states or ("RUNNING",)
-    return Job(
-        array + 1 + task, array, (task,), states, KEYS.name(number), KEYS.comment(number), exit=Exit(code), **more
-    )
+def job(number, task, *states, array=100, code=0, workers=2, base=0, **more):
+    states, tag = states or ("RUNNING",), Tag(number, workers, base)
+    return Job(array + 1 + task, array, (task,), states, KEYS.name(tag), KEYS.comment(tag), exit=Exit(code), **more)
 
 
 class Site:
@@ -182,7 +180,7 @@ def test_nothing_is_forgotten_before_it_could_be_listed():
 
 def test_a_cut_list_stands_for_the_tasks_without_a_record():
     site = Site(workers=3).begin()
-    rest = Job(100, 100, (0,), ("PENDING",), KEYS.name(0), KEYS.comment(0), is_rest=True)
+    rest = Job(100, 100, (0,), ("PENDING",), KEYS.name(Tag(0, 3, 0)), KEYS.comment(Tag(0, 3, 0)), is_rest=True)
     site.now += SETTLE_S + 1
     assert site.look(rest).news == ()
     assert site.ledger.submissions[0].slots == (0, 1, 2)
@@ -223,16 +221,24 @@ def test_another_number_of_workers_begins_anew():
     assert slots(plan) == [(2,)]
 
 
-def test_jobs_that_no_ledger_knows_are_cancelled_and_their_numbers_left_free():
-    site = Site()
-    plan = site.look(job(4, 0), job(4, 1))
-    assert plan.cancel == (100,)
-    assert [submission.number for submission in plan.submit] == [5]
+def test_jobs_that_no_ledger_knows_are_taken_up_and_their_numbers_left_free():
+    site = Site(workers=3)
+    plan = site.look(job(4, 0, workers=3), job(4, 1, workers=3), job(3, 0, "FAILED", array=50, workers=3))
+    assert plan.cancel == ()
+    assert [(one.number, one.slots) for one in plan.submit] == [(5, (2,))]
+    assert site.ledger.submissions[0].job == 100
+
+
+def test_jobs_that_no_ledger_knows_go_where_they_are_of_no_use():
+    twice = Site().look(job(4, 0), job(4, 1), job(3, 0, array=50), job(3, 1, array=50))
+    assert twice.cancel == (50,)
+    assert Site().look(job(4, 0, workers=7)).cancel == (100,)
+    assert Site().look(job(4, 0), job(4, 1), over=True).cancel == (100,)
 
 
 def test_foreign_jobs_are_nothing_to_us():
     site = Site().begin()
-    stranger = Job(7, 7, (), ("FAILED",), "muster-u-hpc2-0", "muster/u/hpc2/0")
+    stranger = Job(7, 7, (), ("RUNNING",), "muster-u-hpc2-0-2-0", "muster/u/hpc2/0/2/0")
     assert site.look(job(0, 0), job(0, 1), stranger).cancel == ()
 
 
@@ -247,7 +253,7 @@ def test_a_task_of_a_later_block_is_told_from_one_of_the_first():
     for number, submission in enumerate(site.look().submit):
         site.ledger = note_answer(site.ledger, submission.number, 100 * (number + 1))
     first = [job(0, task) for task in range(5)]
-    second = [job(1, 0, "FAILED", array=200, code=1), job(1, 1, array=200)]
+    second = [job(1, 0, "FAILED", array=200, code=1, base=5), job(1, 1, array=200, base=5)]
     assert [news.slots for news in site.look(*first, *second).news] == [(5,)]
 
 

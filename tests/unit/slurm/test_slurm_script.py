@@ -6,7 +6,7 @@ import pytest
 
 from muster_slurm.ledger import Submission
 from muster_slurm.openapi import submission
-from muster_slurm.request import Keys, build_request, megabytes, write_tasks
+from muster_slurm.request import Keys, Tag, build_request, megabytes, write_tasks
 from muster_slurm.squeue import submit_program, submit_words
 from slurm_pools import UID, slurm_job
 
@@ -40,8 +40,8 @@ def request_of(tmp_path, slurm="{command: {type: Local}}", slots=(0, 1, 2, 3), m
 def test_every_field_becomes_an_option_of_sbatch(tmp_path):
     assert set(submit_words(request_of(tmp_path, EVERYTHING))) == {
         "--parsable",
-        f"--job-name=muster-{UID}-hpc-7",
-        f"--comment=muster/{UID}/hpc/7",
+        f"--job-name=muster-{UID}-hpc-7-4-0",
+        f"--comment=muster/{UID}/hpc/7/4/0",
         "--array=0-3",
         "--nodes=1",
         "--ntasks=1",
@@ -71,7 +71,7 @@ def test_every_field_becomes_a_key_of_the_older_api(tmp_path):
     assert (job["constraint"], job["gres"], job["nodes"], job["tasks"]) == ("a100&nvme", "gpu:2", [1, 1], 1)
     assert (job["cpus_per_task"], job["memory_per_node"], job["time_limit"]) == (8, 16384, 90)
     assert (job["requeue"], job["signal"], job["array"]) == (False, "TERM@90", "0-3")
-    assert (job["comment"], job["name"]) == (f"muster/{UID}/hpc/7", f"muster-{UID}-hpc-7")
+    assert (job["comment"], job["name"]) == (f"muster/{UID}/hpc/7/4/0", f"muster-{UID}-hpc-7-4-0")
     assert job["environment"] == {"PATH": "/usr/local/bin:/usr/bin:/bin", "MUSTER_JOIN": "bundle", "B": "hidden it's"}
 
 
@@ -206,7 +206,7 @@ def test_tasks_are_written_as_slurm_writes_them():
 
 def test_keys_tell_ours_from_others():
     keys = Keys("u1", "hpc")
-    assert keys.number_of("anything", keys.comment(12)) == 12
-    assert keys.number_of(keys.name(3), "a plugin wrote this") == 3
-    assert keys.number_of("muster-u1-hpc2-3", "muster/u1/hpc2/3") is None
-    assert keys.number_of("muster-u1-hpc-", "muster/u1/hpc/x") is None
+    assert keys.read("anything", keys.comment(Tag(12, 4, 1000))) == Tag(12, 4, 1000)
+    assert keys.read(keys.name(Tag(3, 4, 0)), "a plugin wrote this") == Tag(3, 4, 0)
+    assert keys.read("muster-u1-hpc2-3-4-0", "muster/u1/hpc2/3/4/0") is None
+    assert keys.read("muster-u1-hpc-", "muster/u1/hpc/x/4/0") is None

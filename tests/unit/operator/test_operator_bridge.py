@@ -1,0 +1,78 @@
+"""A SLURM pool in a cluster: one pod that submits its jobs, and what it is shown and told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from muster_operator.actions import Issue, JoinBundle
+from muster_operator.objects import Object
+from operating import Cluster, job_object, pool_object
+
+BRIDGE = "digits-bridge-hpc"
+SLURM = {
+    "url": "https://slurm:6820",
+    "auth": {"user": "fl", "tokenSecret": {"name": "site", "key": "token"}},
+    "caSecret": {"name": "site", "key": "ca"},
+    "environment": [{"name": "KEY", "secret": {"name": "own", "key": "key"}}, {"name": "PLAIN", "value": "x"}],
+}
+
+
+def cluster_of(**pool: Any) -> Cluster:
+    job = job_object(pools=("hpc",), coordinator={"service": {"address": "fl.example.org:8443"}})
+    return Cluster(job, pool_object("hpc", type="Slurm", clients=4, slurm=SLURM, **pool))
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    found = cluster_of()
+    found.settle()
+    return found
+
+
+def bridge(cluster: Cluster) -> Object:
+    found: Object = cluster.child("Job", BRIDGE)["spec"]["template"]["spec"]
+    return found
+
+
+def test_a_slurm_pool_is_one_bridge_and_no_workers(cluster: Cluster) -> None:
+    assert cluster.keys("Job") == [BRIDGE, "digits-coordinator"]
+    assert cluster.child("Job", BRIDGE)["spec"]["completions"] == 1
+
+
+def test_the_bridge_is_told_what_a_pod_can_be_told(cluster: Cluster) -> None:
+    command = bridge(cluster)["containers"][0]["command"]
+    assert command[:4] == ["python", "-m", "muster_slurm", "--alone"]
+    options = dict(zip(command[4::2], command[5::2], strict=True))
+    assert (options["--pool"], options["--workers"]) == ("hpc", "4")
+    assert options["--secrets"] == "/etc/muster/secrets"
+
+
+def test_it_is_shown_the_secrets_that_the_pool_names_and_no_others(cluster: Cluster) -> None:
+    volumes = {
+        one["secret"]["secretName"]: one["secret"].get("items") for one in bridge(cluster)["volumes"] if "secret" in one
+    }
+    assert {each["key"] for each in volumes["site"]} == {"token", "ca"}
+    assert {each["key"] for each in volumes["own"]} == {"key"}
+    mounts = {one["mountPath"] for one in bridge(cluster)["containers"][0]["volumeMounts"]}
+    assert {"/etc/muster/secrets/site", "/etc/muster/secrets/own"} <= mounts
+
+
+def test_it_has_the_time_to_cancel_what_it_has_in_slurm(cluster: Cluster) -> None:
+    assert bridge(cluster)["terminationGracePeriodSeconds"] >= 60
+
+
+def test_its_workers_dial_from_outside() -> None:
+    cluster = cluster_of()
+    issued = []
+    for _ in range(4):
+        issued += [action for action in cluster.step().actions if isinstance(action, Issue)]
+    [bundle] = [action.content for action in issued if isinstance(action.content, JoinBundle)]
+    assert bundle.address == "fl.example.org:8443"
+
+
+def test_the_status_counts_the_bridge(cluster: Cluster) -> None:
+    status = cluster.plan().status
+    assert status is not None
+    assert [(pool["workersWanted"], pool["workersReady"]) for pool in status["pools"]] == [(1, 0)]
