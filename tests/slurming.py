@@ -182,7 +182,7 @@ class Bridging:
 
 
 @contextmanager
-def bridging(slurm, folder, job_file, poll_s=0.5):
+def bridging(slurm, folder, job_file, *options, poll_s=0.5):
     """A bridge for the pool `hpc`, with its ledger in `folder`."""
     write_secret(folder, "patients", SECRET)
     if not (folder / "job.json").exists():
@@ -191,7 +191,7 @@ def bridging(slurm, folder, job_file, poll_s=0.5):
     (folder / "join").write_text('{"a": "bundle"}')
     command = [sys.executable, "-m", "muster_slurm", "--job", str(folder / "job.json"), "--pool", "hpc"]
     command += ["--ledger", str(folder / "ledger"), "--join", str(folder / "join"), "--poll", str(poll_s)]
-    command += ["--secrets", str(folder / "secrets")]
+    command += ["--secrets", str(folder / "secrets"), *options]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=slurm.environment, **pipes) as process:
         try:

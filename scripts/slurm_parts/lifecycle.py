@@ -112,6 +112,8 @@ def _lay_out(folder: Path, owner: Process | None, changes: Sequence[str], root: 
         os.close(descriptor)
     state = State(free_ports(), owner, str(root) if root else None)
     write_configuration(folder, state.ports, changes)
+    if root is not None:  # 24.11 asks for cgroups unless told otherwise, 22.05 doesn't know how to be told
+        (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
     _save(folder, state)
     return state
 

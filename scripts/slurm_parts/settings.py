@@ -54,9 +54,6 @@ def write_configuration(folder: Path, ports: Ports, changes: Sequence[str]) -> N
     """slurm.conf. A line of `changes` takes the place of ours with the same key."""
     changed = {line.partition("=")[0]: line for line in changes}
     lines = [changed.pop(line.partition("=")[0], line) for line in _settings(folder, ports)]
-    (folder / "cgroup.conf").write_text(
-        "CgroupPlugin=disabled\n"
-    )  # for releases that ask for cgroups whatever is configured
     (folder / "slurm.conf").write_text("\n".join([*lines, *changed.values(), *_nodes(ports), ""]))
 
 

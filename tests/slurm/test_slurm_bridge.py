@@ -171,6 +171,29 @@ def test_stopping_cancels_what_runs_and_what_waits(slurm, tmp_path, how):
     assert {line[0] for line in said(tmp_path, "term")} == set(map(str, range(8)))
 
 
+def test_a_pods_bridge_finds_its_jobs_without_a_ledger_and_cancels_them_when_told_to_end(slurm, tmp_path, how):
+    file = manifest(tmp_path, how, clients=2)
+    with bridging(slurm, tmp_path, file, "--alone") as bridge:
+        bridge.until("submitted")
+        started(tmp_path)
+        bridge.process.send_signal(signal.SIGKILL)
+    (tmp_path / "ledger").unlink()
+    with bridging(slurm, tmp_path, file, "--alone") as bridge:
+        bridge.until("queue", "2 running")
+        assert len(slurm.jobs("running")) == 2
+        bridge.process.send_signal(signal.SIGTERM)
+        assert bridge.close()[0] == 0
+    assert (bridge.submissions(), slurm.queue()) == ([], "")
+
+
+def test_a_pods_bridge_leaves_by_itself_when_its_workers_have(slurm, tmp_path):
+    let_end(tmp_path, 0)
+    with bridging(slurm, tmp_path, manifest(tmp_path, by_commands()), "--alone", "--workers", "1") as bridge:
+        assert bridge.process.wait(60) == 0
+        bridge.close()
+    assert [event["slots"] for event in bridge.submissions()] == [[0]]
+
+
 def test_what_slurm_has_forgotten_is_judged_by_what_the_coordinator_saw(slurm, tmp_path):
     file = manifest(tmp_path, by_rest(slurm, tmp_path), clients=2)
     with bridging(slurm, tmp_path, file) as bridge:
