@@ -70,10 +70,7 @@ def _plan(state: JobState, gathering: Gathering, choices: tuple[Choice, ...], cl
 def _cohort(state: JobState, gathering: Gathering, choices: tuple[Choice, ...]) -> tuple[PlannedClient, ...]:
     """The choices as assignments, each with what its update's weight is multiplied by."""
     factors = _factors(state, [choice.client for choice in choices]) if gathering.round else repeat(1.0)
-    return tuple(
-        msgspec.structs.replace(_planned(state, gathering, choice), factor=factor)
-        for choice, factor in zip(choices, factors, strict=False)
-    )
+    return tuple(_planned(state, gathering, *each) for each in zip(choices, factors, strict=False))
 
 
 def _factors(state: JobState, clients: list[ClientId]) -> Iterable[float]:
@@ -87,11 +84,11 @@ def _factors(state: JobState, clients: list[ClientId]) -> Iterable[float]:
     return [round(by_client[client], 6) for client in clients]
 
 
-def _planned(state: JobState, gathering: Gathering, choice: Choice) -> PlannedClient:
+def _planned(state: JobState, gathering: Gathering, choice: Choice, factor: float) -> PlannedClient:
     number, config = gathering.round, state.config
     seed = training_seed(config.seed, config.ordinals[choice.client], number) if number else config.seed
     assignment = training_id(number, gathering.attempt, choice.client)
-    planned = PlannedClient(client=choice.client, assignment=assignment, seed=seed, reason=choice.reason)
+    planned = PlannedClient(client=choice.client, assignment=assignment, seed=seed, reason=choice.reason, factor=factor)
     if not number:
         return planned
     if config.is_auto:
