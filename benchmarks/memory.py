@@ -2,8 +2,8 @@
 
 Clients are rehearsal workers in this process, all sending at once; the coordinator is a process of its own, sampled
 every few milliseconds from /proc. Must hold: the same within 10 % with four times the clients (the median of the
-rounds' peaks), and at most idle + 4 models for the mean and for FedAdam, which keeps most, idle + 6 for the rules that
-see all updates (median and Krum).
+rounds' peaks), and at most idle + 4 models for the mean and for FedAdam, which keeps most, idle + 5 for SCAFFOLD with
+its two sums, idle + 6 for the rules that see all updates (median and Krum).
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class Sampler:
 MEAN: dict[str, Any] = {}
 OTHERS: dict[str, tuple[float, dict[str, Any]]] = {  # what else a job asks for, and models over idle that it may take
     "adam": (4, {"strategy": {"type": "FedAdam"}}),
+    "scaffold": (5, {"strategy": {"type": "Scaffold"}}),
     "median": (6, {"robustness": {"aggregation": {"type": "Median"}}}),
     "krum": (6, {"robustness": {"aggregation": {"type": "Krum", "krum": {"byzantine": 2}}}}),
 }

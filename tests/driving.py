@@ -53,7 +53,8 @@ class World:
     def open(self, base, number):
         self.done.append(f"open {number} on {base}")
 
-    def fold(self, assignment, weight):
+    def fold(self, assignment, weight, beside):
+        assert beside == 0
         self.done.append(f"fold {assignment} {weight}")
 
     def forget(self, assignment):

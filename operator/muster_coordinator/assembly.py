@@ -23,7 +23,7 @@ from muster_coordinator.gate import Gate, Limit
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.limits import frame_bytes, spool_bytes
 from muster_coordinator.lobby import Lobby
-from muster_coordinator.makings import combining_of_job, make_ready, recover
+from muster_coordinator.makings import combining_of_job, make_ready, recover, strategy_of_job
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.metrics.metering import Metering, Surroundings
 from muster_coordinator.metrics.ports import watched
@@ -39,7 +39,6 @@ from muster_coordinator.settings import Settings
 from muster_coordinator.shown import Training
 from muster_coordinator.spare import SpareFiles
 from muster_coordinator.store import FileStore
-from muster_coordinator.strategies import strategy_of
 from muster_coordinator.tallies import Tallies
 from muster_coordinator.training import Circumstances, training_of
 from muster_coordinator.uploads import Intake, Uploads
@@ -147,8 +146,7 @@ def announce(
 
 def _limit(job: ResolvedJob, frame_bytes: int) -> Limit | None:
     budget = job.spec.coordinator.memory_budget if job.spec.coordinator else None
-    strategy = strategy_of(job.spec.strategy, job.spec.local)
-    demand = demand_of(strategy, combining_of_job(job).rule, job.clients_total, frame_bytes)
+    demand = demand_of(strategy_of_job(job), combining_of_job(job).rule, job.clients_total, frame_bytes)
     return Limit(size_bytes(budget), demand) if budget else None
 
 

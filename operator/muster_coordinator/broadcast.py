@@ -25,6 +25,7 @@ from muster_coordinator.reference import Encoded, Encoder, Reference, digest_of,
 from muster_coordinator.shelf import Shelf, StoredLink
 from muster_wire.chain import Audience, Chain, Start, route, wants_keyframe
 from muster_wire.codecs import Pipeline
+from muster_wire.control import has_control
 from muster_wire.errors import Cause, PayloadError, WireError
 from muster_wire.frames import FRAME_BYTES, Transfer, prepare
 from muster_wire.layout import Layout
@@ -140,7 +141,7 @@ class Broadcasts:
 
     def publish(self, model: str, values: Values, number: int = 0, audience: Audience | None = None) -> None:
         """Encode a model, once."""
-        if any(link.model == model for link in self._links):
+        if any(link.model == model for link in self._links) and not has_control(values.layout):
             return
         if self._in_place:
             transfer = self._plainly(values, model)
@@ -165,7 +166,7 @@ class Broadcasts:
             reference = self._decoded(model, values, encoded, base)
             digest = reference.digest
         else:
-            reference, digest = None, model if encoded.shape.pipeline.codec.exact else digest_of(encoded)
+            reference, digest = None, _name(model, values) if encoded.shape.pipeline.codec.exact else digest_of(encoded)
         kept = self._shelf.put(encoded.payload) if self._shelf else mapped(self._encoder.folder, encoded.payload)
         transfer = prepare(
             kept,
@@ -275,6 +276,11 @@ def frames_of(versions: Sequence[Version], request: pb.FetchRequest) -> Iterator
     for place, version in enumerate(versions):
         is_begun = place == 0 and version.digest == (request.partial or request.digest)
         yield from version.frames(request.offset if is_begun else 0)
+
+
+def _name(model: str, values: Values) -> str:
+    """What clients call a version that they decode to the last bit: the model, but for what goes out beside it."""
+    return values.digest() if has_control(values.layout) else model
 
 
 def _pruned(links: tuple[Link, ...], keep: int) -> tuple[Link, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from muster_coordinator.compared import Compared
+from muster_coordinator.controlled import ControlledSum
 from muster_coordinator.partial import PartialSum
 from muster_coordinator.robust import Rule, rule_of
 from muster_coordinator.sums import Sum
@@ -17,15 +18,21 @@ from muster_wire.payload import MAX_NORM
 
 @dataclass(frozen=True, slots=True)
 class Combining:
-    """`rule` is None for the weighted mean; the norms bound each update by itself. Updates of parts are averaged."""
+    """`rule` is None for the weighted mean; the norms bound each update by itself. Updates of parts are averaged.
+
+    `beside` makes another sum of the same updates, for control variates.
+    """
 
     rule: Rule | None = None
     clip_norm: float | None = None
     max_norm: float = MAX_NORM
     of_parts: bool = False
+    beside: bool = False
 
     def open(self, layout: Layout, folder: Path) -> Sum | Compared:
         """An empty one, for a round. What must be kept until the round closes lies in the folder."""
+        if self.beside:
+            return ControlledSum(layout)
         if self.of_parts:
             return PartialSum(layout, self.clip_norm)
         if self.rule is None:
@@ -36,9 +43,9 @@ class Combining:
 MEAN: Final = Combining()
 
 
-def combining_of(robustness: Robustness | None, *, of_parts: bool = False) -> Combining:
-    """What a resolved job asks for; `of_parts` where clients train parts of the model."""
+def combining_of(robustness: Robustness | None, *, of_parts: bool = False, beside: bool = False) -> Combining:
+    """What a resolved job asks for; `of_parts` where clients train parts of the model, `beside` for a second sum."""
     if robustness is None:
-        return Combining(of_parts=True) if of_parts else MEAN
+        return Combining(of_parts=of_parts, beside=beside) if of_parts or beside else MEAN
     rule, max_norm = rule_of(robustness.aggregation), robustness.max_norm or MAX_NORM
-    return Combining(rule, robustness.clip_norm, max_norm, of_parts)
+    return Combining(rule, robustness.clip_norm, max_norm, of_parts, beside)

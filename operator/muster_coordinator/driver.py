@@ -195,7 +195,7 @@ class Driver:
         self.ports.models.open(instruction.base, instruction.round)
 
     def _fold(self, instruction: Fold) -> None:
-        self.ports.models.fold(instruction.assignment, instruction.weight)
+        self.ports.models.fold(instruction.assignment, instruction.weight, instruction.beside)
 
     # --- what clients are told ----------------------------------------------------------------------------------------
 

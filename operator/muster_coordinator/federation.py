@@ -141,6 +141,8 @@ class Federation:
         known = {int(codec) for codec in request.codecs}
         if self._service.parts and not request.sub_models:
             return "clients of this job train parts of the model, which this worker can't; upgrade it"
+        if self._service.job.spec.strategy.type == "Scaffold" and not request.control_variates:
+            return "clients of this job train with control variates, which this worker can't; upgrade it"
         missing = [stage.name.lower() for stage in sorted(self._service.codecs.stages) if stage not in known]
         return (
             f"this job's models travel as {missing[0]}, which this worker doesn't know; upgrade it" if missing else None

@@ -103,10 +103,11 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Decode this staged update into the sum with this weight."""
+    """Decode this staged update into the sum with this weight; and into the one beside it, where there is one."""
 
     assignment: AssignmentId
     weight: float
+    beside: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from muster_coordinator.ports import Reporter
 from muster_coordinator.recovery import History
 from muster_coordinator.reference import Encoder
 from muster_coordinator.store import FileStore
-from muster_coordinator.strategies import strategy_of
+from muster_coordinator.strategies import Strategy, strategy_of
 from muster_coordinator.workbench import Retention, Workbench
 from muster_spec.types import ResolvedJob
 from muster_wire.layout import Layout
@@ -55,14 +55,22 @@ def make_ready(job: ResolvedJob, storage: Path, observer: Observer, problem: Cal
     retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
     parts = _parts(store, job, codecs, size)
     combining = combining_of_job(job)
-    strategy = strategy_of(job.spec.strategy, job.spec.local)
+    strategy = strategy_of_job(job)
     workbench = Workbench(store, strategy, broadcasts, retention, combining, problem, parts)
     return Makings(store, codecs, broadcasts, combining, workbench, parts)
 
 
 def combining_of_job(job: ResolvedJob) -> Combining:
     """How the job's updates become one."""
-    return combining_of(job.spec.robustness, of_parts=job.spec.compression.federated_dropout is not None)
+    of_parts = job.spec.compression.federated_dropout is not None
+    return combining_of(job.spec.robustness, of_parts=of_parts, beside=strategy_of_job(job).sums_beside)
+
+
+def strategy_of_job(job: ResolvedJob) -> Strategy:
+    """The job's strategy, for those of its clients that may be asked."""
+    config = config_of(job, 0)
+    clients = config.clients if config.candidates is None else config.candidates
+    return strategy_of(job.spec.strategy, job.spec.local, len(clients))
 
 
 def _broadcasts(job: ResolvedJob, codecs: Codecs, store: FileStore, size: int) -> Broadcasts:

@@ -44,8 +44,8 @@ class Models(Protocol):
         With an empty base the next update is a whole first model.
         """
 
-    def fold(self, assignment: AssignmentId, weight: float) -> None:
-        """Decode a staged update into the sum."""
+    def fold(self, assignment: AssignmentId, weight: float, beside: float = 0.0) -> None:
+        """Decode a staged update into the sum; and into the one beside it, where the strategy has one."""
 
     def forget(self, assignment: AssignmentId) -> None:
         """Drop a staged update, if there is one."""

@@ -22,6 +22,7 @@ from muster_coordinator.assignments import client_of
 from muster_coordinator.records import AssignmentId
 from muster_wire import feedback
 from muster_wire.codecs import CODECS, CodecId
+from muster_wire.control import split_control
 from muster_wire.frames import Header, Transfer, message_limit, prepare
 from muster_wire.holding import Holding
 from muster_wire.layout import Kind, Layout, TensorSpec
@@ -180,6 +181,7 @@ class RehearsalWorker:
                 device="cpu",
                 held_assignments=sorted(self.held),
                 sub_models=True,
+                control_variates=True,
             ),
             metadata=self.metadata,
         )
@@ -294,7 +296,7 @@ class RehearsalWorker:
             self._holding.add(frame)
         if not self._holding.is_there:
             raise ValueError(f"what was sent doesn't lead to {digest}")
-        return self._holding.take()
+        return split_control(self._holding.take())[0]  # it learns by a formula, which needs no variate
 
     async def submit(self, assignment: str, held: Held) -> pb.Verdict | None:
         """Hand an update in; None when the coordinator wants to be asked again later."""

@@ -213,18 +213,23 @@ def _add(round_: Round, used: tuple[UsedUpdate, ...]) -> tuple[Round, list[Fold]
         return replace(round_, folded=(*round_.folded, *used)), []
     if round_.number:
         used = tuple(one for each in used for one in round_.weighing.weigh([each]))
-    return replace(round_, folded=(*round_.folded, *used)), _folds(used)
+    return replace(round_, folded=(*round_.folded, *used)), _folds(round_, used)
 
 
 def _fold_together(round_: Round) -> tuple[Round, list[Fold]]:
     """Late ones first, then in the cohort's order: whoever came when, the sum has the same bits."""
     order = sorted(round_.folded, key=lambda each: round_.places.get(each.assignment, -1))
     used = round_.weighing.weigh(order)
-    return replace(round_, folded=used), _folds(used)
+    return replace(round_, folded=used), _folds(round_, used)
 
 
-def _folds(used: tuple[UsedUpdate, ...]) -> list[Fold]:
-    return [Fold(each.assignment, each.weight) for each in used]
+def _folds(round_: Round, used: tuple[UsedUpdate, ...]) -> list[Fold]:
+    beside = round_.weighing.strategy.beside if round_.number else _nothing
+    return [Fold(each.assignment, each.weight, beside(each)) for each in used]
+
+
+def _nothing(_: UsedUpdate) -> float:
+    return 0.0
 
 
 def used_update(update: UpdateStaged, round_number: int, discount: float = 1.0) -> UsedUpdate:

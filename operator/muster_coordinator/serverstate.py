@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -25,7 +25,9 @@ from muster_coordinator.errors import StorageError
 from muster_coordinator.models import ModelFileError
 from muster_coordinator.records import RoundCommit
 from muster_coordinator.store import FileStore
-from muster_coordinator.strategies import Optimizer, Step, Wide
+from muster_coordinator.strategies import Optimizer, Step, Strategy, Wide
+from muster_coordinator.strategies.scaffold import ControlVariate
+from muster_coordinator.sums import BLOCK
 from muster_coordinator.tensorfile import Contents, Entry, TensorFileError, encode_header, read_contents
 from muster_wire.checksum import Checksum128
 from muster_wire.layout import Layout
@@ -135,9 +137,10 @@ def _scratch(folder: Path, layout: Layout, names: tuple[str, ...]) -> Buffers:
 class ServerState:
     """The buffers of one job: those that go with the newest model, and the stored ones that an older one may need."""
 
-    def __init__(self, store: FileStore, optimizer: Optimizer, keep: int) -> None:
+    def __init__(self, store: FileStore, strategy: Strategy, keep: int) -> None:
         self._store = store
-        self._optimizer = optimizer
+        self._optimizer = strategy.optimizer
+        self._keeper = strategy.keeper
         self._recent: deque[str] = deque(maxlen=keep)
         self._stored: set[str] = set()
         self._newest: Buffers | None = None
@@ -157,6 +160,21 @@ class ServerState:
     def _stateless(self, base: Wide, mean: Wide) -> Wide:
         return self._optimizer.step(base, mean, ())[0]
 
+    def move_control(self, layout: Layout, drift: Floats, taken: int) -> None:
+        """Let the control variate take its step, with Σ Δ_i / K_i of so many updates."""
+        if not isinstance(self._keeper, ControlVariate):
+            raise TypeError("only a strategy with a control variate makes a second sum")
+        walk = self._walk = Walk(replace(self._keeper, taken=taken), layout, self._newest, self._store.staging)
+        for start in range(0, drift.size, BLOCK):
+            block = drift[start : start + BLOCK].astype(np.float64)
+            walk.step(block, block)
+
+    def control(self, layout: Layout) -> Floats | None:
+        """The control variate that goes with the newest model; None where the strategy has none."""
+        if not isinstance(self._keeper, ControlVariate):
+            return None
+        return np.zeros(layout.trainable_size, np.float32) if self._newest is None else self._newest.values["control"]
+
     def keep(self) -> str:
         """Make durable what the last step leaves; its digest, empty where nothing is kept."""
         if self._walk is None:
@@ -164,19 +182,19 @@ class ServerState:
         made, self._walk = self._walk.end(), None
         digest = made.digest()
         path = self._store.save_server_state(digest, made.write)
-        self._newest = read_buffers(path, digest, made.layout, self._optimizer.keeps)
+        self._newest = read_buffers(path, digest, made.layout, self._keeper.keeps)
         self.remember([digest])
         return digest
 
     def load(self, commit: RoundCommit, layout: Layout) -> None:
         """Take up what was kept with a round's model. ModelFileError if it is not what was stored."""
         self._walk = self._newest = None
-        if not self._optimizer.keeps or not commit.round:
+        if not self._keeper.keeps or not commit.round:
             return
         if not commit.server_state:
             raise ModelFileError(f"round {commit.round}: its record names nothing that the server optimiser kept")
         path = self._store.server_state_path(commit.server_state)
-        self._newest = read_buffers(path, commit.server_state, layout, self._optimizer.keeps)
+        self._newest = read_buffers(path, commit.server_state, layout, self._keeper.keeps)
 
     def remember(self, digests: Iterable[str]) -> None:
         """These are stored, the newest last."""

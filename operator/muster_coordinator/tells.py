@@ -66,10 +66,10 @@ def received(update: UpdateStaged, round_number: int) -> Tell:
 
 
 def memory_lost(update: UpdateStaged) -> Tell:
-    """A client's error feedback begins anew."""
+    """A client's error feedback, or its control variate, begins anew."""
     return warning(
-        f"{update.client} has lost what it had left to send of earlier updates, and goes on from zero: give its "
-        "worker a --state folder that outlives it"
+        f"{update.client} has lost what it kept of earlier updates, and goes on from zero: give its worker a --state "
+        "folder that outlives it"
     )
 
 

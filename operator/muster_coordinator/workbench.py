@@ -17,6 +17,7 @@ from pathlib import Path
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.combining import MEAN, Combining
 from muster_coordinator.compared import Compared
+from muster_coordinator.controlled import ControlledSum
 from muster_coordinator.errors import InputError
 from muster_coordinator.instructions import OrderTraining
 from muster_coordinator.models import ModelFileError, StoredModel, read_first_model, views, write_model
@@ -30,6 +31,7 @@ from muster_coordinator.strategies import Strategy
 from muster_coordinator.sums import Sum
 from muster_coordinator.tensorfile import TensorFileError, read_contents
 from muster_wire.chain import Audience
+from muster_wire.control import with_control
 from muster_wire.errors import WireError
 from muster_wire.layout import Layout
 from muster_wire.payload import decode
@@ -64,7 +66,7 @@ class Workbench:
         parts: Parts | None = None,
     ) -> None:
         self._store = store
-        self._state = ServerState(store, strategy.optimizer, max(retention.keep, KEEP_AT_LEAST))
+        self._state = ServerState(store, strategy, max(retention.keep, KEEP_AT_LEAST))
         self._combining = combining
         self._problem = problem
         self._parts = parts
@@ -118,21 +120,31 @@ class Workbench:
             self._parts.publish(self._model, number)  # before there is a sum: encoding needs about as much memory
         self._sum = self._combining.open(self._model.layout, self._store.staging) if self._model is not None else None
 
-    def fold(self, assignment: AssignmentId, weight: float) -> None:
+    def fold(self, assignment: AssignmentId, weight: float, beside: float = 0.0) -> None:
         with self._staged.pop(assignment) as upload:
             if self._sum is None:
                 self._first = decode(upload.shape, upload.view())
-            else:
-                self._sum.fold(upload, weight)
+                return
+            self._sum.fold(upload, weight)
+            if isinstance(self._sum, ControlledSum):
+                self._sum.fold_beside(upload, beside)
 
     def make(self, number: int, scale: float = 1.0) -> Made:
         if self._model is None or self._sum is None:
             made, self._first = self._first, None
         else:
-            made, self._sum = self._sum.finish(self._model, self._state.begin(self._model.layout, scale)), None
+            made, self._sum = self._finished(self._model, self._sum, scale), None
         if made is None:
             raise ValueError("a model is made from at least one update")
         return Made(self._keep(made, number), self._state.keep())
+
+    def _finished(self, base: Values, total: Sum | Compared, scale: float) -> Values:
+        """The next model; what the server keeps has taken its step with it, but is not durable yet."""
+        taken = total.folded
+        made = total.finish(base, self._state.begin(base.layout, scale))
+        if isinstance(total, ControlledSum):
+            self._state.move_control(base.layout, total.beside, taken)
+        return made
 
     def load_first(self, path: str) -> Made:
         first = read_first_model(Path(path))
@@ -183,7 +195,9 @@ class Workbench:
         if model != self._name or self._model is None:
             self.load(model)
         if self._model is not None:
-            self._broadcasts.publish(model, self._model, number, audience)
+            control = self._state.control(self._model.layout)
+            version = self._model if control is None else with_control(self._model, control)
+            self._broadcasts.publish(model, version, number, audience)
 
     def prune(self, keep: Collection[str]) -> None:
         """Forget what is not kept any more. Models that are not of this history are another coordinator's to prune."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from muster.client_state import Book, HeldUpdate, Offered, State
 from muster.connection import Postponed, Verdict
 from muster.courier import backoff_s
@@ -23,10 +25,12 @@ from muster.models import Models
 from muster.orders import Assignment, Evaluate, Initialise, Orders, Scope, Settlement, SubModel, Train
 from muster.reconcile import Action, Leave, Offer, Settle, Standing, Wait, Work, next_action
 from muster.task import Client
+from muster.variates import variate_after, variate_of, with_variate, without_variate
 from muster.witness import Witness
 from muster.workshop import Hooks, Trainee
 from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline
+from muster_wire.control import split_control
 from muster_wire.errors import WireError
 from muster_wire.feedback import Encoded, Memory, encode, random_of
 from muster_wire.frames import Transfer, prepare
@@ -34,9 +38,14 @@ from muster_wire.layout import Layout
 from muster_wire.payload import encode_snapshot
 from muster_wire.submodel import Part, narrowed, widened
 from muster_wire.v1 import federation_pb2 as wire
-from muster_wire.values import Values, applied
+from muster_wire.values import Floats, Values, applied
 
 log = logging.getLogger(__name__)
+
+_LOST = (
+    "%s took part %d times, and %s is lost: it goes on from zero; a --state folder that outlives the worker would have "
+    "kept it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +240,9 @@ class Loop:
             case Train() as order:
                 self._train(assignment, client, order)
             case Evaluate(model, scope):
-                values = self._fetch(assignment, model)
+                values, _ = split_control(self._fetch(assignment, model))
                 self._desk.activity = Activity(assignment.id, "evaluating")
-                state = self._book.state(assignment.client)
+                state = without_variate(self._book.state(assignment.client))
                 evaluated = self._workshop.evaluate(client, values, state, scope)
                 self._results[assignment.id] = Result(evaluated)
 
@@ -243,7 +252,8 @@ class Loop:
             return self._models.get(digest)
 
     def _train(self, assignment: Assignment, client: Client, order: Train) -> None:
-        base = self._fetch(assignment, order.base)
+        base, control = split_control(self._fetch(assignment, order.base))
+        state = self._book.state(assignment.client)
 
         def show(fraction: float) -> None:
             self._desk.activity = Activity(assignment.id, "training", fraction)
@@ -253,14 +263,17 @@ class Loop:
 
         show(0.0)
         part = self._workshop.part(order.sub_model) if order.sub_model else None
+        variate, is_lost = self._variate(assignment, order, state, control)
+        own = without_variate(state)
+        corrected = own if variate is None or control is None else with_variate(own, control - variate)
         trainee = self._workshop.train(
-            client, base, self._book.state(assignment.client), order.seed, Hooks(should_stop, show, order.stop_at), part
+            client, base, corrected, order.seed, Hooks(should_stop, show, order.stop_at), part
         )
         if trainee is None:
             log.info("stopped %s: it is no longer wanted", assignment.id)
             return
         whole = part.whole if part else base.layout
-        memory, is_lost = self._memory(assignment, order, whole.trainable_size)
+        memory, has_lost = self._memory(assignment, order, whole.trainable_size)
         encoded = encode(trainee.update, order.recipe, narrowed(memory, part), random_of(order.seed))
         offered = Offered(
             assignment=assignment.id,
@@ -272,11 +285,28 @@ class Loop:
             steps=trainee.trained.steps,
             metrics=trainee.trained.metrics,
             train_ms=trainee.train_ms,
-            memory_lost=is_lost,
+            memory_lost=is_lost or has_lost,
             probe=self._probe(client, base, order, encoded, part),
         )
         memory_after = widened(memory, encoded.memory, part) if order.recipe.remembers else None
-        self._book.keep(HeldUpdate(offered, encoded.payload, trainee.state_after, memory_after))
+        state_after = trainee.state_after
+        if variate is not None and control is not None:
+            after = variate_after(variate, control, encoded.decoded, trainee.trained.steps, trainee.rate)
+            state_after = with_variate(state_after, after)
+        self._book.keep(HeldUpdate(offered, encoded.payload, state_after, memory_after))
+
+    def _variate(
+        self, assignment: Assignment, order: Train, state: State, control: Floats | None
+    ) -> tuple[Floats | None, bool]:
+        """This client's control variate, where there is one for the model; and whether it is lost: then it is zero."""
+        if control is None:
+            return None, False
+        variate = variate_of(state, control.size)
+        if variate is not None:
+            return variate, False
+        if order.participations:
+            log.warning(_LOST, assignment.client, order.participations, "its control variate")
+        return np.zeros_like(control), order.participations > 0
 
     def _probe(
         self, client: Client, base: Values, order: Train, encoded: Encoded, part: Part | None
@@ -286,7 +316,7 @@ class Loop:
             return None
         models = (base, applied(encoded.decoded, base), applied(encoded.fewer(order.recipe.probe), base))
         before, after, fewer = self._workshop.losses(
-            client, models, self._book.state(ClientId(client.name)), order.seed, part
+            client, models, without_variate(self._book.state(ClientId(client.name))), order.seed, part
         )
         return before, after, fewer
 
@@ -297,12 +327,7 @@ class Loop:
         memory = self._book.memory(assignment.client, size)
         if not memory.is_empty or not order.participations:
             return memory, False
-        log.warning(
-            "%s took part %d times, and what it had left to send is lost: it goes on from zero; a --state folder that "
-            "outlives the worker would have kept it",
-            assignment.client,
-            order.participations,
-        )
+        log.warning(_LOST, assignment.client, order.participations, "what it had left to send")
         return Memory.empty(order.participations), True
 
     def _keep_model(self, assignment: Assignment, values: Values) -> None:

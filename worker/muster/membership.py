@@ -75,6 +75,7 @@ class Membership:
                 device=name_device(pick_device()),
                 held_assignments=sorted(held),
                 sub_models=True,
+                control_variates=True,
             )
         )
 

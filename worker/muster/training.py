@@ -7,7 +7,7 @@ the same bits, and a test can let the time budget run out without waiting.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +40,8 @@ class Training:
     `proximal_mu` is FedProx's μ (0: plain FedAvg). `deadline` is a reading of `clock` after which no new step is begun;
     `should_stop` is asked before each step, because the work may no longer be wanted. With `wants_losses` the metric
     `lossRms` says the root of the mean square over the examples' losses (Oort, Lai et al. 2021, equation 1).
-    `measures_gradient_variance` asks for a metric of that name: how far the steps' gradients lie apart.
+    `measures_gradient_variance` asks for a metric of that name: how far the steps' gradients lie apart. `correction` is
+    what SCAFFOLD adds to each step's gradient, by parameter: c - c_i.
     """
 
     local: Local
@@ -53,6 +54,7 @@ class Training:
     should_stop: Callable[[], bool] = _never
     progress: Callable[[float], None] = _unheard
     measures_gradient_variance: bool = False
+    correction: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ class _Loop:
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self._parameters:
             raise TaskError("build_model: no parameter requires a gradient, so there is nothing to train")
+        self._corrected = [
+            (parameter, training.correction[name].to(parameter))
+            for name, parameter in model.named_parameters()
+            if name in training.correction
+        ]
         self._optimizer = build_optimizer(local.optimizer, self._parameters, local.learning_rate)
         self._anchor = [p.detach().clone() for p in self._parameters] if training.proximal_mu else None
         shuffle = torch.Generator().manual_seed(training.seed % 2**63)
@@ -168,6 +175,8 @@ class _Loop:
         clip = self._training.local.gradient_clip_norm
         if clip is not None:
             nn.utils.clip_grad_norm_(self._parameters, clip)
+        for parameter, correction in self._corrected:
+            parameter.grad = correction.clone() if parameter.grad is None else parameter.grad.add_(correction)
         self._optimizer.step()
         return loss.detach()
 

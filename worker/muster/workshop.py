@@ -28,6 +28,7 @@ from muster.orders import Scope, SubModel
 from muster.submodels import Shrinker
 from muster.task import Client, Data, Task
 from muster.training import Trained, Training, seeded
+from muster.variates import corrections, without_variate
 from muster_spec.durations import duration_s
 from muster_spec.work import BASE_LOSS, Work
 from muster_wire.submodel import Part
@@ -57,6 +58,7 @@ class Trainee:
     trained: Trained
     train_ms: int
     state_after: Mapping[str, Tensor] = field(default_factory=dict)
+    rate: float = 0.0  # the learning rate of its steps
 
 
 class Workshop:
@@ -90,10 +92,14 @@ class Workshop:
         hooks: Hooks,
         part: Part | None = None,
     ) -> Trainee | None:
-        """Train on a client's data from a base model, or a part of one; None if the work was withdrawn on the way."""
+        """Train on a client's data from a base model, or a part of one; None if the work was withdrawn on the way.
+
+        What the state has under the variate's name is added to the gradients of each step.
+        """
         data = self._data_of(client)
+        correction, state = corrections(state, base), without_variate(state)
         model = self._trainable(base, state, part)
-        training = self._training(seed, hooks)
+        training = replace(self._training(seed, hooks), correction=correction)
         started = self._clock()
         base_loss = self._base_loss(model, data) if self._work.measures_base_loss else {}
         with _blame("train"):
@@ -106,7 +112,8 @@ class Workshop:
         if part is not None:
             before = read_private(self._whole(), self._load().private) | dict(state)
             state_after = self._cutter().private_after(before, state_after, part)
-        return Trainee(update, trained, round(1000 * (self._clock() - started)), state_after)
+        train_ms = round(1000 * (self._clock() - started))
+        return Trainee(update, trained, train_ms, state_after, self._work.local.learning_rate)
 
     def _base_loss(self, model: nn.Module, data: Data) -> dict[str, float]:
         """The loss of the model that came, on this client's own examples."""

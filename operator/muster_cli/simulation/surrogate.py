@@ -56,11 +56,13 @@ class Surrogate:
         self,
         client: Client,
         base: Values,
-        state: Mapping[str, Tensor],  # noqa: ARG002 -- it has none
+        state: Mapping[str, Tensor],
         seed: int,  # noqa: ARG002 -- nothing is drawn
         hooks: Hooks,
         part: Part | None = None,  # noqa: ARG002 -- `part` has refused already
     ) -> Trainee | None:
+        if state:
+            raise BadInput("--surrogate: clients keep no state, and this strategy needs them to; choose another one")
         began, examples = self._clock(), examples_of(client)
         steps = self._steps(examples, hooks)
         update = Values.zeros(base.layout, frozen=False)

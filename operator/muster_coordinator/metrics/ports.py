@@ -82,8 +82,8 @@ class WatchedModels:
     def open(self, base: str, number: int) -> None:
         self._models.open(base, number)
 
-    def fold(self, assignment: AssignmentId, weight: float) -> None:
-        self._models.fold(assignment, weight)
+    def fold(self, assignment: AssignmentId, weight: float, beside: float = 0.0) -> None:
+        self._models.fold(assignment, weight, beside)
 
     def forget(self, assignment: AssignmentId) -> None:
         self._models.forget(assignment)

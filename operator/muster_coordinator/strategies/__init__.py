@@ -23,21 +23,24 @@ from muster_coordinator.strategies.optimizers import (
     add,
 )
 from muster_coordinator.strategies.qfedavg import QFedAvg
+from muster_coordinator.strategies.scaffold import Scaffold
 from muster_spec import strategy_types as spec
 from muster_spec.rounds_types import Local
 
 STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
-    {each.name: each for each in (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedNova, QFedAvg)}
+    {each.name: each for each in (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedNova, QFedAvg, Scaffold)}
 )
 
 
-def strategy_of(chosen: spec.Strategy, local: Local) -> Strategy:
-    """The strategy that a resolved job asks for, for clients that train as it says."""
+def strategy_of(chosen: spec.Strategy, local: Local, clients: int = 1) -> Strategy:
+    """The strategy that a resolved job asks for, for so many clients in all that train as it says."""
     optimizer = optimizer_of(chosen)
     if chosen.type == "FedNova":
         return FedNova(optimizer, momentum=local.optimizer.momentum)
     if chosen.q_fed_avg is not None:
         return QFedAvg(optimizer, q=chosen.q_fed_avg.q, learning_rate=local.learning_rate)
+    if chosen.scaffold is not None:
+        return Scaffold(ServerSGD(chosen.scaffold.learning_rate), local_rate=local.learning_rate, clients=clients)
     return STRATEGIES[chosen.type](optimizer)
 
 
@@ -72,6 +75,7 @@ __all__ = [
     "Kept",
     "Optimizer",
     "QFedAvg",
+    "Scaffold",
     "ServerAdagrad",
     "ServerAdam",
     "ServerSGD",

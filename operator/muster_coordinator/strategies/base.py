@@ -29,7 +29,13 @@ class Strategy(ABC):
     # Beyond idle: the sum; once it is gone, a version's bytes and what clients decode of them. Files are page cache,
     # and what an optimiser keeps lies in them.
     models_in_memory: ClassVar[int] = 3
+    sums_beside: ClassVar[bool] = False  # whether another sum of the same updates is made, for what the keeper keeps
     waits: ClassVar[bool] = False  # whether an update's weight hangs on the others', so that it waits for them
+
+    @property
+    def keeper(self) -> Optimizer:
+        """What says what the server keeps between rounds."""
+        return self.optimizer
 
     def problem(self, steps: int, metrics: Mapping[str, float]) -> str | None:  # noqa: ARG002 -- an average needs neither
         """Why an update that says this of itself is of no use."""
@@ -42,3 +48,7 @@ class Strategy(ABC):
     def scale(self, used: Sequence[UsedUpdate], importances: Sequence[float]) -> float:  # noqa: ARG002 -- as above
         """What the weighted mean is multiplied by before the optimiser steps with it."""
         return 1.0
+
+    def beside(self, update: UsedUpdate) -> float:  # noqa: ARG002 -- most have no other sum
+        """An update's weight in the other sum."""
+        return 0.0

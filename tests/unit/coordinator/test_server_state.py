@@ -13,7 +13,7 @@ from muster_coordinator.observer import Unobserved
 from muster_coordinator.records import RoundCommit
 from muster_coordinator.serverstate import ServerState, Walk
 from muster_coordinator.store import FileStore
-from muster_coordinator.strategies import ADDED, Optimizer, ServerAdam, ServerSGD
+from muster_coordinator.strategies import ADDED, FedAvg, Optimizer, ServerAdam, ServerSGD
 from muster_spec.types import ResolvedJob
 from muster_wire.layout import Kind, Layout, TensorSpec
 
@@ -59,7 +59,7 @@ def advance(state: ServerState, number: int) -> tuple[list[float], str]:
 
 
 def test_blocks_come_to_the_same_as_the_whole(store: FileStore) -> None:
-    state, kept = ServerState(store, ADAM, 3), tuple(np.full(SIZE, value) for value in ADAM.first)
+    state, kept = ServerState(store, FedAvg(ADAM), 3), tuple(np.full(SIZE, value) for value in ADAM.first)
     for number in range(1, 4):
         mean = np.random.default_rng(number).standard_normal(SIZE)
         whole, after = ADAM.step(np.zeros(SIZE), mean, kept)
@@ -74,24 +74,24 @@ def test_blocks_come_to_the_same_as_the_whole(store: FileStore) -> None:
 
 
 def test_another_coordinator_goes_on_with_the_same_bits(store: FileStore) -> None:
-    undisturbed = ServerState(store, ADAM, 3)
+    undisturbed = ServerState(store, FedAvg(ADAM), 3)
     digests = [advance(undisturbed, number)[1] for number in (1, 2)]
-    another = ServerState(store, ADAM, 3)
+    another = ServerState(store, FedAvg(ADAM), 3)
     another.load(commit(2, digests[1]), LAYOUT)
     assert advance(another, 3) == advance(undisturbed, 3)
-    again = ServerState(store, ADAM, 3)
+    again = ServerState(store, FedAvg(ADAM), 3)
     again.load(commit(0, ""), LAYOUT)
     assert advance(again, 1)[1] == digests[0]
 
 
 def test_an_attempt_that_failed_leaves_no_trace(store: FileStore) -> None:
-    one, other = ServerState(store, ADAM, 3), ServerState(store, ADAM, 3)
+    one, other = ServerState(store, FedAvg(ADAM), 3), ServerState(store, FedAvg(ADAM), 3)
     one.begin(LAYOUT)(np.zeros(BLOCK), np.full(BLOCK, 7.0))
     assert advance(one, 1) == advance(other, 1)
 
 
 def test_half_a_model_has_no_state(store: FileStore) -> None:
-    state = ServerState(store, ADAM, 3)
+    state = ServerState(store, FedAvg(ADAM), 3)
     state.begin(LAYOUT)(np.zeros(BLOCK), np.zeros(BLOCK))
     with pytest.raises(ValueError, match="300 of 1000 values"):
         state.keep()
@@ -99,7 +99,7 @@ def test_half_a_model_has_no_state(store: FileStore) -> None:
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "unnamed"])
 def test_what_is_not_what_was_stored_is_not_gone_on_from(store: FileStore, damage: str) -> None:
-    state = ServerState(store, ADAM, 3)
+    state = ServerState(store, FedAvg(ADAM), 3)
     _, digest = advance(state, 1)
     path = store.server_state_path(digest)
     data = path.read_bytes()
@@ -114,17 +114,17 @@ def test_what_is_not_what_was_stored_is_not_gone_on_from(store: FileStore, damag
 
 
 def test_state_of_another_optimiser_or_model_is_refused(store: FileStore) -> None:
-    _, digest = advance(ServerState(store, ServerSGD(1, 0.9), 3), 1)
+    _, digest = advance(ServerState(store, FedAvg(ServerSGD(1, 0.9)), 3), 1)
     with pytest.raises(ModelFileError, match="no variance of 1000"):
-        ServerState(store, ADAM, 3).load(commit(1, digest), LAYOUT)
+        ServerState(store, FedAvg(ADAM), 3).load(commit(1, digest), LAYOUT)
     smaller = Layout((TensorSpec("w", (SIZE - 1,), "float32", Kind.TRAINABLE),))
     with pytest.raises(ModelFileError, match="no momentum of 999"):
-        ServerState(store, ServerSGD(1, 0.9), 3).load(commit(1, digest), smaller)
+        ServerState(store, FedAvg(ServerSGD(1, 0.9)), 3).load(commit(1, digest), smaller)
 
 
 @pytest.mark.parametrize("optimizer", [ADDED, ServerSGD(0.5)])
 def test_what_keeps_nothing_stores_nothing(store: FileStore, optimizer: Optimizer) -> None:
-    state = ServerState(store, optimizer, 3)
+    state = ServerState(store, FedAvg(optimizer), 3)
     moved, digest = advance(state, 1)
     assert digest == ""
     assert moved == (optimizer.learning_rate * np.random.default_rng(1).standard_normal(SIZE)).tolist()
@@ -133,9 +133,9 @@ def test_what_keeps_nothing_stores_nothing(store: FileStore, optimizer: Optimize
 
 
 def test_only_the_newest_few_stay(store: FileStore) -> None:
-    state = ServerState(store, ADAM, 2)
+    state = ServerState(store, FedAvg(ADAM), 2)
     digests = [advance(state, number)[1] for number in range(1, 4)]
-    restarted = ServerState(store, ADAM, 2)
+    restarted = ServerState(store, FedAvg(ADAM), 2)
     restarted.remember(["", *digests])
     restarted.prune()
     assert {path.stem for path in (store.root / "server").iterdir()} == set(digests[1:])
