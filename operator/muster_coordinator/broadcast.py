@@ -143,7 +143,7 @@ class Broadcasts:
         """Encode a model, once."""
         if any(link.model == model for link in self._links) and not has_control(values.layout):
             return
-        if self._in_place:
+        if self._in_place and not has_control(values.layout):  # a variate lies elsewhere
             transfer = self._plainly(values, model)
             reference = None
         else:
