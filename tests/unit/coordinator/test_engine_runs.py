@@ -623,7 +623,7 @@ def test_a_lost_memory_is_said_and_counted() -> None:
     world.staged[name] = update
     world.post(update)
     (warning,) = [tell for tell in world.told if tell.kind == "warning"]
-    assert "a/1 has lost what it had left to send" in warning.message
+    assert "a/1 has lost what it kept of earlier updates" in warning.message
     for client in (A0, A2):
         world.work(client)
     committed = [tell for tell in world.told if tell.kind == "committed"][-1]
