@@ -35,13 +35,19 @@ class Nodes:
 
     def script(self, *arguments: str) -> str:
         """scripts/cluster, which has to succeed; what it printed."""
-        result = subprocess.run([SCRIPT, "--name", self.name, *arguments], capture_output=True, text=True, check=False)
+        own = {name: value for name, value in os.environ.items() if name not in {"KUBECONFIG", "KUBEBUILDER_ASSETS"}}
+        command = [SCRIPT, "--name", self.name, *arguments]
+        result = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
         assert result.returncode == 0, f"scripts/cluster {' '.join(arguments)}: {result.stderr}"
         return result.stdout
 
     def on(self, node: str, *command: str) -> str:
         """Run a command in a node's namespaces."""
         return self.script("on", node, *command)
+
+    def inside(self, node: str, path: str) -> Path:
+        """A path as the node sees it, which has mounts of its own."""
+        return Path(f"/proc/{self.pid(f'{node}/anchor')}/root{path}")
 
     def pid(self, part: str) -> int:
         """The process of one part, such as etcd or n1/kubelet."""

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -50,10 +50,10 @@ class Cluster:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test may take five minutes; building a cluster for the first of them takes what it takes."""
+    """A test may take five minutes unless it says otherwise; building a cluster for the first takes what it takes."""
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        if here in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(300, func_only=True))
 
 
@@ -155,3 +155,21 @@ def release(nodes: Nodes, images: Images) -> Iterator[Nodes]:
         images.load(nodes)
     with installed(nodes):
         yield nodes
+
+
+_FAULTS = pytest.StashKey[list[tuple[str, float, str]]]()
+
+
+@pytest.fixture(scope="session")
+def fault_report(request: pytest.FixtureRequest) -> Callable[[str, float, str], None]:
+    """Takes what was broken, how long the job took from then on, and how it ended. pytest prints it as a table."""
+    rows = request.config.stash.setdefault(_FAULTS, [])
+    return lambda fault, seconds, result: rows.append((fault, seconds, result))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash.get(_FAULTS, [])
+    if rows:
+        terminalreporter.section("faults: from the fault to the end of the job")
+    for fault, seconds, result in rows:
+        terminalreporter.line(f"{fault:<55}{seconds:>7.1f} s  {result}")
