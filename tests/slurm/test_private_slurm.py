@@ -15,7 +15,8 @@ def test_nothing_is_left_of_a_slurm_with_jobs_in_it(slurm, tmp_path):  # which s
         assert run_script("--name", name, *release, "up", "--owner", str(os.getpid())).returncode == 0
         assert run_script("--name", name, "status").returncode == 0
         own = Slurm(name, environment_of(name))
-        own.use_commands_of_its_own(tmp_path)
+        if release:
+            own.use_commands_of_its_own(tmp_path)
         job = own.tell("sbatch", "--parsable", "-o", "/dev/null", "--wrap", "trap '' TERM; sleep 61")
         own.until(lambda: own.jobs("running"))
         assert job
