@@ -50,7 +50,7 @@ def test_a_scrape_says_how_the_rounds_go_and_a_restart_goes_on_where_it_was(tmp_
         address = first.address
         first.process.kill()
         with coordinator(tmp_path, job, listen=address, arguments=METRICS) as second:
-            second.until("listening")
+            second.until("resumed")
             assert scrape(second)["muster_round_committed",] >= 2, "what is so is said at once"
 
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from coordinating import TOKEN, commits_in, coordinator, errors_of, write_job
 from muster.task import Client
-from muster.workshop import Workshop
+from muster.workshop import Hooks, Workshop
 from muster_coordinator.compression import codecs_of
 from muster_coordinator.durable import unseal
 from muster_coordinator.models import read_model
@@ -83,7 +83,7 @@ def _replay(job, storage, commits):
             if f"p/{index}" in {used.client for used in commit.used}:
                 seed = _plan(storage, commit).cohort[index].seed
                 base = read_model(storage / "models" / f"{commit.base}.safetensors").values
-                update = shop.train(client, base, {}, seed, (lambda: False, lambda _: None)).update
+                update = shop.train(client, base, {}, seed, Hooks(lambda: False, lambda _: None)).update
                 memory = encode(update, recipe, memory, random_of(seed)).memory
         yield memory
 
