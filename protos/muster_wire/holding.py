@@ -19,6 +19,7 @@ from muster_wire.chain import MAX_TRANSFERS
 from muster_wire.errors import FrameError, WireError
 from muster_wire.frames import ArrivedFrame, Header, Memory, Reassembly
 from muster_wire.payload import PayloadKind, Shape, advance, decode_in_place
+from muster_wire.received import parse_frame
 from muster_wire.values import Values
 
 
@@ -38,6 +39,7 @@ class Holding:
     def __init__(self, values: Values | None = None) -> None:
         self._values = values
         self._digest = values.digest() if values is not None else ""
+        self._layout = values.layout if values is not None else None  # of the last model: the next likely has the same
         self._is_handed_out = True
         self._wanted = ""
         self._transfer: Reassembly | None = None
@@ -68,6 +70,15 @@ class Holding:
             raise ValueError("nothing is held yet")
         self._is_handed_out = True
         return self._values.sealed()
+
+    def receive(self, message: bytes) -> None:
+        """A serialized `Frame` as `Fetch` answers with it, and the header of its transfer where it brings one."""
+        frame = parse_frame(message)
+        if frame.header is not None:
+            header = Header.from_message(frame.header, self._layout)
+            self._layout = header.layout
+            self.begin(header)
+        self.add(frame)
 
     def begin(self, header: Header) -> None:
         """The next transfer: the one that was broken off, or another."""

@@ -20,10 +20,8 @@ from muster.credentials import Credentials
 from muster.errors import ConnectionBrokenError, RefusedError, StaleCertificateError
 from muster.orders import Orders, parse_orders
 from muster_wire.errors import VersionError, WireError
-from muster_wire.frames import MAX_FRAME_BYTES, Header, Transfer
+from muster_wire.frames import MAX_FRAME_BYTES, Transfer
 from muster_wire.holding import Holding
-from muster_wire.layout import Layout
-from muster_wire.received import parse_frame
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.version import Version, negotiate
 
@@ -60,7 +58,6 @@ class Connection:
         self._carry = carry
         self._line = Line(address, credentials)
         self._failures = 0  # to join, in a row
-        self._layout: Layout | None = None  # of the last model: the next one most likely has the same
         self._session = ""
         self._frame_bytes = MAX_FRAME_BYTES
 
@@ -147,12 +144,7 @@ class Connection:
         )
         with self._calls() as calls:
             for message in calls.fetch(request, metadata=self._metadata):
-                frame = parse_frame(message)
-                if frame.header is not None:
-                    header = Header.from_message(frame.header, self._layout)
-                    self._layout = header.layout
-                    holding.begin(header)
-                holding.add(frame)
+                holding.receive(message)
 
     def offer(self, offer: wire.Offer, transfer: Transfer) -> Verdict | Postponed:
         """Hand in an update: an offer, then its frames from the offset that the coordinator names.

@@ -9,10 +9,8 @@ from muster.errors import ConnectionBrokenError
 from muster_cli.simulation.bench import Bench
 from muster_cli.simulation.fleet import Nature
 from muster_cli.simulation.office import Office
-from muster_wire.frames import Header, Transfer
+from muster_wire.frames import Transfer
 from muster_wire.holding import Holding
-from muster_wire.layout import Layout
-from muster_wire.received import parse_frame
 from muster_wire.v1 import federation_pb2 as pb
 
 ROUND_TRIPS_OF_UPLOAD = 2  # an offer and its answer, then the bytes and the verdict; one where the bytes follow at once
@@ -32,7 +30,6 @@ class SimulatedLine:
         self._office = office
         self._bench = bench
         self._later = later
-        self._layout: Layout | None = None
 
     @property
     def frame_bytes(self) -> int:
@@ -55,12 +52,7 @@ class SimulatedLine:
         size = 0
         for message in frames:
             size += len(message)
-            frame = parse_frame(message)
-            if frame.header is not None:
-                header = Header.from_message(frame.header, self._layout)
-                self._layout = header.layout
-                holding.begin(header)
-            holding.add(frame)
+            holding.receive(message)
         self._bench.spend(size / self._nature.down_bytes_s)
 
     def offer(self, offer: pb.Offer, transfer: Transfer) -> Verdict | Postponed:
