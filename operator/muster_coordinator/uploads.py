@@ -200,9 +200,9 @@ class Uploads:
     async def _has_read(self, partial: Partial, context: Context, offer: pb.Offer) -> bool:
         """Whether all of it is here now; not if there was no room for another transfer."""
         with self._gate.upload(partial.upload.header.size - partial.upload.received) as has_room:
-            if has_room and not offer.follows:
-                await context.write(pb.SubmitReply(proceed=pb.Proceed(offset=partial.upload.received)))
             if has_room:
+                if not offer.follows:
+                    await context.write(pb.SubmitReply(proceed=pb.Proceed(offset=partial.upload.received)))
                 await self._read_frames(partial, context)
         return has_room
 
