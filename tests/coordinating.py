@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from muster_spec.resolving import resolve
 
 TOKEN = "a-token-for-this-very-job"  # noqa: S105
 GIVE_UP_S = 30
+MORTAL = Path(__file__).parent / "fakes" / "mortal_coordinator.py"
 WEIGHTS = 5_000
 
 
@@ -181,3 +183,26 @@ def commits_in(storage):
 
 def final_model(storage):
     return read_model(Path(storage) / "final.safetensors").values
+
+
+def free_address():
+    """A port on loopback that nobody has at the moment: for coordinators that follow one another."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def run_in_turn(folder, job, places=(0,), may_warn=lambda number, code: False):  # noqa: ARG005
+    """Coordinators one after the other on one storage, each killed at its place; their exit codes.
+
+    Three workers outlive them all, and train nothing twice. Who may warn is said by the coordinator's number and code.
+    """
+    address, codes = free_address(), []
+    with workers(address) as three:
+        for number, place in enumerate(places):
+            with coordinator(folder, job, address, (MORTAL, place, folder / f"places.{number}")) as running:
+                codes.append(running.wait(60))
+            assert may_warn(number, codes[-1]) or not running.of("warning")
+        three.join()
+        assert {count for worker in three.workers for count in worker.trainings.values()} == {1}
+    return codes

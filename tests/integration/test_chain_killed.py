@@ -2,15 +2,16 @@
 
 import shutil
 import signal
-import socket
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from coordinating import commits_in, coordinator, errors_of, workers, write_job
+from coordinating import MORTAL, commits_in, coordinator, errors_of, free_address, run_in_turn, workers, write_job
 
-MORTAL = Path(__file__).parent.parent / "fakes" / "mortal_coordinator.py"
+
+def run(folder, job, places):
+    """Nobody warns who goes on and comes to the end."""
+    return run_in_turn(folder, job, places, may_warn=lambda number, code: not number or code != 0)
 
 
 @pytest.fixture(scope="module")
@@ -19,23 +20,6 @@ def undisturbed(tmp_path_factory):
     job = write_job(folder, compression={"preset": "max"}, rounds={"total": 3}, checkpoint={"keep": 9})
     assert run(folder, job, [0]) == [0], errors_of(folder)
     return folder
-
-
-def run(folder, job, places):
-    """Coordinators one after the other on one storage, each killed at its place; their exit codes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    codes = []
-    with workers(address) as three:
-        for number, place in enumerate(places):
-            with coordinator(folder, job, address, (MORTAL, place, folder / f"places.{number}")) as running:
-                codes.append(running.wait(60))
-            if number and codes[-1] == 0:
-                assert not running.of("warning")
-        three.join()
-        assert {count for worker in three.workers for count in worker.trainings.values()} == {1}
-    return codes
 
 
 def models_of(folder):
@@ -66,9 +50,7 @@ def test_a_chain_that_is_damaged_between_two_coordinators(tmp_path, undisturbed)
     shutil.copyfile(undisturbed / "job.json", tmp_path / "job.json")
     names = (undisturbed / "places.0").read_text().splitlines()
     place = names.index("wrote chain.json", names.index("wrote 000002.json")) + 1
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = free_address()
     with workers(address) as three:
         with coordinator(tmp_path, tmp_path / "job.json", address, (MORTAL, place, tmp_path / "places.0")) as first:
             assert first.wait(60) == -signal.SIGKILL

@@ -10,14 +10,12 @@ import shutil
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from coordinating import commits_in, coordinator, errors_of, final_model, workers, write_job
+from coordinating import MORTAL, commits_in, coordinator, errors_of, final_model, workers, write_job
 
-MORTAL = Path(__file__).parent.parent / "fakes" / "mortal_coordinator.py"
 EVALUATION = {"every": 2, "central": {"type": "Auto"}, "federated": True}
 UNEVEN = 3  # places by which two runs differ, as their updates arrive in other orders
 

@@ -5,22 +5,19 @@ import json
 import re
 import shutil
 import signal
-import socket
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from coordinating import WEIGHTS, commits_in, coordinator, errors_of, workers, write_job
+from coordinating import WEIGHTS, commits_in, errors_of, run_in_turn, write_job
 from muster_coordinator.durable import unseal
 from muster_coordinator.models import read_model
 from muster_coordinator.records import RoundPlan
 from muster_coordinator.rehearsal import Drift
 from running import TASKS, muster
 
-MORTAL = Path(__file__).parent.parent / "fakes" / "mortal_coordinator.py"
 RATE, SERVER_RATE = 0.05, 0.8
 AIMS, CURVES, EXAMPLES = ((1.0, 0.0, 2.0), (-3.0, 1.0, 0.0), (0.0, 5.0, 1.0)), (1.0, 3.0, 0.5), (2, 9, 5)
 
@@ -99,26 +96,11 @@ def test_a_federation_is_algorithm_1(tmp_path, preset):
 # --- a coordinator that dies ------------------------------------------------------------------------------------------
 
 
-def run(folder, job, places=(0,)):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    codes = []
-    with workers(address) as three:
-        for number, place in enumerate(places):
-            with coordinator(folder, job, address, (MORTAL, place, folder / f"places.{number}")) as running:
-                codes.append(running.wait(60))
-            assert not running.of("warning")
-        three.join()
-        assert {count for worker in three.workers for count in worker.trainings.values()} == {1}
-    return codes
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     job = write_job(folder, strategy={"type": "Scaffold"}, local={"learningRate": RATE}, checkpoint={"keep": 9})
-    assert run(folder, job) == [0], errors_of(folder)
+    assert run_in_turn(folder, job) == [0], errors_of(folder)
     return folder
 
 
@@ -150,7 +132,7 @@ def test_killed_around_what_it_keeps(tmp_path, undisturbed):
         folder = tmp_path / str(place)
         folder.mkdir()
         shutil.copyfile(undisturbed / "job.json", folder / "job.json")
-        assert run(folder, folder / "job.json", [place, 0]) == [-signal.SIGKILL, 0], errors_of(folder)
+        assert run_in_turn(folder, folder / "job.json", [place, 0]) == [-signal.SIGKILL, 0], errors_of(folder)
         ours, theirs = commits_in(folder / "storage"), commits_in(undisturbed / "storage")
         made = [(commit.round, commit.model, commit.server_state) for commit in ours]
         assert made == [(commit.round, commit.model, commit.server_state) for commit in theirs]

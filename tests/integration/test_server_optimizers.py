@@ -3,43 +3,24 @@
 import re
 import shutil
 import signal
-import socket
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from coordinating import commits_in, coordinator, errors_of, workers, write_job
+from coordinating import commits_in, coordinator, errors_of, run_in_turn, workers, write_job
 from muster_coordinator.models import read_model
 
-MORTAL = Path(__file__).parent.parent / "fakes" / "mortal_coordinator.py"
 ADAM = {"type": "FedAdam", "fedAdam": {"learningRate": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 0.01}}
 DURABLE = re.compile(r".*(\.safetensors|\b\d{6}\.json)")  # the model, what is kept with it, and the record of both
-
-
-def run(folder, job, places=(0,)):
-    """Coordinators one after the other on one storage, each killed at its place; their exit codes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    codes = []
-    with workers(address) as three:
-        for number, place in enumerate(places):
-            with coordinator(folder, job, address, (MORTAL, place, folder / f"places.{number}")) as running:
-                codes.append(running.wait(60))
-            assert not running.of("warning")
-        three.join()
-        assert {count for worker in three.workers for count in worker.trainings.values()} == {1}
-    return codes
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     job = write_job(folder, strategy=ADAM, checkpoint={"keep": 9})
-    assert run(folder, job) == [0], errors_of(folder)
+    assert run_in_turn(folder, job) == [0], errors_of(folder)
     return folder
 
 
@@ -55,7 +36,7 @@ def kept(folder, commit):
 
 def test_a_round_is_a_step_of_the_optimiser(undisturbed, tmp_path):
     """FedAvg with the same seed says what the mean of the first round is; two rounds of algorithm 2 follow from it."""
-    assert run(tmp_path, write_job(tmp_path, checkpoint={"keep": 9})) == [0], errors_of(tmp_path)
+    assert run_in_turn(tmp_path, write_job(tmp_path, checkpoint={"keep": 9})) == [0], errors_of(tmp_path)
     plain, ours = commits_in(tmp_path / "storage"), commits_in(undisturbed / "storage")
     assert plain[0].model == ours[0].model
     assert [commit.server_state for commit in plain] == ["", "", ""]
@@ -84,7 +65,7 @@ def test_killed_at_every_durable_write(tmp_path, undisturbed):
         folder = tmp_path / str(place)
         folder.mkdir()
         shutil.copyfile(undisturbed / "job.json", folder / "job.json")
-        assert run(folder, folder / "job.json", [place, 0]) == [-signal.SIGKILL, 0], errors_of(folder)
+        assert run_in_turn(folder, folder / "job.json", [place, 0]) == [-signal.SIGKILL, 0], errors_of(folder)
         ours, theirs = commits_in(folder / "storage"), commits_in(undisturbed / "storage")
         made = [(commit.round, commit.model, commit.server_state) for commit in ours]
         assert made == [(commit.round, commit.model, commit.server_state) for commit in theirs]
@@ -97,7 +78,7 @@ def test_killed_at_every_durable_write(tmp_path, undisturbed):
 def test_a_damaged_state_costs_its_round(tmp_path):
     """Like a damaged model: the round before it is gone on from, with its own state, and that is said."""
     rounds = {"total": 3, "deadlineSeconds": 20}
-    assert run(tmp_path, write_job(tmp_path, strategy=ADAM, checkpoint={"keep": 9})) == [0], errors_of(tmp_path)
+    assert run_in_turn(tmp_path, write_job(tmp_path, strategy=ADAM, checkpoint={"keep": 9})) == [0], errors_of(tmp_path)
     before = commits_in(tmp_path / "storage")
     path = tmp_path / "storage" / "server" / f"{before[2].server_state}.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
