@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections import deque
+from pathlib import Path
 
 from muster_coordinator import engine
-from muster_coordinator.config import EngineConfig, PoolSize
+from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import (
     ClientsJoined,
     ClientsLost,
@@ -37,8 +39,10 @@ from muster_coordinator.instructions import (
 )
 from muster_coordinator.records import RoundCommit
 from muster_coordinator.recovery import History
-from muster_coordinator.selection import SELECTORS
-from muster_spec.clients import client_id
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from fake_world import config_for
 
 CLIENTS, COHORT, ROUNDS = 10_000, 100, 5
 SELECTION_LIMIT_MS, STEP_LIMIT_MS = 20.0, 1.0
@@ -89,31 +93,9 @@ def measure(cohort: int, rounds: int) -> dict[str, float]:
 
 def config_with(cohort: int, rounds: int) -> EngineConfig:
     """A job of two pools, as muster_coordinator.config.config_of would make it."""
-    clients = tuple(client_id(pool, index) for pool in ("cloud", "hpc") for index in range(CLIENTS // 2))
-    return EngineConfig(
-        seed=1,
-        epoch=1,
-        pools=(PoolSize("cloud", CLIENTS // 2, trusted=True), PoolSize("hpc", CLIENTS // 2, trusted=True)),
-        clients=clients,
-        ordinals={client: ordinal for ordinal, client in enumerate(clients)},
-        total=rounds,
-        cohort=cohort,
-        asked=cohort,
-        min_updates=None,
-        deadline_s=60.0,
-        on_insufficient="Retry",
-        max_failed=3,
-        late=None,
-        goal=None,
-        patience=None,
-        evaluate_every=1,
-        central=True,
-        federated=True,
-        evaluation_timeout_s=60.0,
-        compression="up float32, down float32",
-        is_auto=False,
-        initial_model=None,
-        selector=SELECTORS["All" if cohort == CLIENTS else "Random"],
+    sizes = {"cloud": CLIENTS // 2, "hpc": CLIENTS // 2}
+    return config_for(
+        sizes, seed=1, total=rounds, cohort=cohort, central=True, federated=True, evaluation_timeout_s=60.0
     )
 
 

@@ -12,10 +12,10 @@ import json
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
-from muster_coordinator.config import EngineConfig, PoolSize
 from muster_coordinator.deadlines import AdaptiveDeadline
 from muster_coordinator.exclusion import Exclusion
 from muster_coordinator.gathering import Ready, eligible_clients
@@ -30,6 +30,10 @@ from muster_coordinator.selectors.oort import Oort
 from muster_coordinator.selectors.power_of_choice import PowerOfChoice
 from muster_coordinator.state import Gathering, JobState, Progress, Roster
 from muster_spec.clients import client_id
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from fake_world import config_for
 
 CLIENTS, COHORT, REPEATS, LIMIT_MS = 10_000, 100, 15, 20.0
 TIERS_S, TIER, ASKED, ROUNDS = (10.0, 20.0, 40.0, 80.0), 15, 20, 200
@@ -78,36 +82,19 @@ def planning_ms(selector: Selector) -> float:
 
 def state_with(selector: Selector) -> JobState:
     """Ten thousand clients that took part before, some of them left out."""
-    clients = tuple(client_id("a", index) for index in range(CLIENTS))
-    config = EngineConfig(
+    config = config_for(
+        {"a": CLIENTS},
         seed=1,
-        epoch=1,
-        pools=(PoolSize("a", CLIENTS, trusted=True),),
-        clients=clients,
-        ordinals={client: ordinal for ordinal, client in enumerate(clients)},
         total=100,
         cohort=COHORT,
-        asked=COHORT,
-        min_updates=None,
         deadline_s=600.0,
-        on_insufficient="Retry",
-        max_failed=3,
-        late=None,
-        goal=None,
-        patience=None,
-        evaluate_every=1,
-        central=False,
-        federated=False,
         evaluation_timeout_s=60.0,
-        compression="float32",
-        is_auto=False,
-        initial_model=None,
         selector=selector,
         exclusion=Exclusion(2, 32) if isinstance(selector, Adaptive) else None,
         deadline_control=AdaptiveDeadline(10.0, 1, is_elastic=False),
         inclusion_limit=3.0,
     )
-    roster = Roster(dict.fromkeys(clients, "worker"), 0.0, 0.0)
+    roster = Roster(dict.fromkeys(config.clients, "worker"), 0.0, 0.0)
     return JobState(config, Gathering(1, 0, 0.0, patient=False), Progress(histories=past(CLIENTS)), roster)
 
 
