@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from muster_slurm.errors import Denied, Full, Refused, SlurmError, Unreachable
-from muster_slurm.jobs import Job, exit_of, read_tasks
+from muster_slurm.jobs import Exit, Job, exit_of, read_tasks
 from muster_slurm.request import Request
 
 _FIELDS = (
@@ -112,12 +112,20 @@ def _job(parts: list[str]) -> Job:
         name=name,
         comment=comment,
         reason=reason,
-        exit=exit_of(int(status) if status.isdecimal() else 0),
+        exit=_exit(status),
         restarts=int(restarts) if restarts.isdecimal() else 0,
         starts=_unix(starts),
         nodes=nodes,
         is_rest=is_rest,
     )
+
+
+def _exit(text: str) -> Exit:
+    """A raw wait status (22.05: 1792), or an exit code and a signal (24.11: 7:0)."""
+    code, colon, number = text.partition(":")
+    if not (code.isdecimal() and number.isdecimal() if colon else code.isdecimal()):
+        return Exit()
+    return Exit(code=int(code), signal=int(number)) if colon else exit_of(int(code))
 
 
 def _unix(text: str) -> int:

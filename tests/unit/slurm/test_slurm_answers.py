@@ -67,6 +67,23 @@ def test_squeues_lines():
     assert (failed.exit, failed.tasks) == (Exit(143), ())
 
 
+@pytest.mark.parametrize(
+    ("told", "exit_"),
+    [
+        ("1792", Exit(7)),
+        ("9", Exit(0, 9)),
+        ("7:0", Exit(7)),
+        ("0:9", Exit(0, 9)),
+        ("0:0", Exit()),
+        ("N/A", Exit()),
+        ("7:", Exit()),
+    ],
+)
+def test_how_it_ended_in_the_words_of_both_releases(told, exit_):
+    [job] = parse_listing([f"28|N/A|28|FAILED|{told}|0|2026-11-23T00:08:11|n2|NonZeroExitCode|arr|k/1|\n"], "k/")
+    assert job.exit == exit_
+
+
 def test_sbatchs_answer():
     assert parse_submitted("1234\n") == 1234
     assert parse_submitted("a warning of the site\n1234;cluster\n") == 1234
