@@ -54,6 +54,9 @@ class Series:
     about: str
     arms: tuple[Arm, ...]
     figures: Callable[[Sequence[Row]], dict[str, Any]]
+    manifest: Path = MANIFEST
+    rounds: int = ROUNDS
+    wants_cifar10: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class Piece:
     arm: Arm
     seed: int
     rounds: int
-    data: str
+    manifest: Path
+    data: str | None
 
 
 def run_series(series: Series) -> int:
@@ -71,7 +75,7 @@ def run_series(series: Series) -> int:
     given = _parsed(series)
     with tempfile.TemporaryDirectory(prefix="muster-benchmark-") as folder:
         out = given.summary or given.out or Path(folder) / f"{series.name}.jsonl"
-        arms, refused = _offered(series.arms, given.arms)
+        arms, refused = _offered(series, given.arms)
         if not given.summary and not _measure(series, arms, given, Path(folder), out):
             print("CIFAR-10 is not here: set MUSTER_DATA to the folder with unpack_cifar10.py")
             return SKIPPED
@@ -84,21 +88,21 @@ def _parsed(series: Series) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=series.about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in series.arms])
     parser.add_argument("--seeds", default=f"{SEEDS[0]}:{SEEDS[-1]}", help="FIRST:LAST, or one")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=int, default=series.rounds)
     parser.add_argument("--processes", type=int, default=1, help="simulations side by side")
     parser.add_argument("--out", type=Path, help="the file of raw lines")
     parser.add_argument("--summary", type=Path, help="run nothing: say what this file of raw lines says")
     return parser.parse_args()
 
 
-def _offered(arms: Iterable[Arm], wanted: Sequence[str] | None) -> tuple[list[Arm], dict[str, Any]]:
+def _offered(series: Series, wanted: Sequence[str] | None) -> tuple[list[Arm], dict[str, Any]]:
     """The arms that this version can run, of those that are wanted; and why it can't run the others."""
     able, refused = [], {}
-    for arm in arms:
+    for arm in series.arms:
         if wanted and arm.name not in wanted:
             continue
         try:
-            job_of(arm, 0, 1)
+            job_of(arm, 0, 1, series.manifest)
             able.append(arm)
         except BadInput as error:
             if NOT_YET not in str(error):
@@ -112,12 +116,14 @@ def _measure(series: Series, arms: Sequence[Arm], given: argparse.Namespace, fol
     first, _, last = given.seeds.partition(":")
     seeds = range(int(first), int(last or first) + 1)
     pieces = list(missing(series.name, arms, seeds, given.rounds, read_rows(out)))
-    data = cifar10_folder(folder) if pieces else None
-    if pieces and data is None:
+    data = cifar10_folder(folder) if pieces and series.wants_cifar10 else None
+    if pieces and series.wants_cifar10 and data is None:
         return False
+    place = str(data) if data else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a") as lines:
-        for row in _rows([Piece(arm, seed, given.rounds, str(data)) for arm, seed in pieces], given.processes):
+        work = [Piece(arm, seed, given.rounds, series.manifest, place) for arm, seed in pieces]
+        for row in _rows(work, given.processes):
             lines.write(json.dumps({"benchmark": series.name} | row) + "\n")
             lines.flush()
             time = f"{row['seconds']:.0f} s of simulated time"
@@ -145,11 +151,11 @@ def _find_packages(path: list[str]) -> None:
     sys.path[:] = path
 
 
-def job_of(arm: Arm, seed: int, rounds: int) -> ResolvedJob:
+def job_of(arm: Arm, seed: int, rounds: int, manifest: Path = MANIFEST) -> ResolvedJob:
     """The arm's job. BadInput where this version refuses it."""
     settings = {"spec.seed": seed, "spec.rounds.total": rounds} | dict(arm.settings)
-    clients = settings_of_clients([MANIFEST], None, arm.clients)
-    return load_job([MANIFEST], None, [*clients, *(f"{path}={json.dumps(value)}" for path, value in settings.items())])
+    clients = settings_of_clients([manifest], None, arm.clients)
+    return load_job([manifest], None, [*clients, *(f"{path}={json.dumps(value)}" for path, value in settings.items())])
 
 
 def run_piece(piece: Piece) -> dict[str, Any]:
@@ -159,7 +165,7 @@ def run_piece(piece: Piece) -> dict[str, Any]:
     from muster_cli.simulation.scene import simulate
 
     torch.set_num_threads(1)
-    job = job_of(piece.arm, piece.seed, piece.rounds)
+    job = job_of(piece.arm, piece.seed, piece.rounds, piece.manifest)
     made = simulate(job, read_profile(piece.arm.profile), piece.data, io.BytesIO(), surrogate=False)
     summary, history = made.summary, made.history
     measured, last = without_measuring(history), history.rounds[-1]
