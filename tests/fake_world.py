@@ -342,7 +342,8 @@ class FakeWorld:
         if order.assignment not in client.held:
             client.trained[order.assignment] += 1
             examples = 10 + self.config.ordinals[name]
-            update = UpdateStaged(name, order.assignment, examples, 5, {"loss": 1.0}, size_bytes=100, **self.says)
+            says = {"metrics": {"loss": 1.0}, "size_bytes": 100} | self.says
+            update = UpdateStaged(name, order.assignment, examples, 5, **says)
             client.held[order.assignment] = update
         self.stage(client.held[order.assignment])
 

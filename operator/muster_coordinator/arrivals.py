@@ -53,15 +53,16 @@ def _take_current(state: JobState, round_: Round, update: UpdateStaged, now: flo
         return _drop(state, update, fault)
     told = _taken(update, round_.number)
     planned = round_.plan.cohort[round_.places[assignment]]
-    update = replace(update, factor=planned.factor * _share(state, update))
+    update = replace(update, factor=planned.factor * _share(state, update, round_.plan.steps))
     if isinstance(state.phase, Committing):
         return moved(state, *told, parked=(*state.parked, update))
     round_, folds = receive(round_, update, now)
     return moved(state, *told, *folds, phase=Collecting(round_))
 
 
-def _share(state: JobState, update: UpdateStaged) -> float:
-    return state.config.partial.share(update.examples, update.steps) if state.config.partial else 1.0
+def _share(state: JobState, update: UpdateStaged, planned: int) -> float:
+    partial = state.config.partial
+    return partial.share(update.examples, update.steps, planned) if partial else 1.0
 
 
 def _with_line(state: JobState, update: UpdateStaged) -> JobState:
@@ -106,7 +107,7 @@ def _take_late(state: JobState, update: UpdateStaged) -> Moves:
         return moved(state, Refuse(update.client, update.assignment, f"this assignment is {work.client}'s"))
     if fault := _weightless(update, state.config):
         return moved(state, Refuse(update.client, update.assignment, fault), owed=_without(state, update))
-    told, update = _taken(update, work.round), replace(update, factor=work.factor * _share(state, update))
+    told, update = _taken(update, work.round), replace(update, factor=work.factor * _share(state, update, work.steps))
     if not isinstance(phase, Collecting):
         return moved(state, *told, parked=(*state.parked, update))
     late = decide_late(update, work.round, phase.round.number, state.config.late)

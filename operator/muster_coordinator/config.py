@@ -16,6 +16,7 @@ from muster_coordinator.exclusion import Exclusion
 from muster_coordinator.robust import least_updates
 from muster_coordinator.selection import SELECTORS, Selector
 from muster_coordinator.selectors import selector_of
+from muster_coordinator.stepcontrol import StepControl, step_control_of
 from muster_coordinator.stragglers import PartialWork
 from muster_coordinator.weighing import Weighing, weighing_of
 from muster_spec.clients import ClientId, client_id
@@ -94,6 +95,7 @@ class EngineConfig:
     exclusion: Exclusion | None = None
     weighing: Weighing = field(default_factory=Weighing)
     least: int = 1  # updates without which the way they are combined makes no sense
+    step_control: StepControl | None = None  # where the number of local steps is learnt
     search: Search | None = None  # where the share of values that updates send is learnt: how that begins
 
     @property
@@ -158,6 +160,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         exclusion=_exclusion(job),
         deadline_control=_deadline_control(job),
         partial=_partial(job),
+        step_control=step_control_of(job.spec.local),
         inclusion_limit=rounds.inclusion_correction.max_factor if rounds.inclusion_correction else None,
         contribution_decay=history.decay
         if (history := job.spec.selection.contribution_history)

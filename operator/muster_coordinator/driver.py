@@ -181,6 +181,7 @@ class Driver:
             owed=instruction.owed,
             stragglers=instruction.stragglers,
             reason=instruction.reason,
+            norm=made.norm,
             server_state=made.server_state,
             absences=instruction.absences,
         )

@@ -46,6 +46,7 @@ class OrderTraining:
     uplink: Uplink = USUAL
     participations: int = 0  # of the client's updates, those that were used so far
     stop_by: float | None = None  # on the engine's clock: when to stop training, done or not (stragglers: Partial)
+    steps: int = 0  # to take, whatever the job's epochs; 0: as the job says
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,7 @@ class Reason(StrEnum):
     ROUNDS_COMPLETED = "RoundsCompleted"
     TARGET_REACHED = "TargetReached"
     NO_IMPROVEMENT = "NoImprovement"
+    BUDGET_SPENT = "BudgetSpent"
     TOO_MANY_FAILED_ROUNDS = "TooManyFailedRounds"
     NOT_ENOUGH_UPDATES = "NotEnoughUpdates"
     TASK_FAILED = "TaskFailed"

@@ -46,7 +46,7 @@ def owed_of(plan: RoundPlan, names: Collection[AssignmentId]) -> dict[Assignment
     """The late work with these names, as its plan has it."""
     return {
         planned.assignment: Owed(
-            planned.client, plan.round, plan.base, planned.seed, place, planned.uplink, planned.factor
+            planned.client, plan.round, plan.base, planned.seed, place, planned.uplink, planned.factor, plan.steps
         )
         for place, planned in enumerate(plan.cohort)
         if planned.assignment in names

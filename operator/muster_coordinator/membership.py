@@ -140,6 +140,7 @@ def order_of(state: JobState, round_: Round, planned: PlannedClient) -> Instruct
         uplink=planned.uplink,
         participations=state.progress.participations.get(planned.client, 0),
         stop_by=_stop_by(state, round_, planned.client),
+        steps=round_.plan.steps,
     )
 
 
@@ -178,4 +179,5 @@ def _owed_orders(state: JobState, here: set[ClientId], now: float) -> Iterator[I
                 place=work.place,
                 uplink=work.uplink,
                 participations=state.progress.participations.get(work.client, 0),
+                steps=work.steps,
             )

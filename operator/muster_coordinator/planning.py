@@ -64,7 +64,14 @@ def _plan(state: JobState, gathering: Gathering, choices: tuple[Choice, ...], cl
         deadline_s=config.deadline_s,
         epoch=config.epoch,
         absences=state.absences,
+        steps=_steps(state) if gathering.round else 0,
     )
+
+
+def _steps(state: JobState) -> int:
+    """That each client takes; 0: as the job says."""
+    control = state.config.step_control
+    return (state.progress.pace or control.first).steps if control else 0
 
 
 def _cohort(state: JobState, gathering: Gathering, choices: tuple[Choice, ...]) -> tuple[PlannedClient, ...]:

@@ -33,6 +33,7 @@ class Made:
 
     model: str
     server_state: str = ""  # empty: nothing
+    norm: float = 0.0  # of the mean of the updates that it is made of
 
 
 class Models(Protocol):

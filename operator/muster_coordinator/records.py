@@ -89,6 +89,7 @@ class RoundPlan(Record, frozen=True):
     epoch: int  # the coordinator session that planned it: a name, not a fence
     absences: Mapping[ClientId, Absence] = msgspec.field(default_factory=dict)  # of attempts at this round before
     deadline_reason: str = ""  # where it is chosen for each round
+    steps: int = 0  # that each client takes (local.stepControl); 0: as the job says
 
 
 class UsedUpdate(Record, frozen=True):
@@ -130,6 +131,7 @@ class RoundCommit(Record, frozen=True):
     owed: tuple[AssignmentId, ...] = ()  # of this round's plan: still welcome later (lateUpdates: NextRound)
     stragglers: int = 0  # of `failed`: who was still waited for when the round closed
     reason: str = ""  # why it closed when it did, and why these clients were asked
+    norm: float = 0.0  # of what its updates come to together, before the server steps with it
     server_state: str = ""  # digest of what a server optimiser keeps with this model; empty: nothing
     absences: Mapping[ClientId, Absence] = msgspec.field(default_factory=dict)  # of all attempts at this round
 

@@ -18,6 +18,7 @@ from muster_coordinator.late import expired, owed_of
 from muster_coordinator.records import AssignmentId, EvaluationRecord, KnownClient, RoundCommit, RoundPlan
 from muster_coordinator.sparsity import after_round
 from muster_coordinator.state import Owed, Progress
+from muster_coordinator.stepcontrol import Pace
 from muster_spec.clients import ClientId
 
 REMEMBERED = 4  # used updates of each client: a client holds at most one for each round since its last settlement
@@ -73,6 +74,7 @@ def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) 
         last=commit,
         used=used,
         search=after_round(progress.search or config.search, commit),
+        pace=_pace_after(progress, commit, config),
         rounds=add_round(progress.rounds, commit),
         seconds=progress.seconds + commit.seconds,
         bytes_up=progress.bytes_up + commit.bytes_up,
@@ -81,6 +83,11 @@ def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) 
         participations=participations,
         histories=progress.histories.after(commit, config.ordinals, config.contribution_decay),
     )
+
+
+def _pace_after(progress: Progress, commit: RoundCommit, config: EngineConfig) -> Pace | None:
+    control = config.step_control
+    return control.after(progress.pace or control.first, commit, progress.seconds + commit.seconds) if control else None
 
 
 def after_evaluation(progress: Progress, record: EvaluationRecord, config: EngineConfig) -> Progress:

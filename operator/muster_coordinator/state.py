@@ -25,6 +25,7 @@ from muster_coordinator.records import (
     Uplink,
     UsedUpdate,
 )
+from muster_coordinator.stepcontrol import Pace
 from muster_coordinator.uplink import Line
 from muster_coordinator.weighing import Weighing
 from muster_spec.clients import ClientId
@@ -239,6 +240,7 @@ class Progress:
     bytes_down: int = 0
     bytes_plain: int = 0  # in float32
     search: Search | None = None  # for the share of values to send; None: nothing is learnt yet
+    pace: Pace | None = None  # where steps are learnt; None: before the first round
     participations: Mapping[ClientId, int] = field(default_factory=dict)  # updates of each client that were used
     histories: Histories = field(default_factory=Histories)
 
@@ -271,6 +273,7 @@ class Owed:
     place: int = 0  # in its round's cohort
     uplink: Uplink = USUAL
     factor: float = 1.0
+    steps: int = 0  # that it takes; 0: as the job says
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,16 @@ class PartialWork:
     max_steps: int | None
     is_weighed: bool = True
 
-    def share(self, examples: int, steps: int) -> float:
-        """How much of its work a client did. One that counts no steps is believed to have done all."""
+    def share(self, examples: int, steps: int, planned: int = 0) -> float:
+        """How much of its work a client did. One that counts no steps is believed to have done all.
+
+        `planned` is how many steps it was told to do, where it was; 0: as many as its examples make.
+        """
         if not self.is_weighed:
             return 1.0
-        planned = self.epochs * math.ceil(examples / self.batch_size)
-        return min(steps / min(planned, self.max_steps or planned), 1.0) if steps else 1.0
+        usual = self.epochs * math.ceil(examples / self.batch_size)
+        whole = planned or min(usual, self.max_steps or usual)
+        return min(steps / whole, 1.0) if steps else 1.0
 
 
 def stop_by(deadline: float, length_s: float, upload_s: float) -> float:

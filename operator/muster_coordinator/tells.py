@@ -43,6 +43,7 @@ def planned(plan: RoundPlan, config: EngineConfig, left_out: Mapping[ClientId, i
         "cohort": [each.client for each in plan.cohort],
         "deadlineSeconds": plan.deadline_s,
         **({"deadlineReason": plan.deadline_reason} if plan.deadline_reason else {}),
+        **({"steps": plan.steps} if plan.steps else {}),
         "reasons": {each.client: each.reason for each in plan.cohort},
         **({"leftOutUntil": dict(left_out)} if left_out else {}),
     }

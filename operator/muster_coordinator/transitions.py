@@ -279,6 +279,9 @@ def go_on(state: JobState, now: float, *, patient: bool) -> Moves:
         return finish(state, Outcome.COMPLETE, Reason.NO_IMPROVEMENT, why)
     if progress.committed >= config.total:
         return finish(state, Outcome.COMPLETE, Reason.ROUNDS_COMPLETED, f"{_all(config.total)} done")
+    if progress.pace and progress.pace.is_spent:
+        why = f"the budget is used up after {counted(progress.committed, 'round')} in {progress.seconds:.0f} s"
+        return finish(state, Outcome.COMPLETE, Reason.BUDGET_SPENT, why)
     return moved(state, phase=Gathering(progress.committed + 1, 0, now, patient))
 
 

@@ -70,6 +70,7 @@ def _train(order: OrderTraining, told: Told, now: float) -> pb.Train:
         recipe=None if recipe == Recipe(Pipeline(numbers)) else recipe_message(recipe),
         sub_model=parts.message(order) if parts else None,
         participations=order.participations,
+        steps=order.steps,
         budget_ms=0 if order.stop_by is None else min(max(round((order.stop_by - now) * 1000), 1), 2**32 - 1),
     )
 

@@ -7,12 +7,15 @@ another, after the sum is gone.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.combining import MEAN, Combining
@@ -27,7 +30,7 @@ from muster_coordinator.records import AssignmentId, RoundCommit
 from muster_coordinator.serverstate import ServerState
 from muster_coordinator.staging import Upload
 from muster_coordinator.store import FileStore
-from muster_coordinator.strategies import Strategy
+from muster_coordinator.strategies import Step, Strategy, Wide
 from muster_coordinator.sums import Sum
 from muster_coordinator.tensorfile import TensorFileError, read_contents
 from muster_wire.chain import Audience
@@ -50,6 +53,26 @@ class Retention:
 
     def is_for_good(self, number: int) -> bool:
         return self.every is not None and number > 0 and number % self.every == 0
+
+
+class Measured:
+    """How long the mean update is, added up while its blocks pass by."""
+
+    def __init__(self) -> None:
+        self._squares = 0.0
+
+    @property
+    def norm(self) -> float:
+        return math.sqrt(self._squares)
+
+    def before(self, step: Step) -> Step:
+        """The same step, on blocks that are looked at first."""
+
+        def seen(base: Wide, mean: Wide) -> Wide:
+            self._squares += float(np.vdot(mean, mean))
+            return step(base, mean)
+
+        return seen
 
 
 class Workbench:
@@ -130,18 +153,19 @@ class Workbench:
                 self._sum.fold_beside(upload, beside)
 
     def make(self, number: int, scale: float = 1.0) -> Made:
+        mean = Measured()
         if self._model is None or self._sum is None:
             made, self._first = self._first, None
         else:
-            made, self._sum = self._finished(self._model, self._sum, scale), None
+            made, self._sum = self._finished(self._model, self._sum, scale, mean), None
         if made is None:
             raise ValueError("a model is made from at least one update")
-        return Made(self._keep(made, number), self._state.keep())
+        return Made(self._keep(made, number), self._state.keep(), mean.norm)
 
-    def _finished(self, base: Values, total: Sum | Compared, scale: float) -> Values:
+    def _finished(self, base: Values, total: Sum | Compared, scale: float, mean: Measured) -> Values:
         """The next model; what the server keeps has taken its step with it, but is not durable yet."""
         taken = total.folded
-        made = total.finish(base, self._state.begin(base.layout, scale))
+        made = total.finish(base, mean.before(self._state.begin(base.layout, scale)))
         if isinstance(total, ControlledSum):
             self._state.move_control(base.layout, total.beside, taken)
         return made

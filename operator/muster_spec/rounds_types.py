@@ -85,10 +85,13 @@ class Optimizer(Value, frozen=True):
 
 class ResourceBudget(Value, frozen=True):
     seconds: int
+    phi: float
+    max_steps: int
 
 
 class Progress(Value, frozen=True):
-    factor: float
+    initial_steps: int
+    max_steps: int
 
 
 class StepControl(Value, frozen=True):

@@ -12,6 +12,9 @@ from muster_spec.types import Local, ResolvedJob, Strategy, TaskSpec
 LOSS: Final = "loss"  # the mean over the last pass
 BASE_LOSS: Final = "baseLoss"  # of the model that the client got, on its examples, before it trained
 GRADIENT_VARIANCE: Final = "gradientVariance"  # of the gradients of its steps around their mean
+# How steep the loss and its gradient are between the model that the client got and the one that it made.
+LOSS_SLOPE: Final = "lossSlope"
+GRADIENT_SLOPE: Final = "gradientSlope"
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -25,6 +28,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     wants_losses: bool = False  # whether whoever chooses clients or examples goes by losses of single examples
     measures_base_loss: bool = False
     measures_gradient_variance: bool = False
+    measures_slopes: bool = False
 
 
 def work_of(job: ResolvedJob) -> Work:
@@ -37,8 +41,9 @@ def work_of(job: ResolvedJob) -> Work:
         seed=job.spec.seed,
         proximal_mu=strategy.fed_prox.mu if strategy.fed_prox else 0.0,
         wants_losses=job.spec.selection.type == "Oort",
-        measures_base_loss=strategy.type == "QFedAvg",
+        measures_base_loss=strategy.type == "QFedAvg" or job.spec.local.step_control.type == "Progress",
         measures_gradient_variance=_weighs_by_variance(strategy),
+        measures_slopes=job.spec.local.step_control.type == "ResourceBudget",
     )
 
 

@@ -267,7 +267,7 @@ class Loop:
         own = without_variate(state)
         corrected = own if variate is None or control is None else with_variate(own, control - variate)
         trainee = self._workshop.train(
-            client, base, corrected, order.seed, Hooks(should_stop, show, order.stop_at), part
+            client, base, corrected, order.seed, Hooks(should_stop, show, order.stop_at, order.steps), part
         )
         if trainee is None:
             log.info("stopped %s: it is no longer wanted", assignment.id)

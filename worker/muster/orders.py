@@ -47,6 +47,7 @@ class Train:
     sub_model: SubModel | None = None
     participations: int = 0  # updates of this client that were used so far, as the coordinator counts them
     stop_at: float = math.inf  # on this worker's clock: no new step after it
+    steps: int = 0  # to take, whatever the job's epochs; 0: as the job says
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _work(message: wire.Assignment, now: float) -> Initialise | Train | Evaluate
 def _train(message: wire.Train, now: float) -> Train:
     part = SubModel(draw_from(message.sub_model), message.sub_model.groups) if message.HasField("sub_model") else None
     stop_at = now + message.budget_ms / 1000 if message.budget_ms else math.inf
-    return Train(message.base, message.seed, _recipe(message), part, message.participations, stop_at)
+    return Train(message.base, message.seed, _recipe(message), part, message.participations, stop_at, message.steps)
 
 
 def _recipe(message: wire.Train) -> Recipe:

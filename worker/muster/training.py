@@ -41,7 +41,7 @@ class Training:
     `should_stop` is asked before each step, because the work may no longer be wanted. With `wants_losses` the metric
     `lossRms` says the root of the mean square over the examples' losses (Oort, Lai et al. 2021, equation 1).
     `measures_gradient_variance` asks for a metric of that name: how far the steps' gradients lie apart. `correction` is
-    what SCAFFOLD adds to each step's gradient, by parameter: c - c_i.
+    what SCAFFOLD adds to each step's gradient, by parameter: c - c_i. `steps` are to be taken whatever the epochs say.
     """
 
     local: Local
@@ -55,6 +55,7 @@ class Training:
     progress: Callable[[float], None] = _unheard
     measures_gradient_variance: bool = False
     correction: Mapping[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,9 @@ class _Loop:
     def run(self, size: int) -> tuple[int, dict[str, float], bool]:
         local = self._training.local
         planned = local.epochs * math.ceil(size / local.batch_size)
-        limit = min(planned, local.max_steps or planned)
+        limit = self._training.steps or min(planned, local.max_steps or planned)
         mean = math.nan
-        for _ in range(local.epochs):
+        for _ in range(limit if self._training.steps else local.epochs):  # a pass does one step at least
             total, count, on = self._epoch(limit)
             mean = total / count if count else mean
             if not on:

@@ -25,6 +25,7 @@ from muster.errors import MusterError, TaskError
 from muster.evaluation import Evaluated, mean_loss
 from muster.loading import load_task
 from muster.orders import Scope, SubModel
+from muster.slopes import Ground, ground_of, slopes
 from muster.submodels import Shrinker
 from muster.task import Client, Data, Task
 from muster.training import Trained, Training, seeded
@@ -38,11 +39,12 @@ T = TypeVar("T")
 
 
 class Hooks(NamedTuple):
-    """Of a training: whether to give it up, asked before each step; how far it is, said after each; when to stop."""
+    """Of a training: whether to give it up, asked before each step; how far it is, said after each; when it is over."""
 
     should_stop: Callable[[], bool]
     show: Callable[[float], None]
     stop_at: float = math.inf  # on the workshop's clock: no new step after it
+    steps: int = 0  # to take, whatever the job's epochs; 0: as the job says
 
 
 log = logging.getLogger(__name__)
@@ -101,12 +103,15 @@ class Workshop:
         model = self._trainable(base, state, part)
         training = replace(self._training(seed, hooks), correction=correction)
         started = self._clock()
-        base_loss = self._base_loss(model, data) if self._work.measures_base_loss else {}
+        measured = self._base_loss(model, data) if self._work.measures_base_loss else {}
+        ground = self._ground(model, data, seed) if self._work.measures_slopes else None
         with _blame("train"):
             trained = _expect(Trained, self._load().train(model, data.train, training), "train")
         if trained.stopped:
             return None
-        trained = replace(trained, metrics={**trained.metrics, **base_loss})
+        if ground is not None:
+            measured |= slopes(ground, self._ground(model, data, seed))
+        trained = replace(trained, metrics={**trained.metrics, **measured})
         update = difference(read_values(model, base.layout), base)
         state_after = read_private(model, self._load().private)
         if part is not None:
@@ -119,6 +124,11 @@ class Workshop:
         """The loss of the model that came, on this client's own examples."""
         with _blame("loss"):
             return {BASE_LOSS: mean_loss(self._load(), model, data.train, self.device)}
+
+    def _ground(self, model: nn.Module, data: Data, seed: int) -> Ground:
+        """Where the model stands in the loss of a few of this client's examples."""
+        with _blame("loss"):
+            return ground_of(self._load(), model, _sample(data.train, seed), self._work.local.batch_size, self.device)
 
     def evaluate(self, client: Client, values: Values, state: Mapping[str, Tensor], scope: Scope) -> Evaluated:
         """Measure a model; of no examples if there is nothing to measure it on."""
@@ -208,6 +218,7 @@ class Workshop:
             should_stop=hooks.should_stop,
             progress=hooks.show,
             measures_gradient_variance=self._work.measures_gradient_variance,
+            steps=hooks.steps,
         )
 
 

@@ -6,6 +6,8 @@ as far away. k local steps at the rate lr take it from the base w towards its op
 
     update = (1 − (1 − lr)ᵏ) · (o − w)
 
+The losses that it tells are means over the values, F(w) = ‖w − o‖² / 2n, as are their gradient and its slope.
+
 What is said to be accuracy is how much of the way from the first model to the shared point has been gone. It shows how
 policies and codecs move a model; of the job's task it says nothing.
 """
@@ -26,9 +28,9 @@ from muster.training import Trained
 from muster.workshop import Hooks, Trainee, Workshop
 from muster_cli.errors import BadInput
 from muster_spec.durations import duration_s
-from muster_spec.work import Work
+from muster_spec.work import BASE_LOSS, GRADIENT_SLOPE, LOSS_SLOPE, Work
 from muster_wire.submodel import Part
-from muster_wire.values import Floats, Values
+from muster_wire.values import Floats, Values, applied
 
 APART: Final = 0.5  # a client's own optimum, against the shared one
 EXAMPLES: Final = (50, 350)
@@ -68,8 +70,17 @@ class Surrogate:
         update = Values.zeros(base.layout, frozen=False)
         gone = 1 - (1 - min(self._work.local.learning_rate, 1.0)) ** steps
         update.trainable[...] = np.float32(gone) * (self._optimum(client, base) - base.trainable)
-        loss = float(np.mean(np.square(update.trainable)))
-        return Trainee(update, Trained(examples, steps, {"loss": loss}), round(1000 * (self._clock() - began)))
+        metrics = {"loss": float(np.mean(np.square(update.trainable)))} | self._measured(client, base, update)
+        return Trainee(update, Trained(examples, steps, metrics), round(1000 * (self._clock() - began)))
+
+    def _measured(self, client: Client, base: Values, update: Values) -> dict[str, float]:
+        """What the job asks its clients to measure beside."""
+        before, after = self.losses(client, [base, applied(update, base)], {}, 0)
+        measured = {BASE_LOSS: before} if self._work.measures_base_loss else {}
+        moved = float(np.linalg.norm(update.trainable))
+        if self._work.measures_slopes and moved:
+            measured |= {LOSS_SLOPE: abs(after - before) / moved, GRADIENT_SLOPE: 1 / update.trainable.size}
+        return measured
 
     def evaluate(
         self,
@@ -100,7 +111,7 @@ class Surrogate:
         """As many as the real loop would do, each said when it is done."""
         local = self._work.local
         planned = local.epochs * math.ceil(examples / local.batch_size)
-        limit = min(planned, local.max_steps or planned)
+        limit = hooks.steps or min(planned, local.max_steps or planned)
         until = self._clock() + duration_s(local.time_budget) if local.time_budget else math.inf
         until = min(until, hooks.stop_at)
         for step in range(limit):

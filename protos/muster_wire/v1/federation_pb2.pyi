@@ -147,7 +147,7 @@ class Initialise(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., groups: _Optional[bool] = ...) -> None: ...
 
 class Train(_message.Message):
-    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe", "sub_model", "budget_ms", "participations")
+    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe", "sub_model", "budget_ms", "steps", "participations")
     BASE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +155,7 @@ class Train(_message.Message):
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     SUB_MODEL_FIELD_NUMBER: _ClassVar[int]
     BUDGET_MS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     PARTICIPATIONS_FIELD_NUMBER: _ClassVar[int]
     base: str
     seed: int
@@ -163,8 +164,9 @@ class Train(_message.Message):
     recipe: Recipe
     sub_model: SubModel
     budget_ms: int
+    steps: int
     participations: int
-    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., sub_model: _Optional[_Union[SubModel, _Mapping]] = ..., budget_ms: _Optional[int] = ..., participations: _Optional[int] = ...) -> None: ...
+    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., sub_model: _Optional[_Union[SubModel, _Mapping]] = ..., budget_ms: _Optional[int] = ..., steps: _Optional[int] = ..., participations: _Optional[int] = ...) -> None: ...
 
 class SubModel(_message.Message):
     __slots__ = ("seed", "number", "masks", "keep", "groups")

@@ -48,6 +48,31 @@ def test_only_clients_with_the_labels_are_asked(tmp_path):
     assert {client for line in ran.rounds for client in line["clients"]} == {f"south/{index}" for index in range(4)}
 
 
+def test_a_budget_of_time_takes_more_steps_where_rounds_are_dear(tmp_path):
+    """A step takes a second; an update of 4,000 bytes none, or sixteen. The budget ends the job."""
+    local = {"batchSize": 1, "learningRate": 0.05}
+    budget = {"type": "ResourceBudget", "resourceBudget": {"seconds": 120, "phi": 0.5}}
+    steps = {}
+    for mbit, upload_s in ((1e9, 0.0), (0.002, 16.0)):
+        job = job_of(tmp_path, rounds={"total": 500, "deadlineSeconds": 1000}, local=local | {"stepControl": budget})
+        ran = run(job, machines(1, 1, 1, 1, up_mbit=mbit))
+        assert ran.summary["reason"] == "BudgetSpent"
+        assert 90 < sum(ran.seconds) <= 120
+        steps[upload_s] = [seconds - upload_s for seconds in ran.seconds]
+        assert steps[upload_s][0] == pytest.approx(1, abs=0.5)
+    assert max(steps[0.0]) < max(steps[16.0])
+
+
+def test_progress_grows_the_steps_as_the_loss_falls(tmp_path):
+    control = {"type": "Progress", "progress": {"initialSteps": 2, "maxSteps": 5}}
+    job = job_of(tmp_path, local={"batchSize": 1, "learningRate": 0.2, "stepControl": control})
+    ran = run(job, machines(1, 1, 1, 1))
+    steps = [round(seconds) for seconds in ran.seconds]  # each takes a second
+    assert steps[0] == 2
+    assert steps == sorted(steps)
+    assert steps[-1] > 2
+
+
 def test_a_deadline_that_adapts_stops_waiting_for_the_slowest(tmp_path):
     speeds = (4, 4, 4, 0.05)
     adaptive, fixed = (

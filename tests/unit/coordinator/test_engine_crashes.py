@@ -34,6 +34,7 @@ from muster_coordinator.selectors.contribution import ContributionHistory
 from muster_coordinator.selectors.cost import Cost, Rate
 from muster_coordinator.selectors.oort import Oort
 from muster_coordinator.selectors.power_of_choice import PowerOfChoice
+from muster_coordinator.stepcontrol import Progress, ResourceBudget
 from muster_coordinator.stragglers import PartialWork
 from muster_coordinator.strategies import FedNova
 from muster_coordinator.weighing import Weighing
@@ -108,6 +109,7 @@ configs = st.builds(
             "inclusion_limit": st.sampled_from([None, 3.0]),
             "partial": st.sampled_from([None, PartialWork(1, 2, None)]),
             "weighing": st.sampled_from(WEIGHINGS),
+            "step_control": st.sampled_from([None, Progress(3, 9), ResourceBudget(1e6, 0.025, 0.1, 50)]),
         }
     ),
 )
