@@ -7,7 +7,7 @@ NAME   ?=
 export BASE_IMAGE TORCH_INDEX_URL SSL_CERT_FILE
 SECONDS ?= 30
 
-.PHONY: help setup run test lint format types unit contract integration test-slurm test-cluster images fuzz bench proto manifests clean
+.PHONY: help setup run test lint format types unit contract integration test-slurm slurm slurm-24.11 test-cluster images fuzz bench proto manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,8 +42,13 @@ contract: $(STAMP)
 integration: $(STAMP)
 	@scripts/stage integration "$(BIN)/pytest tests/integration -q"
 
-test-slurm: $(STAMP) ## real SLURM (skips with a reason where it can't run)
+test-slurm: $(STAMP) ## real SLURM, two releases of it side by side (skips with a reason where it can't run)
+	@$(MAKE) --no-print-directory -j2 --output-sync=target slurm slurm-24.11
+
+slurm: $(STAMP)
 	@scripts/stage slurm "$(BIN)/pytest tests/slurm -q"
+
+slurm-24.11: $(STAMP)
 	@scripts/stage slurm-24.11 "MUSTER_SLURM_RELEASE=trixie $(BIN)/pytest tests/slurm -q"
 
 images: ## Dockerfile.operator and Dockerfile.worker, with docker, podman or buildah (BASE_IMAGE, TORCH_INDEX_URL)

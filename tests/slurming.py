@@ -84,6 +84,27 @@ class Slurm:
     def queue(self):
         return self.tell("squeue", "-h")
 
+    def preempt(self, tasks):
+        """All nodes for another job, for a second: so many of ours are put back. Ends when it is over."""
+        command = ("sbatch", "--parsable", "-p", "high", "-N4", "--exclusive", "-t", "1", "-o", "/dev/null")
+        other = self.tell(*command, "--wrap", "sleep 1")
+        self.until(lambda: [job[3] for job in self.jobs("pending")].count("1") == tasks)
+        self.until(lambda: other not in self.tell("squeue", "-h", "-o", "%A").split())  # else it would preempt us again
+
+    def start_now(self):
+        """SLURM puts a requeued job two minutes off; tests have no time for that."""
+        for job in self.jobs("pending"):
+            self.tell("scontrol", "update", f"JobId={job[0]}", "StartTime=now", check=False)
+
+    def until_started(self, is_so):
+        """Let what was put back start, until that shows."""
+
+        def has_started():
+            self.start_now()
+            return is_so()
+
+        self.until(has_started)
+
     def until(self, is_so, within_s=GIVE_UP_S):
         wait_until(is_so, lambda: f"not so; SLURM has {self.tell('squeue', '--states=all', check=False)}", within_s)
 

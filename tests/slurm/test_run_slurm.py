@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from running import TASKS, muster, running
-from slurming import ROOT, by_commands, by_rest, wait_until
+from slurming import ROOT, by_commands, by_rest
 
 pytestmark = pytest.mark.skipif("MUSTER_SLURM_RELEASE" in os.environ, reason="this Python isn't in its root folder")
 PYTHONS = os.pathsep.join(str(ROOT / folder) for folder in ("operator", "worker", "protos"))
@@ -85,9 +85,8 @@ def test_preempted_workers_come_back_as_the_same_clients_with_their_state(slurm,
     write_job(tmp_path, by_commands(), seconds=0.5, rounds=14, more="partition: low")
     with training(slurm, tmp_path) as run:
         run.committed(2)
-        slurm.tell("sbatch", "-p", "high", "-N4", "--exclusive", "-t", "1", "-o", "/dev/null", "--wrap", "sleep 1")
-        slurm.until(lambda: [job[3] for job in slurm.jobs("pending")].count("1") == 2)  # both, put back by SLURM
-        wait_until(lambda: _start_now(slurm) or len(slurm.jobs("running")) == 2)
+        slurm.preempt(2)
+        slurm.until_started(lambda: len(slurm.jobs("running")) == 2)
         code, done, err = run.finish()
     assert code == 0, (err, run.events[-5:])
     assert done["rounds"] == 14  # no round was lost
@@ -95,12 +94,6 @@ def test_preempted_workers_come_back_as_the_same_clients_with_their_state(slurm,
     assert sorted(map(sorted, joined)) == sorted([["hpc/0", "hpc/2"], ["hpc/1", "hpc/3"]] * 2)
     assert [event for event in run.events if event["event"] == "received" and event["memoryLost"]] == []
     assert sum(event.get("what") == "submitted" for event in run.events) == 1
-
-
-def _start_now(slurm):
-    for job in slurm.jobs("pending"):
-        slurm.tell("scontrol", "update", f"JobId={job[0]}", "StartTime=now", check=False)
-    return False
 
 
 def test_ctrl_c_leaves_nothing_in_slurm_and_resume_goes_on(slurm, tmp_path):

@@ -46,20 +46,12 @@ def test_a_preempted_job_is_put_back_by_slurm_and_not_submitted_again(slurm, tmp
     with bridging(slurm, tmp_path, manifest(tmp_path, how, more="partition: low")) as bridge:
         bridge.until("submitted")
         started(tmp_path)
-        slurm.tell("sbatch", "-p", "high", "-N4", "--exclusive", "-t", "1", "-o", "/dev/null", "--wrap", "sleep 1")
-        slurm.until(lambda: {job[3] for job in slurm.jobs("pending")} >= {"1"})  # restarted once
+        slurm.preempt(2)
         assert {line[0] for line in said(tmp_path, "term")} == {"0", "1"}
-        wait_until(lambda: _start_now(slurm) or len(said(tmp_path, "start")) == 4)
+        slurm.until_started(lambda: len(said(tmp_path, "start")) == 4)
         assert {line[1] for line in said(tmp_path, "start")} == {"0", "1"}
         end_well(slurm, bridge, tmp_path)
     assert len(bridge.submissions()) == 1
-
-
-def _start_now(slurm):
-    """SLURM puts a requeued job two minutes off; tests have no time for that."""
-    for job in slurm.jobs("pending"):
-        slurm.tell("scontrol", "update", f"JobId={job[0]}", "StartTime=now", check=False)
-    return False
 
 
 def test_a_worker_is_warned_before_the_time_limit_and_submitted_again(slurm, tmp_path):
@@ -81,7 +73,7 @@ def test_a_lost_node_is_slurms_to_replace(slurm, tmp_path):
         [node] = {job[4] for job in slurm.jobs("running")}
         slurm.kill(node)
         slurm.until(lambda: "down" in slurm.tell("sinfo", "-h", "-n", node, "-o", "%T"))
-        wait_until(lambda: _start_now(slurm) or len(said(tmp_path, "start")) == 2)
+        slurm.until_started(lambda: len(said(tmp_path, "start")) == 2)
         assert {job[4] for job in slurm.jobs("running")} != {node}
         slurm.repair()
         end_well(slurm, bridge, tmp_path)
