@@ -108,7 +108,15 @@ class Federation:
         """Open a session, or say why not: in `retry` cases RESOURCE_EXHAUSTED, else FAILED_PRECONDITION."""
         version = await self._agree(request, context)
         identity = self._identity(context)
-        wish = JoinWish(request.worker, request.pool, tuple(request.indices), request.capacity, identity, version)
+        wish = JoinWish(
+            request.worker,
+            request.pool,
+            tuple(request.indices),
+            request.capacity,
+            identity,
+            version,
+            request.confirms_end,
+        )
         try:
             session = await self._service.lobby.join(wish, _held(request), request.device)
         except JoinRefusedError as refusal:
@@ -161,6 +169,8 @@ class Federation:
     async def beat(self, request: pb.BeatRequest, context: Context) -> pb.BeatReply:
         session = await self._session(request.session, context)
         service = self._service
+        if request.finished:
+            service.lobby.told(session)
         return pb.BeatReply(revision=service.lobby.sent_revision(session) or service.book.revision(session.clients))
 
     # --- orders -------------------------------------------------------------------------------------------------------
@@ -183,11 +193,15 @@ class Federation:
         await self._reject_session(context)
 
     async def _tell(self, notice: Notice, session: Session, context: Context) -> bool:
-        """Whether these were the last orders. Their reader may well be gone before the write returns."""
+        """Whether these were the last orders.
+
+        Written doesn't say read: a stream may break with them. Who can confirms them, and of the others it is hoped; a
+        reader that confirms nothing may well be gone before the write returns.
+        """
         try:
             await context.write(self._orders(notice))
         finally:
-            if notice.finished:
+            if notice.finished and not session.confirms_end:
                 self._service.lobby.told(session)
         return notice.finished
 

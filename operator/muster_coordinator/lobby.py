@@ -46,7 +46,7 @@ class Lobby:
         self._listeners: dict[str, Listener] = {}
         self._waiting: defaultdict[AssignmentId, list[asyncio.Future[Answer]]] = defaultdict(list)
         self._seen: set[ClientId] = set()
-        self._told: set[str] = set()  # sessions that have heard that the job is over
+        self._told: set[str] = set()  # sessions that have heard that the job is over, as far as one can know
         self._untold: set[str] | None = None  # those that have not; None: nobody waits for them yet
         self._awaited: frozenset[ClientId] = frozenset()  # clients that have not come yet to hear it
         self._all_told = asyncio.Event()
@@ -56,6 +56,7 @@ class Lobby:
     async def join(self, wish: JoinWish, held: tuple[AssignmentId, ...], device: str) -> Session:
         """Open a session, once the engine knows of it: so the first orders are whole. Raises JoinRefusedError."""
         joined = self._table.join(wish, secrets.token_hex(16), self._clock.now())
+        self._expect(joined.session)  # before the one whose place it takes is given up: nobody leaves in between
         for session in joined.closed:
             self._dismiss(session)
             gone = tuple(client for client in session.clients if client in joined.lost)
@@ -64,7 +65,6 @@ class Lobby:
         clients = joined.session.clients
         theirs = tuple(assignment for assignment in held if client_of(assignment) in clients)
         await self._post(ClientsJoined(wish.worker, clients, theirs, device))
-        self._expect(joined.session)
         joined.session.heard_at = joined.session.broken_at = self._clock.now()
         return joined.session
 
@@ -135,8 +135,8 @@ class Lobby:
         sessions = {session.id for client in changed if (session := self._table.holder(client))}
         return [self._listeners[session] for session in sessions if session in self._listeners]
 
-    async def say_goodbye(self, expected: frozenset[ClientId], patience_s: float) -> None:
-        """Wait until every worker has heard that the job is over, so that none waits out its lease.
+    async def say_goodbye(self, expected: frozenset[ClientId], patience_s: float) -> list[str]:
+        """Wait until every worker has heard that the job is over, so that none waits out its lease; who has not.
 
         A coordinator that was restarted at the very end gives the workers of the `expected` clients time to come back.
         """
@@ -145,6 +145,8 @@ class Lobby:
         self._check_told()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._all_told.wait(), patience_s)
+        silent = [f"{session.worker} has not confirmed it" for session in self._table if session.id in self._untold]
+        return silent + [f"{client} has not come back" for client in sorted(self._awaited)]
 
     def told(self, session: Session) -> None:
         """This worker has heard that the job is over, or will not."""

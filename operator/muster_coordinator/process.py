@@ -93,7 +93,7 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
         _export(coordinator)
         coordinator.memory.write(coordinator.driver.progress.histories)
         if outcome is not Outcome.SUSPENDED:
-            await coordinator.lobby.say_goodbye(_last_at_work(coordinator), GOODBYE_S)
+            await _say_goodbye(coordinator)
         return EXIT_CODES[outcome]
     finally:
         for watch in watches:
@@ -102,6 +102,12 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
         coordinator.uploads.close()
         await server.stop(STREAMS_GRACE_S)
         metering.close()
+
+
+async def _say_goodbye(coordinator: Coordinator) -> None:
+    """Have workers hear that the job is over. One that doesn't goes when its lease has run out."""
+    if missing := await coordinator.lobby.say_goodbye(_last_at_work(coordinator), GOODBYE_S):
+        log.warning("leaving before everybody has heard that the job is over: %s", "; ".join(missing))
 
 
 def _meter(job: ResolvedJob, clock: Clock) -> Metering:

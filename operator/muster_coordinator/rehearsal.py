@@ -163,6 +163,7 @@ class RehearsalWorker:
             async for orders in self._stub.Listen(pb.ListenRequest(session=self.session), metadata=self.metadata):
                 self._make_it_so(orders)
                 if orders.finished:
+                    await self.confirm_end()
                     return str(orders.reason)
         finally:
             beats.cancel()
@@ -170,32 +171,39 @@ class RehearsalWorker:
 
     async def join(self) -> None:
         """Open a session, saying which updates are held."""
-        reply = await self._stub.Join(
-            pb.JoinRequest(
-                version=pb.Version(major=CURRENT.major, minor=CURRENT.minor),
-                software="rehearsal",
-                worker=self.name,
-                pool=self.pool,
-                indices=self.indices,
-                codecs=[pb.CodecId.Name(codec.value) for codec in CODECS],
-                device="cpu",
-                held_assignments=sorted(self.held),
-                sub_models=True,
-                control_variates=True,
-            ),
-            metadata=self.metadata,
-        )
+        reply = await self._stub.Join(self.introduce(), metadata=self.metadata)
         self.session = reply.session
         self._done.clear()  # another coordinator may have heard nothing of it
         self.frame_bytes = reply.frame_bytes
         self.beat_s = reply.beat_interval_ms / 1000
         self.joins += 1
 
+    def introduce(self) -> pb.JoinRequest:
+        """What it says of itself."""
+        return pb.JoinRequest(
+            version=pb.Version(major=CURRENT.major, minor=CURRENT.minor),
+            software="rehearsal",
+            worker=self.name,
+            pool=self.pool,
+            indices=self.indices,
+            codecs=[pb.CodecId.Name(codec.value) for codec in CODECS],
+            device="cpu",
+            held_assignments=sorted(self.held),
+            sub_models=True,
+            control_variates=True,
+            confirms_end=True,
+        )
+
     async def _beat(self, session: str) -> None:
         while True:
             await asyncio.sleep(self.beat_s)
             with contextlib.suppress(grpc.aio.AioRpcError):
                 await self._stub.Beat(pb.BeatRequest(session=session), metadata=self.metadata)
+
+    async def confirm_end(self) -> None:
+        """Say that the last orders have come."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self._stub.Beat(pb.BeatRequest(session=self.session, finished=True), metadata=self.metadata)
 
     # --- orders -------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class JoinWish:
     capacity: int = 0
     identity: Identity | None = None  # what its certificate says; None where the channel knows no certificates
     version: Version = CURRENT  # of the wire, that both will speak
+    confirms_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Session:
     displaced: set[str] = field(default_factory=set)  # workers that this one replaced: they may not take it back
     identity: Identity | None = None  # only calls with this one may use the session
     version: Version = CURRENT
+    confirms_end: bool = False  # its worker says when it has heard that the job is over; of others one hopes so
 
     def lost_because(self, now: float, patience: Patience) -> str | None:
         if self.broken_at is not None and now - self.broken_at >= patience.broken_s:
@@ -102,6 +104,7 @@ class SessionTable:
             broken_at=now,
             identity=wish.identity,
             version=wish.version,
+            confirms_end=wish.confirms_end,
         )
         closed = [s for s in self if _is_same_worker(s, wish) or set(s.clients) & set(clients)]
         freed = {client for other in closed for client in other.clients}

@@ -230,3 +230,8 @@ def test_what_a_worker_asks_for_to_the_byte() -> None:
     request = pb.FetchRequest(session="s", digest="d", offset=5, held="h", partial="p")
     assert request.SerializeToString().hex(" ") == "0a 01 73 12 01 64 18 05 22 01 68 2a 01 70"
     assert pb.FetchRequest.FromString(bytes.fromhex("0a0173 120164 1805")).held == ""  # a worker at 1.0
+
+
+def test_the_last_orders_are_confirmed_to_the_byte() -> None:
+    assert pb.JoinRequest(confirms_end=True).SerializeToString().hex(" ") == "60 01"
+    assert pb.BeatRequest(session="s", finished=True).SerializeToString().hex(" ") == "0a 01 73 18 01"

@@ -26,6 +26,7 @@ from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.version import Version, negotiate
 
 AT_ONCE_BYTES = 64 * 1024  # an update that is no larger follows its offer: asking whether to send it takes as long
+CONFIRM_S = 2.0  # a coordinator that is there answers at once, and nothing depends on it
 FAILURES_BEFORE_RENEWAL = 3  # a handshake that fails doesn't say whether a newer certificate would have passed
 
 
@@ -191,6 +192,13 @@ class Connection:
         with self._calls() as calls:
             reply: wire.BeatReply = calls.stub.Beat(request, metadata=self._metadata, timeout=CALL_S)
         return reply.revision
+
+    def confirm_end(self) -> None:
+        """Say that the last orders have come, so that the coordinator need not wait for this worker."""
+        with self._calls() as calls:
+            calls.stub.Beat(
+                wire.BeatRequest(session=self._session, finished=True), metadata=self._metadata, timeout=CONFIRM_S
+            )
 
     def close(self) -> None:
         """Let go of the channel; its streams end, which is how the coordinator hears goodbye."""

@@ -6,6 +6,7 @@ lease that it granted: nothing that Muster started outlives its job for long.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -94,12 +95,19 @@ class Courier:
                 for orders in self._connection.listen(self._remember):
                     self._heard()
                     self._revision = orders.revision
+                    if orders.finished:
+                        self._confirm_end()  # before the worker acts on them: it closes the connection
                     self._desk.post(orders, self._session)
                     if orders.finished:
                         return  # nothing more will come
             except ConnectionBrokenError as error:
                 self._pause(error)
                 self.connect()
+
+    def _confirm_end(self) -> None:
+        """Let the coordinator go. One that doesn't hear it goes all the same, a few seconds later."""
+        with contextlib.suppress(ConnectionBrokenError):
+            self._connection.confirm_end()
 
     def _beat(self) -> None:
         while not self._desk.wait_ending(self._beat_s):

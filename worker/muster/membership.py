@@ -76,6 +76,7 @@ class Membership:
                 held_assignments=sorted(held),
                 sub_models=True,
                 control_variates=True,
+                confirms_end=True,
             )
         )
 

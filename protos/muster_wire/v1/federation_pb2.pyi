@@ -39,7 +39,7 @@ class Version(_message.Message):
     def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("version", "software", "worker", "pool", "indices", "capacity", "codecs", "device", "held_assignments", "sub_models", "control_variates")
+    __slots__ = ("version", "software", "worker", "pool", "indices", "capacity", "codecs", "device", "held_assignments", "sub_models", "control_variates", "confirms_end")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class JoinRequest(_message.Message):
     HELD_ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     SUB_MODELS_FIELD_NUMBER: _ClassVar[int]
     CONTROL_VARIATES_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMS_END_FIELD_NUMBER: _ClassVar[int]
     version: Version
     software: str
     worker: str
@@ -62,7 +63,8 @@ class JoinRequest(_message.Message):
     held_assignments: _containers.RepeatedScalarFieldContainer[str]
     sub_models: bool
     control_variates: bool
-    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., software: _Optional[str] = ..., worker: _Optional[str] = ..., pool: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., capacity: _Optional[int] = ..., codecs: _Optional[_Iterable[_Union[CodecId, str]]] = ..., device: _Optional[str] = ..., held_assignments: _Optional[_Iterable[str]] = ..., sub_models: _Optional[bool] = ..., control_variates: _Optional[bool] = ...) -> None: ...
+    confirms_end: bool
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., software: _Optional[str] = ..., worker: _Optional[str] = ..., pool: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., capacity: _Optional[int] = ..., codecs: _Optional[_Iterable[_Union[CodecId, str]]] = ..., device: _Optional[str] = ..., held_assignments: _Optional[_Iterable[str]] = ..., sub_models: _Optional[bool] = ..., control_variates: _Optional[bool] = ..., confirms_end: _Optional[bool] = ...) -> None: ...
 
 class JoinReply(_message.Message):
     __slots__ = ("version", "session", "job_uid", "clients", "work", "beat_interval_ms", "lease_seconds", "frame_bytes")
@@ -387,12 +389,14 @@ class ReportReply(_message.Message):
     def __init__(self) -> None: ...
 
 class BeatRequest(_message.Message):
-    __slots__ = ("session", "progress")
+    __slots__ = ("session", "progress", "finished")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
     session: str
     progress: _containers.RepeatedCompositeFieldContainer[Progress]
-    def __init__(self, session: _Optional[str] = ..., progress: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ...) -> None: ...
+    finished: bool
+    def __init__(self, session: _Optional[str] = ..., progress: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ..., finished: _Optional[bool] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("assignment", "activity", "fraction")

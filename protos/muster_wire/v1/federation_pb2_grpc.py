@@ -86,8 +86,10 @@ class FederationServicer:
 
     def Listen(self, request, context):
         """What is wanted from this worker: the whole of it at once, and again, whole, whenever it changes. A worker whose
-        stream is broken for 5 s, or that is silent for 10 s, counts as lost. The last message has `finished`. A stream that
-        ends with UNAUTHENTICATED belongs to a session that another one has replaced.
+        stream is broken for 5 s, or that is silent for 10 s, counts as lost. The last message has `finished`; a worker that
+        said `confirms_end` beats once more when it has come, and the coordinator stays for a moment to hear that: a stream that
+        breaks under the last message is opened again. A stream that ends with UNAUTHENTICATED belongs to a session that
+        another one has replaced.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
