@@ -46,7 +46,10 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
         key = key_of(seen.job)
         return Plan((Delete(key, seen.uid, "ttlSecondsAfterFinished is over"),))
     context = dataclasses.replace(
-        _context(seen, pinned), environment=install.environment, pull_secrets=install.pull_secrets
+        _context(seen, pinned),
+        environment=install.environment,
+        pull_secrets=install.pull_secrets,
+        worker_certificate_minutes=install.worker_certificate_minutes,
     )
     actions = _end(seen, context, pinned, ledger) if ledger.verdict else _go_on(seen, context, pinned, ledger, now)
     status = build_status(seen, context, pinned, ledger, now)

@@ -13,6 +13,7 @@ from muster_operator.errors import SettingsError
 from muster_telemetry.logs import LogFormat, log_format_of
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_WEEK_MINUTES = 7 * 24 * 60  # the longest that coordinators certify keys for
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -21,13 +22,15 @@ class Install:
     """The images that jobs use where they name none. A job keeps those it was started with.
 
     `environment` is handed on to processes that are started from now on, and `pull_secrets`, names of Secrets in the
-    job's namespace, open the registries of their images.
+    job's namespace, open the registries of their images. `worker_certificate_minutes` is for how long a coordinator
+    certifies a worker's key.
     """
 
     coordinator_image: str
     worker_image: str
     environment: tuple[tuple[str, str], ...] = ()
     pull_secrets: tuple[str, ...] = ()
+    worker_certificate_minutes: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             worker_image=_required(environment, "MUSTER_WORKER_IMAGE"),
             environment=handed_on(environment),
             pull_secrets=_names(environment, "MUSTER_IMAGE_PULL_SECRETS"),
+            worker_certificate_minutes=_number(environment, "MUSTER_WORKER_CERTIFICATE_MINUTES", 60, _WEEK_MINUTES),
         ),
         lease_namespace=environment.get("MUSTER_LEASE_NAMESPACE") or _own_namespace(),
         identity=f"{socket.gethostname()}-{os.getpid()}",
@@ -75,10 +79,12 @@ def _names(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(filter(None, environment.get(name, "").split(",")))
 
 
-def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+def _number(environment: Mapping[str, str], name: str, default: int, most: int | None = None) -> int:
     text = environment.get(name) or str(default)
     if not text.isdecimal() or int(text) < 1:
         raise SettingsError(f"{name}: {text} is not a whole number above 0")
+    if most is not None and int(text) > most:
+        raise SettingsError(f"{name}: {text} is above {most}")
     return int(text)
 
 

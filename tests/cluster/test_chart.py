@@ -114,6 +114,7 @@ def test_an_older_kubernetes_is_refused() -> None:
         ({"replicas": 2}, "''"),
         ({"operator.reconcilers": 0}, "/operator/reconcilers"),
         ({"operator.resyncSeconds": "often"}, "/operator/resyncSeconds"),
+        ({"certificates.workerMinutes": 0}, "/certificates/workerMinutes"),
         ({"logging.format": "xml"}, "/logging/format"),
         ({"runAsUser": 0}, "/runAsUser"),
         ({"imagePullSecrets": ["registry"]}, "/imagePullSecrets/0"),
@@ -141,12 +142,14 @@ def test_a_service_account_that_is_not_made_has_to_be_named() -> None:
 
 def test_its_environment_is_what_the_operator_reads() -> None:
     more = {"operator.reconcilers": 7, "operator.resyncSeconds": 60, "logging.level": "debug"}
+    more |= {"certificates.workerMinutes": 5}
     given = environment(**EVERYTHING, **more)
     namespaced = environment(**{"watch.namespaces": ["a", "b"]})
     settings_ = read_settings(given)
     assert settings_.install.coordinator_image == "registry.example.org/coordinator:0.1.0"
     assert settings_.install.worker_image == "muster-worker@sha256:" + "2" * 64
     assert (settings_.reconcilers, settings_.resync_s, settings_.namespaces) == (7, 60.0, ())
+    assert settings_.install.worker_certificate_minutes == 5
     assert (settings_.log_format, settings_.log_level) == ("json", "DEBUG")
     assert read_settings(namespaced).namespaces == ("a", "b")
 

@@ -32,6 +32,8 @@ capabilities: {drop: [ALL]}
   value: {{ .Values.operator.reconcilers | quote }}
 - name: MUSTER_RESYNC_SECONDS
   value: {{ .Values.operator.resyncSeconds | quote }}
+- name: MUSTER_WORKER_CERTIFICATE_MINUTES
+  value: {{ .Values.certificates.workerMinutes | quote }}
 - name: MUSTER_LOG_FORMAT
   value: {{ .Values.logging.format }}
 - name: MUSTER_LOG_LEVEL

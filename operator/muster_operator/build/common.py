@@ -44,6 +44,7 @@ class Context:
     environment: tuple[tuple[str, str], ...] = ()  # what every process gets beside its own
     queue: Mapping[str, str] = field(default_factory=dict)
     pull_secrets: tuple[str, ...] = ()  # for the images of all pods, besides what a pool names
+    worker_certificate_minutes: int = 60
 
     @property
     def config_name(self) -> str:

@@ -115,6 +115,7 @@ def _container(context: Context, image: str, wanted: Coordinator) -> Object:
     command += ["--tls-cert", f"{TRUST_FOLDER}/{SERVER_CERTIFICATE}", "--tls-key", f"{TRUST_FOLDER}/{SERVER_KEY}"]
     command += ["--client-ca", f"{TRUST_FOLDER}/{AUTHORITY_CERTIFICATE}"]
     command += ["--enrol-key", f"{TRUST_FOLDER}/{AUTHORITY_KEY}"]
+    command += ["--enrol-minutes", str(context.worker_certificate_minutes)]
     command += ["--metrics", f"0.0.0.0:{METRICS_PORT}"]
     command += ["--service-account", ACCOUNT_FOLDER]
     return container(

@@ -168,6 +168,7 @@ def test_settings_are_read_from_the_environment() -> None:
         ({"MUSTER_COORDINATOR_IMAGE": "c"}, "MUSTER_WORKER_IMAGE"),
         (IMAGES | {"MUSTER_PROBE_PORT": "x"}, "MUSTER_PROBE_PORT"),
         (IMAGES | {"MUSTER_RECONCILERS": "0"}, "MUSTER_RECONCILERS"),
+        (IMAGES | {"MUSTER_WORKER_CERTIFICATE_MINUTES": "10081"}, "MUSTER_WORKER_CERTIFICATE_MINUTES"),
         (IMAGES | {"MUSTER_LOG_LEVEL": "loud"}, "MUSTER_LOG_LEVEL"),
     ],
 )

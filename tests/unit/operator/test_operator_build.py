@@ -266,6 +266,7 @@ def test_the_coordinator_is_told_where_everything_is() -> None:
     assert command[command.index("--job") + 1] == f"{mounts['job']}/job.json"
     assert command[command.index("--storage") + 1] == f"{mounts['checkpoint']}/uid-of-digits"
     assert command[command.index("--enrol-key") + 1] == f"{mounts['trust']}/ca.key"
+    assert command[command.index("--enrol-minutes") + 1] == "60"
 
 
 @pytest.mark.parametrize(

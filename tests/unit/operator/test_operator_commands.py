@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ssl
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from muster_coordinator.tls import read_authority
 from muster_wire.trust.bundle import read_bundle
 from muster_wire.trust.certificate import read_certificate
 from muster_wire.trust.identity import Role
-from operating import Cluster, job_object, pool_object
+from operating import INSTALL, Cluster, job_object, pool_object
 
 HOST = "digits-coordinator.lab.svc"
 
@@ -44,6 +45,18 @@ def test_the_coordinator_takes_its_command(cluster: Cluster, kubelet: Kubelet) -
     assert settings.security.token is None
     assert settings.security.enrolment
     assert read_authority(settings.security.enrolment).key_pem
+
+
+def test_the_operator_says_how_long_a_workers_certificate_holds(tmp_path: Path) -> None:
+    cluster = Cluster(job_object(), pool_object(data={"path": "/data"}))
+    cluster.install = dataclasses.replace(INSTALL, worker_certificate_minutes=7)
+    cluster.now = time.time()
+    cluster.settle()
+    given = Kubelet(cluster, tmp_path).command("digits-coordinator")
+    account = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    enrolment = read_settings(given[3:], account).security.enrolment
+    assert enrolment
+    assert enrolment.valid_s == 7 * 60
 
 
 def test_a_worker_takes_its_command(kubelet: Kubelet) -> None:
