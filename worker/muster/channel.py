@@ -35,6 +35,7 @@ _FINAL = {
 _HINTS = (
     ("WRONG_VERSION_NUMBER", "it doesn't speak TLS: leave out --ca and --join, or is this another server?"),
     ("certificate has expired", "the coordinator's certificate has to be renewed, or this machine's clock is wrong"),
+    ("not yet valid", "this machine's clock is behind, or the coordinator's was ahead when its certificate was made"),
     ("CERTIFICATE_VERIFY_FAILED", "another authority made its certificate: is this the right --ca or join bundle?"),
     ("ostname", "its certificate is for another host: see --server-name"),
     ("eer name", "its certificate is for another host: see --server-name"),
