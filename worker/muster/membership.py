@@ -49,13 +49,17 @@ class Membership:
         """The name of the job that has been joined."""
         return self._work.job if self._work else ""
 
-    def build_loop(self, desk: Desk, watch: Watch) -> Loop:
-        """The working half, for the job that has been joined."""
-        if self._book is None or self._work is None:
+    def build_workshop(self) -> Workshop:
+        """Where the work of the job that has been joined is done."""
+        if self._work is None:
             raise RefusedError("no job has been joined")
-        return Loop(
-            desk, self._connection, Workshop(self._work), self._book, self._clients, watch.joined(self.job, self._uid)
-        )
+        return Workshop(self._work)
+
+    def build_loop(self, desk: Desk, watch: Watch, workshop: Workshop) -> Loop:
+        """The working half, for the job that has been joined."""
+        if self._book is None:
+            raise RefusedError("no job has been joined")
+        return Loop(desk, self._connection, workshop, self._book, self._clients, watch.joined(self.job, self._uid))
 
     def _held(self) -> frozenset[str]:
         return self._book.held() if self._book else frozenset()

@@ -110,9 +110,11 @@ def _work(settings: WorkerSettings, desk: Desk) -> int:
     courier = Courier(connection, desk, membership.join)
     try:
         if courier.connect():
-            loop = membership.build_loop(desk, watch)
+            workshop = membership.build_workshop()
+            loop = membership.build_loop(desk, watch, workshop)
             courier.start()
             with bound(job=membership.job):
+                workshop.prepare()
                 loop.run()
     finally:
         courier.stop()

@@ -7,11 +7,12 @@ job hears of it by name, instead of missing a worker.
 from __future__ import annotations
 
 import copy
+import importlib
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -74,6 +75,15 @@ class Workshop:
         self._data: dict[str, Data] = {}
         self._shrinker: Shrinker | None = None
         self.device = pick_device()
+
+    def prepare(self) -> None:
+        """Import now what the first assignment would have to: until that comes there is nothing else to do, and its
+        deadline counts. That is the task's own module, and what PyTorch puts off until an optimiser is made. What
+        raises here raises again when an order needs it, and is reported then.
+        """
+        with suppress(Exception):
+            if type(self._load()).train is Task.train:
+                importlib.import_module("torch._dynamo")
 
     def initialise(self, seed: int, *, with_groups: bool = False) -> Values:
         """The first model, from a seed; its layout says which units may be left out, if that is wanted."""
