@@ -5,6 +5,7 @@ import threading
 from coordinating import TOKEN
 from muster.courier import Courier
 from muster.desk import Desk
+from muster.logtail import LogTail
 from muster.membership import Membership
 from muster.witness import Watch
 from muster.worker import WorkerSettings
@@ -19,7 +20,7 @@ class Worker:
         self._give_up_s = give_up_s
         self._desk = Desk()
         self._membership = Membership(settings, f"worker-{clients[0]}", connection)
-        self._courier = Courier(connection, self._desk, self._membership.join)
+        self._courier = Courier(connection, self._desk, self._membership.join, LogTail())
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from attending import to_nowhere
 from muster_spec.loading import load
 from muster_spec.resolving import resolve
 
@@ -203,16 +204,17 @@ class Bridging:
 
 
 @contextmanager
-def bridging(slurm, folder, job_file, *options, poll_s=0.5):
-    """A bridge for the pool `hpc`, with its ledger in `folder`."""
+def bridging(slurm, folder, job_file, *options, poll_s=0.5, attend=None):
+    """A bridge for the pool `hpc`, with its ledger in `folder`. `attend`: its bundle; None: there is no coordinator."""
     write_secret(folder, "patients", SECRET)
     if not (folder / "job.json").exists():
         job = msgspec.structs.replace(resolve(load([job_file])), uid=str(uuid.uuid4()))
         (folder / "job.json").write_bytes(msgspec.json.encode(job))
     (folder / "join").write_text('{"a": "bundle"}')
+    (folder / "attend").write_text(attend or to_nowhere())
     command = [sys.executable, "-m", "muster_slurm", "--job", str(folder / "job.json"), "--pool", "hpc"]
     command += ["--ledger", str(folder / "ledger"), "--join", str(folder / "join"), "--poll", str(poll_s)]
-    command += ["--secrets", str(folder / "secrets"), *options]
+    command += ["--attend", str(folder / "attend"), "--secrets", str(folder / "secrets"), *options]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=slurm.environment, **pipes) as process:
         try:

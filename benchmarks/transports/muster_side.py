@@ -19,6 +19,7 @@ from muster.connection import Connection
 from muster.courier import Courier
 from muster.credentials import Fixed, Material
 from muster.desk import Desk
+from muster.logtail import LogTail
 from muster.loop import Loop
 from muster.membership import Membership
 from muster.training import Trained
@@ -63,7 +64,7 @@ def work(address: str, index: int, setting: Setting, material: Material) -> None
     desk, connection = Desk(), Connection(address, token, Fixed(material))
     settings = WorkerSettings(address, POOL, token, indices=(index,))
     membership = IdleMembership(settings, f"worker-{index}", connection, Idle(setting.tensor_size))
-    courier = Courier(connection, desk, membership.join)
+    courier = Courier(connection, desk, membership.join, LogTail())
     if courier.connect():
         loop = membership.build_loop(desk)
         courier.start()

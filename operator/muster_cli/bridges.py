@@ -1,8 +1,7 @@
 """The runner's ends of its bridges: one child process for each pool whose workers are SLURM's jobs.
 
 Like the other children they are only listened to when a pipe has something, and the session decides who comes back. A
-bridge is told whom the coordinator hears from, since SLURM forgets jobs; and at the end it is given the time it takes
-to cancel what is left.
+bridge speaks with the coordinator itself; at the end it is given the time it takes to cancel what is left.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ class Bridges:
         self._site = site
         self._pools = {bridge_of(pool): pool for pool in site.pools} if site else {}
         self._children: dict[str, Child] = {}
-        self._present: set[str] = set()
         self._port = 0
 
     def __iter__(self) -> Iterator[Child]:
@@ -47,21 +45,6 @@ class Bridges:
         """Start a bridge, for the first time or again."""
         if self._site is not None:
             self._children[name] = self._site.start_bridge(self._pools[name], self._port)
-            self._inform(self._children[name])
-
-    def note(self, event: Event) -> None:
-        """Something that the coordinator said: who has come and who is gone."""
-        before = set(self._present)
-        if event["event"] == "joined":
-            self._present |= set(event["clients"])
-        elif event["event"] == "lost":
-            self._present -= set(event["clients"])
-        if self._present != before:
-            for child in self:
-                self._inform(child)
-
-    def _inform(self, child: Child) -> None:
-        child.write_line(json.dumps({"clients": sorted(self._present)}).encode())
 
     def hear(self, readable: Sequence[Any], tell: Callable[[Event], None]) -> list[tuple[str, int]]:
         """Pass on what bridges say; those that have ended, with their exit codes."""

@@ -228,7 +228,15 @@ class _Run:
             "job": job.name,
             "folder": str(self._folder.path),
             "total": job.spec.rounds.total,
-            "pools": [{"name": pool.name, "type": pool.spec.type, "clients": pool.spec.clients} for pool in job.pools],
+            "pools": [
+                {
+                    "name": pool.name,
+                    "type": pool.spec.type,
+                    "clients": pool.spec.clients,
+                    "isAway": self._site is not None,
+                }
+                for pool in job.pools
+            ],
             "clients": list(self._plan.clients),
         }
 

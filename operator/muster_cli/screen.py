@@ -16,6 +16,7 @@ CURVE_WIDTH = 40
 BASELINES = {"pooled": "pooled data (one machine has it all)", "localOnly": "local only (nobody shares)"}
 STYLES = {
     ClientState.AWAITED: "dim",
+    ClientState.QUEUED: "magenta",
     ClientState.READY: "",
     ClientState.TRAINING: "cyan",
     ClientState.DONE: "green",
@@ -28,6 +29,7 @@ def render(view: View, now: float) -> RenderableType:
     """The picture of one moment."""
     parts: list[RenderableType] = [_progress(view, now), Text(), _pools(view), Text(), _figures(view, now)]
     parts += [Text(message, style="yellow", overflow="ellipsis", no_wrap=True) for message in view.messages]
+    parts += [Text(line, style="dim", overflow="ellipsis", no_wrap=True) for line in view.log]
     return Panel(Group(*parts), title=f"[bold]{view.job}[/] · {view.phase}", subtitle=view.folder, border_style="blue")
 
 
@@ -52,7 +54,11 @@ def _pools(view: View) -> RenderableType:
         counts = Text("  ").join(
             Text(f"{states[state]} {state.value}", style=STYLES[state]) for state in ClientState if states[state]
         )
-        table.add_row(Text(pool.name, style="bold"), Text(f"{pool.type}, here as local processes", style="dim"), counts)
+        table.add_row(
+            Text(pool.name, style="bold"),
+            Text(pool.type if pool.is_away else f"{pool.type}, here as local processes", style="dim"),
+            counts,
+        )
     return table
 
 

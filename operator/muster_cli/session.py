@@ -202,7 +202,6 @@ class Session:
                 self._bridges.start_all(int(event["address"].rpartition(":")[2]))
         elif event["event"] == "finished":
             self._finished = event
-        self._bridges.note(event)
         self._tell(event)
 
     def _coordinator_ended(self, code: int) -> None:

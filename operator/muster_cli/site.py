@@ -19,7 +19,7 @@ from muster_telemetry.address import parse_address
 from muster_wire.durable import write_whole
 from muster_wire.errors import TrustError
 from muster_wire.trust.authority import Authority, authority_from_pem, make_authority
-from muster_wire.trust.bundle import make_bundle
+from muster_wire.trust.bundle import Bundle, make_bundle
 from muster_wire.trust.files import write_private
 from muster_wire.trust.identity import Role, name_identity
 
@@ -80,11 +80,18 @@ class Site:
         join = self._trust / f"join-{pool}.json"
         write_private(join, bundle.to_json().encode())
         write_whole(self._trust / "address", f"{self.host}:{port}".encode())
-        arguments = ["--job", str(self.folder.job), "--pool", pool, "--join", str(join)]
+        attend = self._trust / f"bridge-{pool}.json"
+        write_private(attend, self._bridges_own(pool, port).to_json().encode())
+        arguments = ["--job", str(self.folder.job), "--pool", pool, "--join", str(join), "--attend", str(attend)]
         arguments += ["--ledger", str(self.folder.path / f"slurm-{pool}.json")]
         arguments += ["--secrets", str(self.secrets.resolve())] if self.secrets else []
         arguments += ["--poll", str(self.poll_s)] if self.poll_s else []
         return Child("muster_slurm", arguments, self.folder.log(bridge_of(pool)), {})
+
+    def _bridges_own(self, pool: str, port: int) -> Bundle:
+        """What a bridge, which runs here, speaks with the coordinator with."""
+        identity = name_identity(Role.BRIDGE, self.job.uid, pool)
+        return make_bundle(self._authority(), f"127.0.0.1:{port}", identity, time.time(), VALID_S, self.host)
 
     def _authority(self) -> Authority:
         certificate, key = self._trust / "ca.pem", self._trust / "ca.key"

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 MESSAGES_KEPT = 4
+LOG_KEPT = 5
 ROUNDS_FOR_ETA = 10
 
 Event = Mapping[str, Any]
@@ -23,6 +24,7 @@ class ClientState(Enum):
     """What one client is doing, as far as we have heard."""
 
     AWAITED = "awaited"
+    QUEUED = "queued"
     READY = "ready"
     TRAINING = "training"
     DONE = "done"
@@ -36,6 +38,7 @@ class PoolView:
 
     name: str
     type: str
+    is_away: bool = False  # its workers run where they would anyway, and not here
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class View:
     finished: Event | None = None
     baselines: Mapping[str, float | None] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()  # the newest lines of workers that run elsewhere
 
     @property
     def accuracy(self) -> float | None:
@@ -131,7 +135,7 @@ def _with_message(view: View, message: str) -> View:
 
 
 def _run(view: View, event: Event) -> View:
-    pools = tuple(PoolView(pool["name"], pool["type"]) for pool in event["pools"])
+    pools = tuple(PoolView(pool["name"], pool["type"], pool.get("isAway", False)) for pool in event["pools"])
     clients = dict.fromkeys(event["clients"], ClientState.AWAITED)
     return replace(
         view,
@@ -164,6 +168,19 @@ def _lost(view: View, event: Event) -> View:
     return replace(view, clients=_with_clients(view, event["clients"], ClientState.LOST))
 
 
+def _queued(view: View, event: Event) -> View:
+    """Whoever was in a queue and is in none any more has not come yet."""
+    queued = {ClientState.QUEUED: ClientState.AWAITED}
+    clients = {client: queued.get(state, state) for client, state in view.clients.items()}
+    return replace(view, clients={**clients, **dict.fromkeys(event["clients"], ClientState.QUEUED)})
+
+
+def _slurm(view: View, event: Event) -> View:
+    if event["what"] == "log":
+        return replace(view, log=(*view.log, event["message"])[-LOG_KEPT:])
+    return _with_message(view, event["message"])
+
+
 def _planned(view: View, event: Event) -> View:
     idle = {client: _at_rest(state) for client, state in view.clients.items()}
     asked = replace(view, clients=idle)
@@ -181,7 +198,8 @@ def _planned(view: View, event: Event) -> View:
 
 
 def _at_rest(state: ClientState) -> ClientState:
-    return state if state in {ClientState.AWAITED, ClientState.LOST} else ClientState.READY
+    is_away = state in {ClientState.AWAITED, ClientState.QUEUED, ClientState.LOST}
+    return state if is_away else ClientState.READY
 
 
 def _received(view: View, event: Event) -> View:
@@ -270,6 +288,8 @@ _CHANGES: Mapping[str, Callable[[View, Event], View]] = {
     "listening": _listening,
     "joined": _joined,
     "lost": _lost,
+    "queued": _queued,
+    "slurm": _slurm,
     "planned": _planned,
     "received": _received,
     "rejected": _rejected,

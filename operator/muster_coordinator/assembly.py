@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from muster_coordinator.access import Access
 from muster_coordinator.announcer import Announcer
 from muster_coordinator.apiserver import Account, ApiServer, JobName, JobSeen
+from muster_coordinator.attendance import Attendance
 from muster_coordinator.budget import demand_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
@@ -23,6 +24,7 @@ from muster_coordinator.gate import Gate, Limit
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.limits import frame_bytes, spool_bytes
 from muster_coordinator.lobby import Lobby
+from muster_coordinator.logtails import LogTails
 from muster_coordinator.makings import combining_of_job, make_ready, recover, strategy_of_job
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.metrics.metering import Metering, Surroundings
@@ -117,13 +119,32 @@ def assemble(
         Surroundings(driver.look, lobby.count, uploads.counts, inbox.count, meter.totals, refusals.totals, store.root)
     )
     announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
-    enrolment = access.enrolment
     service = Service(
-        job, codecs, lobby, book, inbox, made.broadcasts, uploads, gate, meter, clock, enrolment, refusals, made.parts
+        job,
+        codecs,
+        lobby,
+        book,
+        inbox,
+        made.broadcasts,
+        uploads,
+        gate,
+        meter,
+        clock,
+        access.enrolment,
+        refusals,
+        _attendance(job, access, lobby, inbox, clock),
+        made.parts,
     )
     return Coordinator(
         clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer, memory
     )
+
+
+def _attendance(job: ResolvedJob, access: Access, lobby: Lobby, inbox: Inbox, clock: Clock) -> Attendance:
+    """What bridges say goes in here. On a port that knows no certificates there are none, and nobody reads logs."""
+    bridged = {pool.name: pool.spec.clients for pool in job.pools if pool.spec.type == "Slurm" and access.guard}
+    peers, refusals = access.enrolment.peers, access.refusals
+    return Attendance(peers, bridged, lobby, LogTails(bridged), inbox, clock, refusals, clock.now())
 
 
 def announce(

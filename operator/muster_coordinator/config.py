@@ -86,6 +86,7 @@ class EngineConfig:
     initial_model: str | None  # path of a file; None: a trusted client makes it
     selector: Selector
     wait_for_clients_s: float = WAIT_FOR_CLIENTS_S
+    waits_for_queues: bool = True  # even longer, while clients are known to be in the queue of a batch system
     active_deadline_s: float | None = None
     contribution_decay: float = CONTRIBUTION_DECAY  # what is left of a client's older contributions with each newer one
     candidates: frozenset[ClientId] | None = None
@@ -153,6 +154,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         initial_model=initial.file.path if initial.file else None,
         selector=_selector(job, everybody=cohort == there),
         wait_for_clients_s=float(policy.pre_running_deadline_seconds or WAIT_FOR_CLIENTS_S),
+        waits_for_queues=policy.pre_running_deadline_seconds is None,
         active_deadline_s=policy.active_deadline_seconds,
         weighing=weighing_of(job.spec),
         least=least_updates(job.spec.robustness),

@@ -22,6 +22,7 @@ from muster_coordinator.events import (
     Event,
     PauseWished,
     PlanStored,
+    QueueSeen,
     RoundStored,
     StopRequested,
     Tick,
@@ -59,11 +60,17 @@ def step(state: JobState, event: Event, now: float) -> Moves:
     """The next state, and what to do about it, in order. Any event may come in any state; time may jump."""
     if state.is_finished:
         return state, []
-    after, out = _hear(state, event, now)
+    after, out = _hear(_without_old_news(state, now), event, now)
     after, out = _settled(after, out, now)
     if isinstance(event, Tick) and not any(isinstance(each, WakeAt) for each in out):
         out += _wake(after)  # it may have come a little early
     return after, out
+
+
+def _without_old_news(state: JobState, now: float) -> JobState:
+    """What a bridge said too long ago isn't believed."""
+    queues = state.roster.queues.fresh(now)
+    return state if queues is state.roster.queues else replace(state, roster=replace(state.roster, queues=queues))
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
@@ -100,6 +107,8 @@ def _hear(state: JobState, event: Event, now: float) -> Moves:  # noqa: C901, PL
             return membership.join(state, event, now)
         case ClientsLost():
             return membership.lose(state, event, now)
+        case QueueSeen():
+            return membership.note_queue(state, event, now)
         case UpdateStaged():
             return arrivals.take_update(state, event, now)
         case UpdateRejected():
@@ -134,7 +143,7 @@ def _settled(state: JobState, out: list[Instruction], now: float) -> Moves:
         phase = state.phase
         state, more = _advance(state, now)
         out = [*out, *more]
-    wake = _next_wake(state)
+    wake = _next_wake(state, now)
     if wake != state.wake:
         state = replace(state, wake=wake)
         out = [*out, *_wake(state)]
@@ -186,11 +195,11 @@ def _collect(state: JobState, round_: Round, now: float) -> Moves:
             return transitions.give_up(state, round_, reason, why, now)
 
 
-def _next_wake(state: JobState) -> float | None:
+def _next_wake(state: JobState, now: float) -> float | None:
     wishes: list[float] = []
     match state.phase:
         case Gathering() as gathering:
-            wishes.append(next_look(gathering, state.config, state.roster))
+            wishes.append(next_look(state, gathering, now))
         case Collecting(round_):
             wishes.append(round_.deadline)
         case Evaluating(until=until):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from muster_coordinator.allocations import Allocation
 from muster_coordinator.records import AssignmentId, EvaluationRecord, Losses, RoundCommit, RoundPlan
 from muster_spec.clients import ClientId
 
@@ -26,6 +27,14 @@ class ClientsLost:
     clients: tuple[ClientId, ...]
     reason: str
     worker: str = ""  # only those still with this worker are lost; empty: whoever they are with
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSeen:
+    """What the batch system of a pool has for its clients, the whole of it."""
+
+    pool: str
+    allocations: Mapping[ClientId, Allocation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,7 @@ class PauseWished:
 Event = (
     ClientsJoined
     | ClientsLost
+    | QueueSeen
     | UpdateStaged
     | UpdateRejected
     | WorkFailed

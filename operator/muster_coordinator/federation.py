@@ -1,4 +1,4 @@
-"""The Federation service: every call that a worker makes, from its bytes to the table, book or inbox it concerns.
+"""The Federation service: every call of workers and bridges, from its bytes to the table, book or inbox it concerns.
 
 Calls are checked here, once, where they come in: lengths before anything is kept, the session, and that a worker speaks
 for its own clients only. Big transfers are next door, in uploads.py and broadcast.py.
@@ -15,6 +15,7 @@ import grpc.aio
 import msgspec
 
 from muster_coordinator.assignments import client_of
+from muster_coordinator.attendance import Attendance
 from muster_coordinator.broadcast import Broadcasts, Version, frames_of
 from muster_coordinator.claims import MAX_NAME, one_line, problem_with_counts, problem_with_join
 from muster_coordinator.compression import Codecs
@@ -25,6 +26,7 @@ from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation
 from muster_coordinator.limits import frame_bytes
 from muster_coordinator.lobby import Lobby
+from muster_coordinator.logtails import Tail
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Notice, Order, OrderBook
 from muster_coordinator.parts import Parts
@@ -68,6 +70,7 @@ class Service:
     clock: Clock
     enrolment: Enrolment
     refusals: Refusals
+    attendance: Attendance
     parts: Parts | None = None
 
 
@@ -98,6 +101,9 @@ class Federation:
                 "Beat": unary(self.beat, pb.BeatRequest.FromString, pb.BeatReply.SerializeToString),
                 "Enrol": unary(
                     self._service.enrolment.enrol, pb.EnrolRequest.FromString, pb.EnrolReply.SerializeToString
+                ),
+                "Attend": unary(
+                    self._service.attendance.attend, pb.AttendRequest.FromString, pb.AttendReply.SerializeToString
                 ),
             },
         )
@@ -132,6 +138,7 @@ class Federation:
             beat_interval_ms=round(1000 * max(BEAT_S, self._service.job.clients_total / BEATS_A_SECOND)),
             lease_seconds=LEASE_S,
             frame_bytes=frame_bytes(self._service.job.clients_total),
+            log_bytes=self._service.attendance.tails.bytes_wanted(request.pool),
         )
 
     async def _agree(self, request: pb.JoinRequest, context: Context) -> WireVersion:
@@ -171,6 +178,8 @@ class Federation:
         service = self._service
         if request.finished:
             service.lobby.told(session)
+        tail = Tail(request.log.first, request.log.left_out, request.log.lines)
+        service.attendance.tails.add(session.clients, session.budget, tail, service.clock.now())
         return pb.BeatReply(revision=service.lobby.sent_revision(session) or service.book.revision(session.clients))
 
     # --- orders -------------------------------------------------------------------------------------------------------

@@ -1,21 +1,26 @@
 """When enough clients are here to plan a round, and which of them it may ask.
 
 Before its first round the coordinator is patient: workers start at different speeds, and a federation that begins with
-everybody repeats exactly. Later it goes on with whoever is here, down to the minimum that a round needs.
+everybody repeats exactly. Later it goes on with whoever is here, down to the minimum that a round needs. Where a batch
+system says who is about to come out of its queue, those are hoped for, too; and whoever would be sent away before a
+round is over isn't asked.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from dataclasses import dataclass
 
+from muster_coordinator.allocations import next_start
 from muster_coordinator.config import GRACE_S, LONGEST_GRACE_S, EngineConfig
 from muster_coordinator.histories import Histories
 from muster_coordinator.instructions import Reason
 from muster_coordinator.rounds import Fail, Wait
 from muster_coordinator.state import Gathering, JobState, Roster
 from muster_spec.clients import ClientId
+from muster_spec.wording import counted, seconds
 
 FIRST_MODEL_TRIES = 10  # whatever maxFailedRounds says: another client may well be able to build the model
 
@@ -34,39 +39,88 @@ def decide_gathering(state: JobState, gathering: Gathering, now: float) -> Gathe
     """Whether to plan now."""
     if gathering.round == 0:
         return _gather_for_first_model(state, gathering, now)
-    config, roster = state.config, state.roster
-    here = _present(config, roster)
-    if here >= config.minimum and now >= grace_end(gathering, config, roster):
-        return Ready(eligible_clients(state))
-    wanted = "clients" if config.candidates is None else f"clients ({len(config.candidates)} have the labels)"
-    missing = f"{here} of at least {config.minimum} {wanted} are here: {_census(config, roster)}"
-    if now >= gathering.since + config.wait_for_clients_s and here < config.minimum:
+    config = state.config
+    here = _count_available(state, now)
+    if here >= config.minimum and now >= grace_end(gathering, config, state.roster, here):
+        return Ready(eligible_clients(state, now))
+    missing = _missing(state, here, now)
+    if now >= patience_end(gathering, config, state.roster) and here < config.minimum:
         return Fail(Reason.NO_CLIENTS, f"{missing}; waited {now - gathering.since:.0f} s")
     return Wait(missing)
 
 
-def grace_end(gathering: Gathering, config: EngineConfig, roster: Roster) -> float:
-    """When a patient coordinator stops hoping for more clients."""
+def _missing(state: JobState, here: int, now: float) -> str:
+    """Who is not here, in words, and who else is there."""
+    config, roster = state.config, state.roster
+    wanted = "clients" if config.candidates is None else f"clients ({len(config.candidates)} have the labels)"
+    leaving = _present(config, roster) - here
+    soon = f"; {counted(leaving, 'client')} would have to leave before a round is over" if leaving else ""
+    return f"{here} of at least {config.minimum} {wanted} are here: {_census(config, roster, now)}{soon}"
+
+
+def grace_end(gathering: Gathering, config: EngineConfig, roster: Roster, here: int) -> float:
+    """When a coordinator stops hoping for more clients than are here."""
+    hoped = _hope_end(gathering, config, roster) if here < config.asked else gathering.since
     if not gathering.patient or len(roster) == len(config.clients):
-        return gathering.since
+        return hoped
     last, first = (joined or gathering.since for joined in (roster.last_join, roster.first_join))
-    return min(max(last, gathering.since) + GRACE_S, max(first, gathering.since) + LONGEST_GRACE_S)
+    grace = min(max(last, gathering.since) + GRACE_S, max(first, gathering.since) + LONGEST_GRACE_S)
+    return max(grace, hoped)
 
 
-def next_look(gathering: Gathering, config: EngineConfig, roster: Roster) -> float:
+def _hope_end(gathering: Gathering, config: EngineConfig, roster: Roster) -> float:
+    """When those should be here that are about to come out of a queue: within a minute, and within a round's time."""
+    limit = gathering.since + min(LONGEST_GRACE_S, config.deadline_s)
+    starts = (each.starts for _, each in roster.queues.waiting(roster.workers) if each.starts is not None)
+    near = [start + GRACE_S for start in starts if start <= limit]
+    return min(max(near), limit) if near else gathering.since
+
+
+def patience_end(gathering: Gathering, config: EngineConfig, roster: Roster) -> float:
+    """When a job without enough clients has waited long enough. Unless somebody has said for how long that is, a queue
+    may be longer: while it is known that clients wait in one, so does the job.
+    """
+    end, queues = gathering.since + config.wait_for_clients_s, roster.queues
+    is_moved = config.waits_for_queues and any(queues.waiting(roster.workers))
+    return max(end, queues.stale_at or end) if is_moved else end
+
+
+def next_look(state: JobState, gathering: Gathering, now: float) -> float:
     """When the decision may change though nothing happens."""
+    config, roster = state.config, state.roster
+    end = patience_end(gathering, config, roster)
     if gathering.round == 0:
-        grace = gathering.since + LONGEST_GRACE_S
-        return grace if gathering.attempt and len(roster) else gathering.since + config.wait_for_clients_s
-    if _present(config, roster) >= config.minimum:
-        return grace_end(gathering, config, roster)
-    return gathering.since + config.wait_for_clients_s
+        return gathering.since + LONGEST_GRACE_S if gathering.attempt and len(roster) else end
+    here = _count_available(state, now)
+    return grace_end(gathering, config, roster, here) if here >= config.minimum else end
 
 
-def eligible_clients(state: JobState) -> tuple[ClientId, ...]:
-    """Who may be asked: whoever is here, and rather not those that are left out, or still busy with late work."""
+def available(state: JobState, now: float) -> tuple[ClientId, ...]:
+    """Who is here that may be asked to train, and won't be sent away by a batch system before a round is over."""
     config, roster = state.config, state.roster
     here = tuple(client for client in config.candidates_in_order if client in roster.workers)
+    allocations, table = roster.queues.allocations, state.progress.histories.table
+    if not allocations:
+        return here
+    paces = table["elapsed_s"] if len(table) else itertools.repeat(math.nan)
+    usual_s = dict(zip(config.clients, paces, strict=False))
+    return tuple(
+        client
+        for client in here
+        if client not in allocations or allocations[client].has_time_for(float(usual_s[client]), config.deadline_s, now)
+    )
+
+
+def _count_available(state: JobState, now: float) -> int:
+    """How many those are. Asked at every event: where no batch system has a say, nobody is looked at one by one."""
+    if not state.roster.queues.allocations:
+        return _present(state.config, state.roster)
+    return len(available(state, now))
+
+
+def eligible_clients(state: JobState, now: float) -> tuple[ClientId, ...]:
+    """Who may be asked: whoever is available, and rather not those that are left out, or still busy with late work."""
+    config, here = state.config, available(state, now)
     if config.exclusion is not None:
         rows = known(state).rows_of(here, config.ordinals)
         here = config.exclusion.admitted(here, rows, state.progress.committed + 1, config.minimum)
@@ -104,9 +158,10 @@ def _gather_for_first_model(state: JobState, gathering: Gathering, now: float) -
         return Fail(Reason.NO_FIRST_MODEL, f"{gathering.attempt} attempts: {gathering.because}")
     if fresh:
         return Ready(fresh)
-    if now >= gathering.since + config.wait_for_clients_s:
+    if now >= patience_end(gathering, config, state.roster):
         return Fail(
-            Reason.NO_CLIENTS, f"no trusted client is here to make the first model: {_census(config, state.roster)}"
+            Reason.NO_CLIENTS,
+            f"no trusted client is here to make the first model: {_census(config, state.roster, now)}",
         )
     return _ask_again(state, gathering, now)
 
@@ -123,6 +178,18 @@ def _ask_again(state: JobState, gathering: Gathering, now: float) -> Gathered:
     return Ready(here) if here else Wait("a trusted client has to make the first model")
 
 
-def _census(config: EngineConfig, roster: Roster) -> str:
+def _census(config: EngineConfig, roster: Roster, now: float) -> str:
     there = Counter(client.rpartition("/")[0] for client in roster.workers)
-    return ", ".join(f"{pool.name} {there[pool.name]} of {pool.clients}" for pool in config.pools)
+    return ", ".join(
+        f"{pool.name} {there[pool.name]} of {pool.clients}{_queue(roster, pool.name, now)}" for pool in config.pools
+    )
+
+
+def _queue(roster: Roster, pool: str, now: float) -> str:
+    """Who of a pool waits in a queue, in words."""
+    waiting = [each for each in roster.queues.waiting(roster.workers) if each[0].rpartition("/")[0] == pool]
+    if not waiting:
+        return ""
+    start = next_start(waiting)
+    when = "" if start is None else f", the first for about {seconds(max(start - now, 0.0))} more"
+    return f" ({len(waiting)} in a queue{when})"

@@ -28,7 +28,13 @@ from muster_wire.trust.identity import Role
 
 log = logging.getLogger("muster.coordinator")
 
-OPEN_TO_JOINERS = ("/muster.wire.v1.Federation/Enrol", "/grpc.health.v1.Health/")
+_HEALTH = "/grpc.health.v1.Health/"
+_ATTEND = "/muster.wire.v1.Federation/Attend"
+OPEN_TO = {  # beginnings of methods; workers may make every call but that of bridges
+    Role.JOINER: ("/muster.wire.v1.Federation/Enrol", _HEALTH),
+    Role.BRIDGE: (_ATTEND, _HEALTH),
+}
+_MAY = {Role.JOINER: "may only enrol", Role.BRIDGE: "may only attend"}
 SWEEP_S = 1.0
 
 _read = lru_cache(maxsize=4096)(read_certificate)
@@ -65,7 +71,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._deny_list = deny_list
         self._clock = clock
         self._refusals = refusals
-        self._open: dict[asyncio.Timeout, Certificate] = {}
+        self._open: dict[asyncio.Timeout, tuple[Certificate, str]] = {}
 
     def certificate(self, context: Context) -> Certificate:
         """The caller's, which TLS has verified. Raises TrustError for one that isn't a worker's."""
@@ -81,8 +87,10 @@ class Guard(grpc.aio.ServerInterceptor):
             return _denied(f"the certificate of {identity.uri} has been revoked", Refused.REVOKED)
         if identity.realm != self._realm:
             return _denied(f"{identity.uri} is not for this job, which is {self._realm}")
-        if identity.role is Role.JOINER and not method.startswith(OPEN_TO_JOINERS):
-            return _denied(f"{identity.uri} may only enrol")
+        if identity.role in OPEN_TO and not method.startswith(OPEN_TO[identity.role]):
+            return _denied(f"{identity.uri} {_MAY[identity.role]}")
+        if identity.role is Role.WORKER and method == _ATTEND:
+            return _denied(f"{identity.uri} is a worker's; only a bridge attends")
         expired = certificate.refused_because(self._clock.unix())
         return Refusal(grpc.StatusCode.UNAUTHENTICATED, expired, Refused.EXPIRED) if expired else None
 
@@ -100,7 +108,7 @@ class Guard(grpc.aio.ServerInterceptor):
             certificate = await self._admit(context, method)
             try:
                 async with asyncio.timeout(None) as scope:
-                    self._open[scope] = certificate
+                    self._open[scope] = certificate, method
                     try:
                         return await behaviour(request, context)
                     finally:
@@ -137,8 +145,8 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def sweep(self) -> None:
         """End the open calls whose certificates no longer hold."""
-        for scope, certificate in list(self._open.items()):
-            if self.refusal(certificate, OPEN_TO_JOINERS[0]):
+        for scope, (certificate, method) in list(self._open.items()):
+            if self.refusal(certificate, method):
                 scope.reschedule(asyncio.get_running_loop().time())
 
 

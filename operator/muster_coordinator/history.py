@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 
 from muster_coordinator.records import RoundCommit, RoundPlan
-from muster_coordinator.rounds import mean_metrics
-from muster_coordinator.state import Round, RoundSummary
+from muster_coordinator.rounds import in_queue, mean_metrics, queued_of
+from muster_coordinator.state import Roster, Round, RoundSummary
 
 ROUNDS_KEPT = 20
 COMMITTED = "Committed"
@@ -25,6 +25,7 @@ def add_round(rounds: tuple[RoundSummary, ...], commit: RoundCommit) -> tuple[Ro
 
 def _summary(commit: RoundCommit) -> RoundSummary:
     used = sum(update.round == commit.round for update in commit.used)
+    queued = len(queued_of(commit))
     return RoundSummary(
         round=commit.round,
         epoch=commit.epoch,
@@ -33,8 +34,9 @@ def _summary(commit: RoundCommit) -> RoundSummary:
         seconds=commit.seconds,
         asked=used + len(commit.failed),
         used=len(commit.used),
-        rejected=len(commit.failed) - commit.stragglers,
+        rejected=len(commit.failed) - commit.stragglers - queued,
         stragglers=commit.stragglers,
+        queued=queued,
         started_s=commit.started_s,
         bytes_up=commit.bytes_up,
         bytes_down=commit.bytes_down,
@@ -42,8 +44,9 @@ def _summary(commit: RoundCommit) -> RoundSummary:
     )
 
 
-def failed_attempt(round_: Round, why: str, now: float) -> RoundSummary:
+def failed_attempt(round_: Round, roster: Roster, why: str, now: float) -> RoundSummary:
     """The summary of an attempt that is given up."""
+    queued = in_queue(round_, roster)
     return RoundSummary(
         round=round_.number,
         epoch=round_.plan.epoch,
@@ -53,7 +56,8 @@ def failed_attempt(round_: Round, why: str, now: float) -> RoundSummary:
         asked=len(round_.places),
         used=0,
         rejected=len(round_.failures),
-        stragglers=round_.outstanding,
+        stragglers=round_.outstanding - queued,
+        queued=queued,
     )
 
 

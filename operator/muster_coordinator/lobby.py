@@ -18,7 +18,7 @@ from muster_coordinator.orders import Answer
 from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.sessions import JoinWish, Session, SessionTable
-from muster_spec.clients import ClientId
+from muster_spec.clients import ClientId, client_id
 
 EXPIRY_CHECK_S = 1.0
 
@@ -83,6 +83,10 @@ class Lobby:
 
     def find(self, session_id: str) -> Session | None:
         return self._table.get(session_id, self._clock.now())
+
+    def present(self, pool: str, clients: int) -> list[int]:
+        """Which of the clients of a pool, so many in all, somebody acts for."""
+        return [index for index in range(clients) if self._table.holder(client_id(pool, index))]
 
     def count(self) -> int:
         """How many sessions there are."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from muster_coordinator import evaluation, tells
 from muster_coordinator.assignments import client_of, evaluation_id, training_id
 from muster_coordinator.config import GRACE_S
-from muster_coordinator.events import ClientsJoined, ClientsLost
+from muster_coordinator.events import ClientsJoined, ClientsLost, QueueSeen
 from muster_coordinator.instructions import (
     Instruction,
     OrderEvaluation,
@@ -59,6 +59,19 @@ def lose(state: JobState, event: ClientsLost, now: float) -> Moves:
             phase = evaluation.give_up_central(phase, f"lost: {event.reason}")
         state = replace(state, phase=phase)
     return moved(state, tells.lost(gone, event.reason))
+
+
+def note_queue(state: JobState, event: QueueSeen, now: float) -> Moves:
+    """A batch system has these clients in its queue or at work; said again and again, it is told when it changes."""
+    before = _queued(state)
+    roster = replace(state.roster, queues=state.roster.queues.told(event.pool, event.allocations, now))
+    state = replace(state, roster=roster)
+    queued = _queued(state)
+    return moved(state, tells.queued(queued)) if queued != before else moved(state)
+
+
+def _queued(state: JobState) -> tuple[ClientId, ...]:
+    return tuple(client for client, _ in state.roster.queues.waiting(state.roster.workers))
 
 
 def _with_clock_of_first_model(state: JobState, clients: tuple[ClientId, ...], now: float) -> JobState:

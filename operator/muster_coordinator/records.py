@@ -45,6 +45,7 @@ class Absence(StrEnum):
     """How a client that was asked came not to be in the sum."""
 
     FAILED = "Failed"  # its code raised, or its update was refused
+    QUEUED = "Queued"  # it waited in the queue of a batch system when the round closed: nobody's fault
     LOST = "Lost"  # its worker was away when the round closed
     LATE = "Late"  # it was still at work at the deadline
     OVERTAKEN = "Overtaken"  # it was still at work when the round closed early, with others enough

@@ -37,6 +37,7 @@ class Refused(StrEnum):
     WRONG_VERSION = "wrong_version"
     JOIN = "join"  # a pool, client or name that can't be, or a worker that doesn't know the job's codecs
     ENROLMENT = "enrolment"
+    ATTENDANCE = "attendance"  # a bridge that is none, or says what can't be
     NO_MODEL = "no_model"  # a version that is no longer given out, or an offset outside of it
 
     @property

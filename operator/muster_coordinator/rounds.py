@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.instructions import Fold, Reason
-from muster_coordinator.records import Absence, AssignmentId, RoundPlan, UsedUpdate
+from muster_coordinator.records import Absence, AssignmentId, RoundCommit, RoundPlan, UsedUpdate
 from muster_coordinator.state import Failure, Roster, Round
 from muster_coordinator.weighing import Weighing
 from muster_spec.clients import ClientId
@@ -68,7 +68,7 @@ def decide_closing(round_: Round, config: EngineConfig, roster: Roster, now: flo
     if round_.number == 0:
         return _decide_first_model(round_, now)
     arrived, possible, plan = len(round_.updates), len(round_.updates) + round_.outstanding, round_.plan
-    if arrived >= plan.close_at or (round_.outstanding == 0 and arrived >= plan.minimum):
+    if arrived >= plan.close_at or (arrived >= plan.minimum and round_.outstanding == _too_far_back(round_, roster)):
         return Commit(f"{arrived} of {plan.close_at} updates are in and nobody else is waited for")
     if possible < plan.minimum and not _may_be_the_task(round_):
         return _insufficient(round_, config, roster, f"only {possible} of at least {plan.minimum} updates are possible")
@@ -77,6 +77,17 @@ def decide_closing(round_: Round, config: EngineConfig, roster: Roster, now: flo
     if arrived >= plan.minimum:
         return Commit(f"{arrived} updates are in at the deadline")
     return _insufficient(round_, config, roster, f"{arrived} of at least {plan.minimum} updates by the deadline")
+
+
+def _too_far_back(round_: Round, roster: Roster) -> int:
+    """How many were sent back to a queue in the midst of the round, and should come out of it only after its deadline.
+
+    It is no reason to give a round up: estimates are often too long.
+    """
+    if not roster.queues.allocations:
+        return 0
+    waits = (roster.queued(each.client) for each in round_.plan.cohort if round_.is_outstanding(each.assignment))
+    return sum(wait is not None and (wait.starts or 0.0) > round_.deadline for wait in waits)
 
 
 def _decide_first_model(round_: Round, now: float) -> Closing:
@@ -260,8 +271,14 @@ def failed_clients(round_: Round, roster: Roster, why: str) -> dict[ClientId, st
         if planned.assignment in round_.failures:
             failed[planned.client] = round_.failures[planned.assignment].reason
         elif planned.assignment not in round_.updates:
-            failed[planned.client] = f"no update when the round closed ({why})" if planned.client in roster else "lost"
+            failed[planned.client] = _why_missing(planned.client, roster, why)
     return failed
+
+
+def _why_missing(client: ClientId, roster: Roster, why: str) -> str:
+    if roster.queued(client):
+        return "in a queue"
+    return f"no update when the round closed ({why})" if client in roster else "lost"
 
 
 def absences(round_: Round, roster: Roster, now: float) -> dict[ClientId, Absence]:
@@ -272,8 +289,19 @@ def absences(round_: Round, roster: Roster, now: float) -> dict[ClientId, Absenc
         if planned.assignment in round_.failures:
             found[planned.client] = Absence.FAILED
         elif planned.assignment not in round_.updates:
-            found[planned.client] = still_out if planned.client in roster else Absence.LOST
+            gone = Absence.QUEUED if roster.queued(planned.client) else Absence.LOST
+            found[planned.client] = still_out if planned.client in roster else gone
     return found
+
+
+def in_queue(round_: Round, roster: Roster) -> int:
+    """How many of those that are waited for are in a queue."""
+    return sum(each is Absence.QUEUED for each in absences(round_, roster, round_.deadline).values())
+
+
+def queued_of(commit: RoundCommit) -> list[ClientId]:
+    """Who is missing from a round for being in a queue, rather than for anybody's fault."""
+    return [client for client in commit.failed if commit.absences.get(client) is Absence.QUEUED]
 
 
 def mean_metrics(used: tuple[UsedUpdate, ...]) -> Mapping[str, float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from muster_coordinator.logtails import Budget
 from muster_spec.clients import ClientId, client_id, split_client_id
 from muster_spec.types import ResolvedJob
 from muster_wire.trust.identity import Identity
@@ -60,6 +61,7 @@ class Session:
     identity: Identity | None = None  # only calls with this one may use the session
     version: Version = CURRENT
     confirms_end: bool = False  # its worker says when it has heard that the job is over; of others one hopes so
+    budget: Budget = field(default_factory=Budget)  # of its log
 
     def lost_because(self, now: float, patience: Patience) -> str | None:
         if self.broken_at is not None and now - self.broken_at >= patience.broken_s:

@@ -26,6 +26,7 @@ class PoolShown(Shown, frozen=True):
     name: str
     total: int
     connected: int
+    queued: int
 
 
 class ClientsShown(Shown, frozen=True):
@@ -37,6 +38,7 @@ class ClientsShown(Shown, frozen=True):
     training: int
     submitted: int
     excluded: int
+    queued: int
     lost: int
     pools: tuple[PoolShown, ...]
 
@@ -62,6 +64,7 @@ class RoundShown(Shown, frozen=True):
     used: int
     rejected: int
     stragglers: int
+    queued: int
     up_bytes: int
     down_bytes: int
     start_time: str | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from muster_coordinator.allocations import Allocation, Queues
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.histories import Histories
@@ -34,12 +35,13 @@ from muster_wire.adaptive import Search
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Who is here, and through which worker. Whoever is not in `workers` is away."""
+    """Who is here, and through which worker. Whoever is not in `workers` is away, perhaps in a queue."""
 
     workers: Mapping[ClientId, str] = field(default_factory=dict)
     first_join: float | None = None  # of this session of the coordinator
     last_join: float | None = None
     gone: frozenset[ClientId] = frozenset()  # were here and are away
+    queues: Queues = field(default_factory=Queues)
 
     def __contains__(self, client: ClientId) -> bool:
         return client in self.workers
@@ -51,13 +53,19 @@ class Roster:
         first = now if self.first_join is None else self.first_join
         grew = any(client not in self.workers for client in clients)
         workers = {**self.workers, **dict.fromkeys(clients, worker)}
-        return Roster(workers, first, now if grew else self.last_join, self.gone.difference(clients))
+        last, gone = now if grew else self.last_join, self.gone.difference(clients)
+        return replace(self, workers=workers, first_join=first, last_join=last, gone=gone)
 
     def lost(self, clients: tuple[ClientId, ...]) -> Roster:
         workers = dict(self.workers)
         for client in clients:
             workers.pop(client, None)
         return replace(self, workers=workers, gone=self.gone.union(clients))
+
+    def queued(self, client: ClientId) -> Allocation | None:
+        """What it waits for, if it waits in a queue."""
+        allocation = self.queues.allocations.get(client)
+        return allocation if allocation and not allocation.is_running and client not in self.workers else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +228,7 @@ class RoundSummary:
     used: int
     rejected: int
     stragglers: int
+    queued: int = 0  # sent back to a queue meanwhile, which is nobody's fault
     started_s: float | None = None  # Unix time; None of an attempt that left no record
     bytes_up: int = 0
     bytes_down: int = 0

@@ -11,7 +11,7 @@ from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import ClientsJoined, UpdateStaged
 from muster_coordinator.instructions import Finish, Tell
 from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan, Scores
-from muster_coordinator.rounds import mean_metrics
+from muster_coordinator.rounds import mean_metrics, queued_of
 from muster_coordinator.state import Progress
 from muster_spec.clients import ClientId
 from muster_spec.wording import counted
@@ -32,6 +32,11 @@ def joined(event: ClientsJoined, clients: tuple[ClientId, ...]) -> Tell:
 def lost(clients: tuple[ClientId, ...], reason: str) -> Tell:
     """Clients are gone."""
     return Tell("lost", f"lost {counted(len(clients), 'client')}: {reason}", {"clients": clients, "reason": reason})
+
+
+def queued(clients: tuple[ClientId, ...]) -> Tell:
+    """These clients wait in the queues of batch systems, and no others."""
+    return Tell("queued", f"{counted(len(clients), 'client')} in a queue", {"clients": clients})
 
 
 def planned(plan: RoundPlan, config: EngineConfig, left_out: Mapping[ClientId, int]) -> Tell:
@@ -87,6 +92,7 @@ def committed(commit: RoundCommit, progress: Progress, config: EngineConfig) -> 
         "total": config.total,
         "used": len(commit.used),
         "failed": dict(commit.failed),
+        "queued": queued_of(commit),
         "seconds": commit.seconds,
         "metrics": mean_metrics(commit.used),
         "bytesUp": commit.bytes_up,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from muster_coordinator.compression import parts_text
@@ -35,6 +35,7 @@ from muster_coordinator.state import (
     RoundSummary,
     StoringEvaluation,
 )
+from muster_spec.clients import ClientId
 from muster_spec.types import Compression
 from muster_spec.wording import percent, seconds, size
 from muster_wire.layout import Layout
@@ -140,6 +141,7 @@ def _clients(state: JobState, round_: Round | None) -> ClientsShown:
     if isinstance(state.phase, Finished) and state.phase.outcome is Outcome.SUSPENDED:
         state = replace(state, roster=Roster())  # nobody is connected to who has left
     connected, total = len(state.roster), len(state.config.clients)
+    queued = {client for client, _ in state.roster.queues.waiting(state.roster.workers)}
     here = [each for each in round_.plan.cohort if each.client in state.roster] if round_ else []
     return ClientsShown(
         summary=f"{connected}/{total}",
@@ -148,15 +150,17 @@ def _clients(state: JobState, round_: Round | None) -> ClientsShown:
         training=sum(round_.is_outstanding(each.assignment) for each in here) if round_ else 0,
         submitted=len(round_.updates) if round_ else 0,
         excluded=len(left_out(state)),
-        lost=len(state.roster.gone),
-        pools=_pools(state),
+        queued=len(queued),
+        lost=len(state.roster.gone - queued),
+        pools=_pools(state, queued),
     )
 
 
-def _pools(state: JobState) -> tuple[PoolShown, ...]:
-    here = Counter(client.rpartition("/")[0] for client in state.roster.workers)
+def _pools(state: JobState, queued: Iterable[ClientId]) -> tuple[PoolShown, ...]:
+    here, waiting = (Counter(each.rpartition("/")[0] for each in some) for some in (state.roster.workers, queued))
     return tuple(
-        PoolShown(name=pool.name, total=pool.clients, connected=here[pool.name]) for pool in state.config.pools
+        PoolShown(name=pool.name, total=pool.clients, connected=here[pool.name], queued=waiting[pool.name])
+        for pool in state.config.pools
     )
 
 
@@ -232,6 +236,7 @@ def _shown(summary: RoundSummary) -> RoundShown:
         used=summary.used,
         rejected=summary.rejected,
         stragglers=summary.stragglers,
+        queued=summary.queued,
         up_bytes=summary.bytes_up,
         down_bytes=summary.bytes_down,
         metrics=_finite(summary.metrics),
@@ -239,7 +244,7 @@ def _shown(summary: RoundSummary) -> RoundShown:
 
 
 def _sentence(summary: RoundSummary) -> str:
-    sent = summary.asked - summary.rejected - summary.stragglers
+    sent = summary.asked - summary.rejected - summary.stragglers - summary.queued
     late = f" and {summary.used - sent} late" if summary.used > sent else ""
     failed = "" if summary.used else ", failed"
     return f"{sent} of {summary.asked}{late} in {seconds(summary.seconds)}{failed}"

@@ -31,7 +31,7 @@ from muster_coordinator.moves import Moves, moved
 from muster_coordinator.planning import build_plan
 from muster_coordinator.records import Absence, AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
 from muster_coordinator.recovery import after_commit, after_evaluation
-from muster_coordinator.rounds import absences, add_late, extend, failed_clients, fold_rest, open_round
+from muster_coordinator.rounds import absences, add_late, extend, failed_clients, fold_rest, in_queue, open_round
 from muster_coordinator.state import (
     Collecting,
     Committing,
@@ -127,7 +127,7 @@ def close(state: JobState, round_: Round, why: str, now: float) -> Moves:
         failed_attempts=round_.failed_before,
         opened=round_.opened,
         owed=owed_after(round_, state.config.late),
-        stragglers=round_.outstanding,
+        stragglers=round_.outstanding - in_queue(round_, state.roster),
         scale=round_.scale,
         reason=history.closing_reason(round_.plan, why),
         absences=_absences(state, round_, now),
@@ -162,7 +162,7 @@ def give_attempt_up(state: JobState, round_: Round, why: str, now: float) -> Mov
     for name in round_.late:
         deferred[name] = Settle(state.owed[name].client, name, used=False, reason=f"the attempt failed: {why}")
     gathering = Gathering(round_.number, round_.failed_before + 1, now, patient=False, because=why)
-    state = replace(state, failed_attempt=history.failed_attempt(round_, why, now))
+    state = replace(state, failed_attempt=history.failed_attempt(round_, state.roster, why, now))
     told = tells.failed_attempt(round_.plan, why)
     state = replace(state, absences=_missing(state, round_, now))
     return moved(state, told, phase=gathering, deferred=deferred, owed=_without(state.owed, round_.late))
@@ -287,7 +287,7 @@ def go_on(state: JobState, now: float, *, patient: bool) -> Moves:
 
 def give_up(state: JobState, round_: Round, reason: Reason, why: str, now: float) -> Moves:
     """A round has failed for good, and the job with it."""
-    state = replace(state, failed_attempt=history.failed_attempt(round_, why, now))
+    state = replace(state, failed_attempt=history.failed_attempt(round_, state.roster, why, now))
     return finish(state, Outcome.FAILED, reason, why)
 
 

@@ -57,11 +57,12 @@ class ServerCertificate:
 
 @dataclass(frozen=True, slots=True)
 class JoinBundle:
-    """For workers of this pool, who dial this address."""
+    """For workers of this pool, who dial this address; and for its bridge, if it has one, which dials another."""
 
     realm: str
     pool: str
     address: str
+    bridge: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from muster_operator.build.common import INPUTS, Context, annotated
 from muster_operator.build.trust import build_authority, build_join, build_server
 from muster_operator.objects import Key, Object, annotation_of, digest, is_going, key_of, timestamp, unix_of
 from muster_operator.observed import Observed
+from muster_spec.types import ResolvedPool
 
 DAY_S = 86_400.0
 AUTHORITY_S = 10 * 365 * DAY_S
@@ -37,11 +38,13 @@ class Credential:
 
 def credentials_of(context: Context) -> list[Credential]:
     """The coordinator's certificate, and the pools' bundles."""
-    bundles = [
-        Credential(build_join(context, pool.name), JoinBundle(context.job.uid, pool.name, context.address_of(pool)))
-        for pool in context.job.pools
-    ]
+    bundles = [Credential(build_join(context, pool.name), _join(context, pool)) for pool in context.job.pools]
     return [Credential(build_server(context), ServerCertificate(context.hosts)), *bundles]
+
+
+def _join(context: Context, pool: ResolvedPool) -> JoinBundle:
+    bridge = context.address if pool.spec.type == "Slurm" else ""
+    return JoinBundle(context.job.uid, pool.name, context.address_of(pool), bridge)
 
 
 def credential_keys(context: Context) -> list[Key]:
@@ -99,5 +102,5 @@ def _inputs_wanted(context: Context, credential: Credential) -> str:
     match credential.content:
         case ServerCertificate(hosts):
             return digest([context.authority_id, hosts])
-        case JoinBundle(realm, pool, address):
-            return digest([context.authority_id, realm, pool, address])
+        case JoinBundle(realm, pool, address, bridge):
+            return digest([context.authority_id, realm, pool, address, *([bridge] if bridge else [])])

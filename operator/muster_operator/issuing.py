@@ -11,7 +11,14 @@ import binascii
 
 from muster_operator.actions import CreateAuthority, Issue, ServerCertificate
 from muster_operator.api import Api
-from muster_operator.build.trust import AUTHORITY_CERTIFICATE, AUTHORITY_KEY, BUNDLE, SERVER_CERTIFICATE, SERVER_KEY
+from muster_operator.build.trust import (
+    AUTHORITY_CERTIFICATE,
+    AUTHORITY_KEY,
+    BRIDGES_BUNDLE,
+    BUNDLE,
+    SERVER_CERTIFICATE,
+    SERVER_KEY,
+)
 from muster_operator.errors import ApiError, Conflict
 from muster_operator.objects import Key, Object, dig, key_of
 from muster_wire.errors import TrustError
@@ -54,9 +61,16 @@ def content_of(action: Issue, authority: Authority) -> dict[str, bytes]:
     if isinstance(action.content, ServerCertificate):
         pair = authority.issue_server(action.content.hosts, action.issued, action.valid_s)
         return {SERVER_CERTIFICATE: pair.chain, SERVER_KEY: pair.key}
-    joiner = name_identity(Role.JOINER, action.content.realm, action.content.pool)
-    bundle = make_bundle(authority, action.content.address, joiner, action.issued, action.valid_s)
-    return {BUNDLE: bundle.to_json().encode()}
+    content = action.content
+    addresses = {BUNDLE: (Role.JOINER, content.address)}
+    addresses |= {BRIDGES_BUNDLE: (Role.BRIDGE, content.bridge)} if content.bridge else {}
+    bundles = {
+        name: make_bundle(
+            authority, address, name_identity(role, content.realm, content.pool), action.issued, action.valid_s
+        )
+        for name, (role, address) in addresses.items()
+    }
+    return {name: bundle.to_json().encode() for name, bundle in bundles.items()}
 
 
 def read_authority(key: Key, secret: Object) -> Authority:

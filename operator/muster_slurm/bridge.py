@@ -10,12 +10,13 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from muster_slurm.errors import Denied, Full, Refused, SlurmError, Unreachable
+from muster_slurm.coordinator import News
+from muster_slurm.errors import Away, Denied, Full, Refused, SlurmError, Unreachable
 from muster_slurm.ledger import Ledger, Submission, read_ledger, write_ledger
 from muster_slurm.plan import (
     Listing,
@@ -27,10 +28,10 @@ from muster_slurm.plan import (
     note_refusal,
     note_silence,
 )
-from muster_slurm.request import Keys, build_request, tag_of
+from muster_slurm.request import Keys, build_request, slurm_of, tag_of
+from muster_slurm.standing import Shape, Standing, standing_of
 from muster_slurm.states import PHASES, Phase
 from muster_slurm.transport import Transport
-from muster_spec.clients import ClientId, split_client_id
 from muster_spec.types import ResolvedJob, ResolvedPool
 
 POLL_S = 10.0
@@ -67,6 +68,8 @@ class Bridge:
         self._ledger = read_ledger(setup.ledger)
         self._wanted = Wanted(setup.pool.spec.workers_wanted, setup.job.spec.run_policy.backoff_limit, 0)
         self._present: frozenset[int] | None = None
+        self._standings: tuple[Standing, ...] = ()
+        self._is_missing = False
         self._over_at: float | None = None
         self._is_hasty = False
         self._is_idle = False
@@ -77,12 +80,21 @@ class Bridge:
 
     # --- what it is told ----------------------------------------------------------------------------------------------
 
-    def hear(self, clients: Iterable[ClientId]) -> None:
-        """Whom the coordinator hears from."""
-        count = self._wanted.workers
-        self._present = frozenset(
-            index % count for pool, index in map(split_client_id, clients) if pool == self._setup.pool.name
-        )
+    def hear(self, news: News) -> None:
+        """What the coordinator says: whom it hears from, and what their workers log."""
+        if self._is_missing:
+            self._is_missing = False
+            self._say("coordinator", "the coordinator answers again")
+        if news.present is not None:
+            self._present = frozenset(index % self._wanted.workers for index in news.present)
+        for line in news.lines:
+            self._say("log", f"{line.source}: {line.text}", client=line.source)
+
+    def miss(self, error: Away) -> None:
+        """The coordinator doesn't answer. It is said once."""
+        if not self._is_missing:
+            self._is_missing = True
+            self._say("coordinator", str(error))
 
     def finish(self, *, hasty: bool) -> None:
         """The job is over: nothing is to be left in SLURM. Hasty: running workers aren't waited for."""
@@ -109,6 +121,11 @@ class Bridge:
         return self._fatal
 
     @property
+    def standings(self) -> tuple[Standing, ...]:
+        """What SLURM has for the pool's clients, as it last said."""
+        return self._standings
+
+    @property
     def left(self) -> tuple[str, ...]:
         """The names of the jobs that may be left."""
         return tuple(self._keys.name(tag_of(each, self._wanted.max_array)) for each in self._ledger.submissions)
@@ -123,6 +140,7 @@ class Bridge:
             listing = self._transport.list_jobs(self._setup.job.uid)
             took_s = time.monotonic() - began
             self._carry_out(self._plan(listing))
+            self._standings = self._stand(listing)
         except SlurmError as error:
             self._warn(error)
             self._quiet += 1
@@ -153,6 +171,11 @@ class Bridge:
         self._is_idle = plan.is_idle and not plan.cancel
         self._show(listing)
         return plan
+
+    def _stand(self, listing: Listing) -> tuple[Standing, ...]:
+        spec, wanted = self._setup.pool.spec, self._wanted
+        shape = Shape(spec.clients, wanted.workers, slurm_of(self._setup.pool).signal_seconds, wanted.max_array)
+        return standing_of(self._ledger, listing.jobs, self._keys, shape)
 
     def _carry_out(self, plan: Plan) -> None:
         self._keep(plan.ledger)

@@ -2,6 +2,7 @@
 
 BridgeError
 ├── SettingsError   the bridge was started wrongly, or a secret is missing; starting it again ends the same way
+├── Away            the coordinator doesn't answer
 └── SlurmError      SLURM didn't do what it was asked to
     ├── Refused     it never will: a partition that isn't there, a size that no node has
     ├── Full        not now: a limit on how many jobs may be submitted
@@ -18,6 +19,10 @@ class BridgeError(Exception):
 
 class SettingsError(BridgeError):
     """Something that a person has to put right."""
+
+
+class Away(BridgeError):  # noqa: N818 - as people say it
+    """The coordinator doesn't answer, or not to us."""
 
 
 class SlurmError(BridgeError):

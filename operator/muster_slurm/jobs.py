@@ -56,7 +56,8 @@ class Job:
     reason: str = ""
     exit: Exit = Exit()
     restarts: int = 0
-    starts: int = 0
+    starts: int = 0  # when it is expected to, while it waits
+    ends: int = 0  # at its time limit, while it runs
     nodes: str = ""
     is_rest: bool = False
 

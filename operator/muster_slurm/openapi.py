@@ -165,6 +165,7 @@ def read_job(record: Mapping[str, Any]) -> Job:
         exit=_exit(record.get("exit_code")),
         restarts=_whole(record.get("restart_cnt")),
         starts=_whole(record.get("start_time")),
+        ends=_whole(record.get("end_time")),
         nodes=str(record.get("nodes") or ""),
         is_rest=is_rest,
     )

@@ -1,9 +1,10 @@
 """One bridge process, from its command line to its exit code.
 
-On standard input (unless it is alone, as in a pod) come lines of JSON: ``{"clients": […]}`` whom the coordinator hears
-from, ``{"over": true}`` that the job has ended. Standard input closed, or a SIGTERM, means the same in haste: whoever
-started this process is gone. Lines of JSON go out: what happened. With the job over, it leaves when SLURM has nothing
-of this pool left.
+On standard input (unless it is alone, as in a pod) comes a line of JSON, ``{"over": true}``: the job has ended.
+Standard input closed, or a SIGTERM, means the same in haste: whoever started this process is gone. Lines of JSON go
+out: what happened, and what workers log. With the job over, it leaves when SLURM has nothing of this pool left.
+Between two looks at SLURM it attends to the coordinator, which hears what SLURM has for its clients and says whom it
+hears from.
 
 Exit codes: 0 nothing is left in SLURM; 1 something may be, or every worker was given up; 2 the manifest or a secret has
 to be put right.
@@ -28,13 +29,15 @@ from typing import Any
 import msgspec
 
 from muster_slurm.bridge import POLL_S, Bridge, Setup
-from muster_slurm.errors import BridgeError, SettingsError
+from muster_slurm.coordinator import Coordinator
+from muster_slurm.errors import Away, BridgeError, SettingsError
 from muster_slurm.request import slurm_of
 from muster_slurm.transport import Secrets, open_transport
 from muster_spec.pool_types import Workers
 from muster_spec.types import ResolvedJob, ResolvedPool
 
 LEAVE_WITHIN_S = 60.0
+ATTEND_S = 4.0
 CLEAN, LEFT, BAD_INPUT = 0, 1, 2
 
 
@@ -46,6 +49,7 @@ class Settings:
     pool: str
     ledger: Path
     join: Path
+    attend: Path
     secrets: Path | None
     poll_s: float
     is_alone: bool
@@ -67,14 +71,13 @@ def _read_settings(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--pool", required=True, help="the pool of it that this is for")
     parser.add_argument("--ledger", type=Path, required=True, metavar="FILE", help="what it remembers; outlives it")
     parser.add_argument("--join", type=Path, required=True, metavar="FILE", help="the pool's join bundle, read anew")
+    parser.add_argument("--attend", type=Path, required=True, metavar="FILE", help="its own bundle, read anew likewise")
     parser.add_argument("--secrets", type=Path, metavar="DIR", help="the pool's secrets, as DIR/NAME/KEY")
     parser.add_argument("--poll", type=float, default=POLL_S, metavar="S", help="seconds between two listings")
-    parser.add_argument(
-        "--alone", action="store_true", help="nobody tells it anything: signals end it, and forgotten jobs have failed"
-    )
+    parser.add_argument("--alone", action="store_true", help="nobody tells it when the job is over: signals end it")
     parser.add_argument("--workers", type=int, metavar="N", help="as many, whatever the job said when it began")
     given = parser.parse_args(arguments)
-    paths = (given.ledger, given.join, given.secrets)
+    paths = (given.ledger, given.join, given.attend, given.secrets)
     return Settings(given.job, given.pool, *paths, given.poll, given.alone, given.workers)
 
 
@@ -88,12 +91,13 @@ class _Process:
         self._variables = slurm_of(pool).environment
         self._environment()  # what is missing is said before anything is asked for
         setup = Setup(job, pool, settings.ledger, self._environment, settings.poll_s)
+        self._coordinator = Coordinator(settings.attend, pool.name)
+        self._attend_s = min(ATTEND_S, settings.poll_s)
+        self._attend_at = 0.0
         self._bridge = Bridge(setup, open_transport(slurm_of(pool), self._secrets), _tell)
         self._unread = b""
         self._is_alone = settings.is_alone
         self._told = [] if settings.is_alone else [sys.stdin.fileno()]  # nothing, once it is closed
-        if settings.is_alone:
-            self._bridge.hear(())
         self._heard, self._wake = os.pipe()
 
     def run(self) -> int:
@@ -128,12 +132,24 @@ class _Process:
         deadline = time.monotonic() + wait_s
         was_over = self._bridge.is_over
         while (left_s := deadline - time.monotonic()) > 0 and self._bridge.is_over == was_over:
+            if not was_over:
+                left_s = min(left_s, self._attend())
             readable, _, _ = select.select([self._heard, *self._told], [], [], left_s)
             if self._heard in readable:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._heard, 4096)
             if self._told and self._told[0] in readable:
                 self._listen(self._told[0])
+
+    def _attend(self) -> float:
+        """Speak with the coordinator, if it is time; how long until the next time."""
+        if time.monotonic() >= self._attend_at:
+            try:
+                self._bridge.hear(self._coordinator.attend(self._bridge.standings, time.time()))
+            except Away as error:
+                self._bridge.miss(error)
+            self._attend_at = time.monotonic() + self._attend_s
+        return max(self._attend_at - time.monotonic(), 0.0)
 
     def _listen(self, told: int) -> None:
         chunk = os.read(told, 1 << 16)
@@ -145,8 +161,6 @@ class _Process:
             self._bridge.finish(hasty=True)
 
     def _heed(self, told: Mapping[str, Any]) -> None:
-        if "clients" in told:
-            self._bridge.hear(told["clients"])
         if told.get("over"):
             self._bridge.finish(hasty=False)
 

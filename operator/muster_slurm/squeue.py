@@ -15,8 +15,8 @@ from muster_slurm.jobs import Exit, Job, exit_of, read_tasks
 from muster_slurm.request import Request
 
 _FIELDS = (
-    *("ArrayJobID", "ArrayTaskID", "JobID", "State", "exit_code", "RestartCnt", "StartTime", "NodeList", "Reason"),
-    *("Name", "Comment"),
+    *("ArrayJobID", "ArrayTaskID", "JobID", "State", "exit_code", "RestartCnt", "StartTime", "EndTime", "NodeList"),
+    *("Reason", "Name", "Comment"),
 )
 LIST = (
     'TZ=UTC squeue --noheader --array --states=all --user="$(id -un)" '
@@ -102,7 +102,7 @@ def parse_listing(lines: Iterable[str], prefix: str) -> Iterator[Job]:
 
 
 def _job(parts: list[str]) -> Job:
-    array, tasks, number, state, status, restarts, starts, nodes, reason, name, comment, _ = parts
+    array, tasks, number, state, status, restarts, starts, ends, nodes, reason, name, comment, _ = parts
     listed, is_rest = read_tasks(tasks) if tasks != "N/A" else ((), False)
     return Job(
         id=int(number),
@@ -115,6 +115,7 @@ def _job(parts: list[str]) -> Job:
         exit=_exit(status),
         restarts=int(restarts) if restarts.isdecimal() else 0,
         starts=_unix(starts),
+        ends=_unix(ends),
         nodes=nodes,
         is_rest=is_rest,
     )

@@ -235,3 +235,21 @@ def test_what_a_worker_asks_for_to_the_byte() -> None:
 def test_the_last_orders_are_confirmed_to_the_byte() -> None:
     assert pb.JoinRequest(confirms_end=True).SerializeToString().hex(" ") == "60 01"
     assert pb.BeatRequest(session="s", finished=True).SerializeToString().hex(" ") == "0a 01 73 18 01"
+def test_what_a_bridge_says_to_the_byte() -> None:
+    allocation = pb.Allocation(
+        indices=[0, 2], state=pb.Allocation.STATE_RUNNING, starts_in_ms=1, ends_in_ms=300, lasts_ms=2
+    )
+    request = pb.AttendRequest(
+        version=pb.Version(major=1, minor=1), pool="p", allocations=[allocation], log="l", log_read=7
+    )
+    said = "0a 04 08 01 10 01 12 01 70 1a 0d 0a 02 00 02 10 02 18 01 20 ac 02 28 02 22 01 6c 28 07"
+    assert request.SerializeToString().hex(" ") == said
+    line = pb.LogLine(source="p/0", text="t")
+    reply = pb.AttendReply(present=[2, 0], complete=True, log="l", log_read=8, lines=[line])
+    assert reply.SerializeToString().hex(" ") == "12 02 02 00 18 01 22 01 6c 28 08 32 08 0a 03 70 2f 30 12 01 74"
+
+
+def test_the_tail_of_a_log_to_the_byte() -> None:
+    beat = pb.BeatRequest(session="s", log=pb.LogTail(first=3, left_out=1, lines=["a", "b"]))
+    assert beat.SerializeToString().hex(" ") == "0a 01 73 22 0a 08 03 10 01 1a 01 61 1a 01 62"
+    assert pb.JoinReply(log_bytes=4096).SerializeToString().hex(" ") == "48 80 20"

@@ -30,6 +30,8 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         "request": Target(wire_targets.request, wire_targets.requests),
         "frame": Target(wire_targets.frame, wire_targets.frames),
+        "attendance": Target(wire_targets.attendance, wire_targets.attendances),
+        "tail": Target(wire_targets.tail, wire_targets.tails),
         "header": Target(wire_targets.header, wire_targets.headers),
         "layout": Target(wire_targets.layout, wire_targets.layouts),
         "orders": Target(wire_targets.orders, wire_targets.some_orders),

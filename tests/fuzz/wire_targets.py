@@ -12,8 +12,11 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from muster.orders import parse_orders
+from muster_coordinator.attendance import allocations_of, problem_with
+from muster_coordinator.logtails import BURST_BYTES, LONGEST_LINE, Budget, LogTails, Tail
 from muster_coordinator.spare import SpareFiles
 from muster_coordinator.staging import Upload
+from muster_spec.clients import ClientId
 from muster_wire import payload as payloads_
 from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.errors import PayloadError, WireError
@@ -54,6 +57,7 @@ PIPELINES = tuple(
     for lossless in (False, True)
 )
 FRAME_BYTES = 64
+CLIENTS, NOW = 4, 1000.0
 SHAPES = tuple(Shape(LAYOUT, kind, pipeline) for kind in PayloadKind for pipeline in PIPELINES)
 
 
@@ -133,6 +137,45 @@ def requests() -> Iterator[bytes]:
 
 def frames() -> Iterator[bytes]:
     yield from list(_transfer(SHAPES[0]).frames())[:3]
+
+
+def attendance(data: bytes) -> None:
+    """What a bridge says is refused, or is about clients that there are, at times that there may be."""
+    try:
+        message = pb.AttendRequest.FromString(data)
+    except DecodeError:
+        return
+    if problem_with(message, CLIENTS) is not None:
+        return
+    for client, allocation in allocations_of(message, NOW).items():
+        assert int(client.rpartition("/")[2]) < CLIENTS
+        assert all(when is None or NOW <= when < NOW + 4e8 for when in (allocation.starts, allocation.ends))
+
+
+def attendances() -> Iterator[bytes]:
+    queued = pb.Allocation(indices=[0, 2], state=pb.Allocation.STATE_QUEUED, starts_in_ms=1000)
+    running = pb.Allocation(indices=[1], state=pb.Allocation.STATE_RUNNING, ends_in_ms=60_000, lasts_ms=120_000)
+    yield pb.AttendRequest(pool="hpc", allocations=[queued, running], log="l", log_read=3).SerializeToString()
+    yield pb.AttendRequest(pool="hpc").SerializeToString()
+
+
+def tail(data: bytes) -> None:
+    """Whatever a worker says of its log, what is kept of it is bounded, and fit for a terminal."""
+    try:
+        message = pb.BeatRequest.FromString(data).log
+    except DecodeError:
+        return
+    tails, budget = LogTails(["hpc"]), Budget()
+    for now in (0.0, 1.0):
+        tails.add([ClientId("hpc/0")], budget, Tail(message.first, message.left_out, message.lines), now)
+    lines = tails.read("hpc", "", 0).lines
+    assert all(len(line.text) <= LONGEST_LINE and line.text.isprintable() for line in lines)
+    assert sum(len(line.text.encode()) for line in lines) <= 2 * BURST_BYTES
+
+
+def tails() -> Iterator[bytes]:
+    for lines in (["all is well", "  with an indent"], ["\x1b[2J", "\u202e", "\t\r\n"]):
+        yield pb.BeatRequest(session="s", log=pb.LogTail(first=1, left_out=2, lines=lines)).SerializeToString()
 
 
 def header(data: bytes) -> None:

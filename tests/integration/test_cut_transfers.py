@@ -132,9 +132,9 @@ class Watched(Connection):
         with self._noting("Report"):
             return super().report(*arguments, **named)
 
-    def beat(self, progress):
+    def beat(self, *arguments):
         with self._noting("Beat"):
-            return super().beat(progress)
+            return super().beat(*arguments)
 
 
 class Noted:

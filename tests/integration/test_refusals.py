@@ -357,6 +357,8 @@ def test_certificates_are_counted_by_their_causes(tmp_path):
         refusal(call(trust.pair(uid="job-2")).join)
         refusal(call(trust.pair(role=Role.JOINER)).join)
         refusal(call(trust.pair()).enrol, b"no request for a certificate")
+        attend = call(trust.pair(role=Role.BRIDGE)).stub.Attend
+        refusal(attend, pb.AttendRequest(pool="another"), timeout=20)
         denied = trust.pair(indices=[1])
         worker = call(denied)
         worker.join(indices=[1])
@@ -373,7 +375,13 @@ def test_certificates_are_counted_by_their_causes(tmp_path):
     assert told(running) == CERTIFICATES
 
 
-CERTIFICATES = {Refused.WRONG_IDENTITY: 2, Refused.ENROLMENT: 1, Refused.REVOKED: 1, Refused.EXPIRED: 1}
+CERTIFICATES = {
+    Refused.WRONG_IDENTITY: 2,
+    Refused.ENROLMENT: 1,
+    Refused.ATTENDANCE: 1,
+    Refused.REVOKED: 1,
+    Refused.EXPIRED: 1,
+}
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------

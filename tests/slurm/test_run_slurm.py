@@ -77,8 +77,17 @@ def test_a_job_is_trained_under_slurm(slurm, tmp_path, transport):
     assert done["accuracy"] == 1.0
     assert slurm.queue() == ""
     assert {job[2] for job in slurm.jobs()[:2]} <= {"COMPLETED", "CANCELLED"}
+    assert {"hpc/0,2: ", "hpc/1,3: "} <= {log_of(event)[0] for event in run.events if event.get("what") == "log"}
     assert (tmp_path / "out" / "model.safetensors").exists()
     assert all((path.stat().st_mode & 0o77) == 0 for path in (tmp_path / "out" / "trust").glob("*.key"))
+
+
+def log_of(event):
+    """Whose worker said it, and what, of a line of a worker's log."""
+    source = f"{event['client']}: "
+    pool, said = event["message"].split(": ", 1)
+    assert (pool, said.startswith(source)) == ("pool hpc", True)
+    return source, said.removeprefix(source)
 
 
 def test_preempted_workers_come_back_as_the_same_clients_with_their_state(slurm, tmp_path):
@@ -94,6 +103,10 @@ def test_preempted_workers_come_back_as_the_same_clients_with_their_state(slurm,
     assert sorted(map(sorted, joined)) == sorted([["hpc/0", "hpc/2"], ["hpc/1", "hpc/3"]] * 2)
     assert [event for event in run.events if event["event"] == "received" and event["memoryLost"]] == []
     assert sum(event.get("what") == "submitted" for event in run.events) == 1
+    queued = [event["clients"] for event in run.events if event["event"] == "queued"]
+    assert sorted(max(queued, key=len)) == ["hpc/0", "hpc/1", "hpc/2", "hpc/3"]
+    logs = [log_of(event)[1] for event in run.events if event.get("what") == "log"]
+    assert sum("leaving: stopped by SIGTERM" in line for line in logs) == 2  # and so what became of them can be read
 
 
 def test_ctrl_c_leaves_nothing_in_slurm_and_resume_goes_on(slurm, tmp_path):

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from attending import attended
+from muster_wire.v1 import federation_pb2 as pb
 from slurming import SECRET, bridging, by_commands, by_rest, let_end, manifest, said, wait_until, write_secret
 from snooping import dropping_first_answer
 
@@ -195,8 +197,7 @@ def test_what_slurm_has_forgotten_is_judged_by_what_the_coordinator_saw(slurm, t
     let_end(tmp_path, 0)
     slurm.until(lambda: "Invalid" in slurm.tell("sh", "-c", f"scontrol show job {event['job']} 2>&1 || true"))
     (tmp_path / "exit").unlink()
-    with bridging(slurm, tmp_path, file) as bridge:
-        bridge.tell(clients=["hpc/0"])
+    with attended(present=[0]) as (_, bundle), bridging(slurm, tmp_path, file, attend=bundle) as bridge:
         bridge.until("failed", "worker 1 failed: SLURM no longer knows its job")
         again = bridge.until("submitted")
         assert again["slots"] == [1]
@@ -225,3 +226,34 @@ def test_a_pool_beyond_max_array_size_is_several_arrays(slurm, tmp_path):
         bridge.until("submitted", ": 0-100")
         assert bridge.close()[0] == 0
     assert sorted(len(event["slots"]) for event in bridge.submissions()) == [2, 101]
+
+
+FILLED = ("-p", "high", "-N3", "--exclusive", "-t", "5", "-o", "/dev/null", "--wrap", "sleep 300")
+WHOLE_NODES = "partition: low\n                cpusPerTask: 2"
+
+
+def test_the_coordinator_hears_who_waits_and_how_long_the_others_may_run(slurm, tmp_path, how):
+    slurm.tell("sbatch", *FILLED)
+    slurm.until(lambda: len(slurm.jobs("running")) == 1)
+    file = manifest(tmp_path, how, clients=3, more=WHOLE_NODES)
+    with attended(present=[]) as (coordinator, bundle), bridging(slurm, tmp_path, file, attend=bundle) as bridge:
+        bridge.until("queue", "1 running, 2 waiting")
+        said = coordinator.until(lambda request: starts_in_s(request) > 0 and runs(request), within_s=60)
+        assert starts_in_s(said) <= 300  # as SLURM estimates
+        [running] = runs(said)
+        assert sum(len(each.indices) for each in said.allocations) == 3
+        assert running.lasts_ms == 1000 * (600 - 10 - 60)  # the limit, signalSeconds, and what SLURM may be early
+        assert running.lasts_ms - 60_000 < running.ends_in_ms <= running.lasts_ms
+        slurm.tell("scancel", "--user=root", "--partition=high")
+        started(tmp_path, 3)
+        coordinator.until(lambda request: sum(len(each.indices) for each in runs(request)) == 3)
+        end_well(slurm, bridge, tmp_path)
+
+
+def runs(request):
+    return [each for each in request.allocations if each.state == pb.Allocation.STATE_RUNNING]
+
+
+def starts_in_s(request):
+    """Until the first of those that wait should start; 0 where nobody knows, or nobody waits."""
+    return min((each.starts_in_ms / 1000 for each in request.allocations if each.starts_in_ms), default=0)

@@ -186,11 +186,11 @@ class Connection:
         with self._calls() as calls:
             calls.stub.Report(request, metadata=self._metadata, timeout=CALL_S)
 
-    def beat(self, progress: list[wire.Progress]) -> int:
-        """Prove life; the answer is the revision of the orders."""
-        request = wire.BeatRequest(session=self._session, progress=progress)
+    def beat(self, progress: list[wire.Progress], log: wire.LogTail | None = None, timeout_s: float = CALL_S) -> int:
+        """Prove life, and bring what is new in the log; the answer is the revision of the orders."""
+        request = wire.BeatRequest(session=self._session, progress=progress, log=log)
         with self._calls() as calls:
-            reply: wire.BeatReply = calls.stub.Beat(request, metadata=self._metadata, timeout=CALL_S)
+            reply: wire.BeatReply = calls.stub.Beat(request, metadata=self._metadata, timeout=timeout_s)
         return reply.revision
 
     def confirm_end(self) -> None:

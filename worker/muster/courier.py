@@ -13,15 +13,18 @@ import threading
 import time
 from collections.abc import Callable
 
+from muster.channel import CALL_S
 from muster.connection import Connection
 from muster.desk import Desk, Ending
 from muster.errors import ConnectionBrokenError, RefusedError
+from muster.logtail import LogTail
 from muster_wire.v1 import federation_pb2 as wire
 
 log = logging.getLogger(__name__)
 
 EXIT_LOST, EXIT_REFUSED = 1, 2
 FIRST_LEASE_S = 300.0  # until a coordinator has granted one
+LAST_WORDS_S = 2.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
 
 
@@ -34,8 +37,10 @@ def backoff_s(failures: int, lot: float) -> float:
 class Courier:
     """Keeps one worker in touch with its coordinator. `join` opens a session, each time with what the worker holds."""
 
-    def __init__(self, connection: Connection, desk: Desk, join: Callable[[], wire.JoinReply]) -> None:
+    def __init__(self, connection: Connection, desk: Desk, join: Callable[[], wire.JoinReply], tail: LogTail) -> None:
         self._connection = connection
+        self._tail = tail
+        self._has_parted = threading.Lock()
         self._desk = desk
         self._join = join
         self._session = 0
@@ -57,6 +62,7 @@ class Courier:
 
     def stop(self) -> None:
         """Close the connection, which is our goodbye, and wait a moment for the threads to notice."""
+        self._say_last_words()
         self._connection.close()
         for thread in self._threads:
             if thread.ident is not None:
@@ -78,6 +84,7 @@ class Courier:
                 self._revision = 0
                 self._lease_s = reply.lease_seconds or FIRST_LEASE_S
                 self._beat_s = reply.beat_interval_ms / 1000 or 2.0
+                self._tail.want(reply.log_bytes)
                 return True
         return False
 
@@ -114,14 +121,33 @@ class Courier:
             self._renew()
             known = self._revision
             try:
-                revision = self._connection.beat(self._progress())
+                revision = self._tell(CALL_S)
             except ConnectionBrokenError:
                 self._hang_up()  # the listener joins again; it also keeps the lease
                 continue
             self._heard()
             if revision > known == self._revision:
                 self._hang_up()  # orders went missing on the way: a new stream begins with all of them
+        self._say_last_words()
         self._connection.close()  # sets the working thread free if it is in a call
+
+    def _tell(self, timeout_s: float) -> int:
+        tail = self._tail.take()
+        revision = self._connection.beat(self._progress(), tail, timeout_s)
+        if tail is not None:
+            self._tail.told(tail)
+        return revision
+
+    def _say_last_words(self) -> None:
+        """Why we leave, once, for those who read our log through the coordinator. Where the job is over nobody does."""
+        ending = self._desk.ending
+        is_of_use = self._tail.is_wanted and (ending is None or ending.code)
+        if not self._has_parted.acquire(blocking=False) or not is_of_use:
+            return
+        if ending is not None:
+            self._tail.say(f"leaving: {ending.reason}")
+        with contextlib.suppress(ConnectionBrokenError):
+            self._tell(LAST_WORDS_S)
 
     def _renew(self) -> None:
         try:

@@ -27,6 +27,7 @@ from muster_telemetry.logs import LogFormat, bound, start_logging
 if TYPE_CHECKING:
     from muster.credentials import Credentials
     from muster.desk import Desk
+    from muster.logtail import LogTail
 
 log = logging.getLogger(__name__)
 
@@ -89,15 +90,15 @@ def run_worker(settings: WorkerSettings) -> int:
     from muster.desk import Desk
 
     desk = Desk()
-    with _signals(desk):
+    with _signals(desk), _log_kept() as tail:
         try:
-            return _work(settings, desk)
+            return _work(settings, desk, tail)
         except MusterError as error:
             log.error("%s", error)  # noqa: TRY400 -- one plain line; what raised has logged its traceback
             return EXIT_BAD_INPUT
 
 
-def _work(settings: WorkerSettings, desk: Desk) -> int:
+def _work(settings: WorkerSettings, desk: Desk, tail: LogTail) -> int:
     from muster.connection import Connection
     from muster.courier import Courier
     from muster.membership import Membership
@@ -107,7 +108,7 @@ def _work(settings: WorkerSettings, desk: Desk) -> int:
     connection = Connection(settings.coordinator, settings.token, _credentials(settings), watch.carry)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     membership = Membership(settings, name, connection)
-    courier = Courier(connection, desk, membership.join)
+    courier = Courier(connection, desk, membership.join, tail)
     try:
         if courier.connect():
             workshop = membership.build_workshop()
@@ -142,6 +143,19 @@ def _conclude(desk: Desk) -> int:
         return 0
     log.log(logging.INFO if ending.code in {0, 130, 143} else logging.ERROR, "leaving: %s", ending.reason)
     return ending.code
+
+
+@contextmanager
+def _log_kept() -> Iterator[LogTail]:
+    """What is logged meanwhile is kept for a coordinator that asks for it."""
+    from muster.logtail import LogTail
+
+    tail = LogTail()
+    logging.getLogger().addHandler(tail)
+    try:
+        yield tail
+    finally:
+        logging.getLogger().removeHandler(tail)
 
 
 @contextmanager

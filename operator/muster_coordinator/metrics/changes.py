@@ -74,7 +74,8 @@ def _rejected(tally: Tally, details: Details) -> Changed:
 
 
 def _committed(tally: Tally, details: Details) -> Changed:
-    slow = [client for client in details["failed"] if client not in tally.failed]
+    missing = details["failed"].keys() - tally.failed
+    slow = missing - set(details["queued"])
     if not details["round"]:  # the first model is no round
         return Tally(), []
     changes = [

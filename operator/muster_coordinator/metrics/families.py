@@ -48,7 +48,7 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "muster_clients_needed": ("Clients without which there is no round.", ()),
     "muster_progress_timestamp_seconds": ("When a round was last committed, or this coordinator started.", ()),
     "muster_round_phase": ("1 for the phase that the job is in.", ("phase",)),
-    "muster_clients": ("Clients with and without a worker.", ("pool", "state")),
+    "muster_clients": ("Clients with a worker, in the queue of a batch system, and with neither.", ("pool", "state")),
     "muster_cohort_clients": ("The cohort of the round that is worked on, by how far each is.", ("pool", "state")),
     "muster_model_score": (
         "What was last measured: training (as clients say), central (on the test set), federated (on held-out data).",

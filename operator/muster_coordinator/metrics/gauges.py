@@ -86,9 +86,12 @@ def _last_commit(progress: Progress) -> float:
 
 def _clients(state: JobState) -> Iterator[Gauge]:
     here = Counter(map(pool_of, state.roster.workers))
+    queued = Counter(pool_of(client) for client, _ in state.roster.queues.waiting(state.roster.workers))
     for pool in state.config.pools:
-        yield Gauge("muster_clients", here[pool.name], (("pool", pool.name), ("state", "here")))
-        yield Gauge("muster_clients", pool.clients - here[pool.name], (("pool", pool.name), ("state", "away")))
+        counts = {"here": here[pool.name], "queued": queued[pool.name]}
+        counts["away"] = pool.clients - counts["here"] - counts["queued"]
+        for name, count in counts.items():
+            yield Gauge("muster_clients", count, (("pool", pool.name), ("state", name)))
 
 
 def _cohort(state: JobState) -> Iterator[Gauge]:

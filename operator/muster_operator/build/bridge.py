@@ -13,7 +13,7 @@ import msgspec
 from muster_operator.build.common import INPUTS, WORKER, Context, annotated, child_name, labels, manifest
 from muster_operator.build.coordinator import JOB_FOLDER, JOB_KEY
 from muster_operator.build.pods import NOBODY, container, pull_secrets, security, temporary_volumes, without_nothing
-from muster_operator.build.trust import BUNDLE, TRUST_FOLDER, workers_volume
+from muster_operator.build.trust import BRIDGES_BUNDLE, BUNDLE, TRUST_FOLDER, workers_volume
 from muster_operator.build.workers import FAILURE_POLICY
 from muster_operator.objects import Object, digest
 from muster_spec.pool_types import RunAs, Slurm
@@ -59,6 +59,7 @@ def _pod(context: Context, pool: ResolvedPool) -> Object:
     command = ["python", "-m", "muster_slurm", "--alone", "--job", f"{JOB_FOLDER}/{JOB_KEY}", "--pool", pool.name]
     command += ["--workers", str(context.workers[pool.name]), "--ledger", "/tmp/ledger"]  # noqa: S108 -- the pod's own
     command += ["--join", f"{TRUST_FOLDER}/{BUNDLE}", "--secrets", SECRETS_FOLDER]
+    command += ["--attend", f"{TRUST_FOLDER}/{BRIDGES_BUNDLE}"]
     image = (coordinator.image if coordinator else None) or ""
     pod = {
         "restartPolicy": "Never",

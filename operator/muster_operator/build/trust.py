@@ -13,6 +13,7 @@ TRUST_FOLDER = "/etc/muster/trust"
 AUTHORITY_CERTIFICATE, AUTHORITY_KEY = "ca.crt", "ca.key"
 SERVER_CERTIFICATE, SERVER_KEY = "tls.crt", "tls.key"
 BUNDLE = "bundle.json"
+BRIDGES_BUNDLE = "bridge.json"  # beside it, of a pool that has a bridge: what that one speaks to the coordinator with
 
 
 def build_authority(context: Context) -> Object:
@@ -37,5 +38,5 @@ def coordinator_volume(context: Context) -> Object:
 
 
 def workers_volume(context: Context, pool: str) -> Object:
-    """The pool's bundle. No other key of the job is ever shown to a worker."""
+    """The pool's bundle, and its bridge's own. No other key of the job is ever shown to a worker, or to a bridge."""
     return {"name": "trust", "secret": {"secretName": context.join_name(pool)}}

@@ -1,10 +1,11 @@
-"""The name in a certificate: whose worker this is, and for which clients it may speak.
+"""The name in a certificate: whose worker or bridge this is, and for which clients it may speak.
 
 A URI in the certificate's subject alternative name, in the manner of SPIFFE::
 
     muster://<realm>/<pool>               a worker of any of the pool's clients
     muster://<realm>/<pool>/0-3,7         only of these clients
     muster-join://<realm>/<pool>[/…]      not a worker yet: may only enrol, which makes it the worker of that name
+    muster-bridge://<realm>/<pool>        what submits the pool's workers to a batch system: may only attend
 
 The realm is the uid of the job, or of an External pool, which outlives jobs. There is one way to write an identity, and
 any other is refused: two spellings of a name are how deny lists are evaded.
@@ -23,7 +24,7 @@ MAX_URI = 4096
 MAX_INDEX = 9_999_999
 
 _URI = re.compile(
-    r"(?P<role>muster|muster-join)://(?P<realm>[a-z0-9](?:[a-z0-9.-]{0,126}[a-z0-9])?)"
+    r"(?P<role>muster|muster-join|muster-bridge)://(?P<realm>[a-z0-9](?:[a-z0-9.-]{0,126}[a-z0-9])?)"
     r"/(?P<pool>[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)"
     r"(?:/(?P<indices>[0-9]{1,7}(?:-[0-9]{1,7})?(?:,[0-9]{1,7}(?:-[0-9]{1,7})?)*))?"
 )
@@ -36,11 +37,12 @@ class Role(Enum):
 
     WORKER = "muster"
     JOINER = "muster-join"
+    BRIDGE = "muster-bridge"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A worker, or a worker to be. Without `spans` it may act for every client of its pool."""
+    """A worker, a worker to be, or a bridge. Without `spans` it may act for every client of its pool."""
 
     role: Role
     realm: str

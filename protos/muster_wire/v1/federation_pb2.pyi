@@ -67,7 +67,7 @@ class JoinRequest(_message.Message):
     def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., software: _Optional[str] = ..., worker: _Optional[str] = ..., pool: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., capacity: _Optional[int] = ..., codecs: _Optional[_Iterable[_Union[CodecId, str]]] = ..., device: _Optional[str] = ..., held_assignments: _Optional[_Iterable[str]] = ..., sub_models: _Optional[bool] = ..., control_variates: _Optional[bool] = ..., confirms_end: _Optional[bool] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("version", "session", "job_uid", "clients", "work", "beat_interval_ms", "lease_seconds", "frame_bytes")
+    __slots__ = ("version", "session", "job_uid", "clients", "work", "beat_interval_ms", "lease_seconds", "frame_bytes", "log_bytes")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     JOB_UID_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class JoinReply(_message.Message):
     BEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
     version: Version
     session: str
     job_uid: str
@@ -84,7 +85,8 @@ class JoinReply(_message.Message):
     beat_interval_ms: int
     lease_seconds: int
     frame_bytes: int
-    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., session: _Optional[str] = ..., job_uid: _Optional[str] = ..., clients: _Optional[_Iterable[_Union[ClientGrant, _Mapping]]] = ..., work: _Optional[str] = ..., beat_interval_ms: _Optional[int] = ..., lease_seconds: _Optional[int] = ..., frame_bytes: _Optional[int] = ...) -> None: ...
+    log_bytes: int
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., session: _Optional[str] = ..., job_uid: _Optional[str] = ..., clients: _Optional[_Iterable[_Union[ClientGrant, _Mapping]]] = ..., work: _Optional[str] = ..., beat_interval_ms: _Optional[int] = ..., lease_seconds: _Optional[int] = ..., frame_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ...) -> None: ...
 
 class ClientGrant(_message.Message):
     __slots__ = ("pool", "index", "ordinal", "clients_total", "pool_clients")
@@ -389,14 +391,26 @@ class ReportReply(_message.Message):
     def __init__(self) -> None: ...
 
 class BeatRequest(_message.Message):
-    __slots__ = ("session", "progress", "finished")
+    __slots__ = ("session", "progress", "finished", "log")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
     session: str
     progress: _containers.RepeatedCompositeFieldContainer[Progress]
     finished: bool
-    def __init__(self, session: _Optional[str] = ..., progress: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ..., finished: _Optional[bool] = ...) -> None: ...
+    log: LogTail
+    def __init__(self, session: _Optional[str] = ..., progress: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ..., finished: _Optional[bool] = ..., log: _Optional[_Union[LogTail, _Mapping]] = ...) -> None: ...
+
+class LogTail(_message.Message):
+    __slots__ = ("first", "left_out", "lines")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    left_out: int
+    lines: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, first: _Optional[int] = ..., left_out: _Optional[int] = ..., lines: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("assignment", "activity", "fraction")
@@ -427,6 +441,66 @@ class EnrolReply(_message.Message):
     chain: bytes
     authorities: bytes
     def __init__(self, chain: _Optional[bytes] = ..., authorities: _Optional[bytes] = ...) -> None: ...
+
+class AttendRequest(_message.Message):
+    __slots__ = ("version", "pool", "allocations", "log", "log_read")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    LOG_READ_FIELD_NUMBER: _ClassVar[int]
+    version: Version
+    pool: str
+    allocations: _containers.RepeatedCompositeFieldContainer[Allocation]
+    log: str
+    log_read: int
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., pool: _Optional[str] = ..., allocations: _Optional[_Iterable[_Union[Allocation, _Mapping]]] = ..., log: _Optional[str] = ..., log_read: _Optional[int] = ...) -> None: ...
+
+class Allocation(_message.Message):
+    __slots__ = ("indices", "state", "starts_in_ms", "ends_in_ms", "lasts_ms")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Allocation.State]
+        STATE_QUEUED: _ClassVar[Allocation.State]
+        STATE_RUNNING: _ClassVar[Allocation.State]
+    STATE_UNSPECIFIED: Allocation.State
+    STATE_QUEUED: Allocation.State
+    STATE_RUNNING: Allocation.State
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STARTS_IN_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_IN_MS_FIELD_NUMBER: _ClassVar[int]
+    LASTS_MS_FIELD_NUMBER: _ClassVar[int]
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    state: Allocation.State
+    starts_in_ms: int
+    ends_in_ms: int
+    lasts_ms: int
+    def __init__(self, indices: _Optional[_Iterable[int]] = ..., state: _Optional[_Union[Allocation.State, str]] = ..., starts_in_ms: _Optional[int] = ..., ends_in_ms: _Optional[int] = ..., lasts_ms: _Optional[int] = ...) -> None: ...
+
+class AttendReply(_message.Message):
+    __slots__ = ("version", "present", "complete", "log", "log_read", "lines")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PRESENT_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    LOG_READ_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    version: Version
+    present: _containers.RepeatedScalarFieldContainer[int]
+    complete: bool
+    log: str
+    log_read: int
+    lines: _containers.RepeatedCompositeFieldContainer[LogLine]
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., present: _Optional[_Iterable[int]] = ..., complete: _Optional[bool] = ..., log: _Optional[str] = ..., log_read: _Optional[int] = ..., lines: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ...) -> None: ...
+
+class LogLine(_message.Message):
+    __slots__ = ("source", "text")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    text: str
+    def __init__(self, source: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Pipeline(_message.Message):
     __slots__ = ("numbers", "flags", "block")

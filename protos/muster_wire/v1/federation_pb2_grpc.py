@@ -69,6 +69,11 @@ class FederationStub:
                 request_serializer=muster__wire_dot_v1_dot_federation__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=muster__wire_dot_v1_dot_federation__pb2.EnrolReply.FromString,
                 _registered_method=True)
+        self.Attend = channel.unary_unary(
+                '/muster.wire.v1.Federation/Attend',
+                request_serializer=muster__wire_dot_v1_dot_federation__pb2.AttendRequest.SerializeToString,
+                response_deserializer=muster__wire_dot_v1_dot_federation__pb2.AttendReply.FromString,
+                _registered_method=True)
 
 
 class FederationServicer:
@@ -136,6 +141,15 @@ class FederationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Attend(self, request, context):
+        """Since 1.1, and made by the bridge of a SLURM pool, over mutual TLS with a certificate that is good for nothing else:
+        which of the pool's clients wait in a queue, and for how long the jobs of others still run. The whole of it each
+        time. The answer says whom the coordinator hears from, and brings what is new in the logs of their workers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FederationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -173,6 +187,11 @@ def add_FederationServicer_to_server(servicer, server):
                     servicer.Enrol,
                     request_deserializer=muster__wire_dot_v1_dot_federation__pb2.EnrolRequest.FromString,
                     response_serializer=muster__wire_dot_v1_dot_federation__pb2.EnrolReply.SerializeToString,
+            ),
+            'Attend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Attend,
+                    request_deserializer=muster__wire_dot_v1_dot_federation__pb2.AttendRequest.FromString,
+                    response_serializer=muster__wire_dot_v1_dot_federation__pb2.AttendReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -364,6 +383,33 @@ class Federation:
             '/muster.wire.v1.Federation/Enrol',
             muster__wire_dot_v1_dot_federation__pb2.EnrolRequest.SerializeToString,
             muster__wire_dot_v1_dot_federation__pb2.EnrolReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/muster.wire.v1.Federation/Attend',
+            muster__wire_dot_v1_dot_federation__pb2.AttendRequest.SerializeToString,
+            muster__wire_dot_v1_dot_federation__pb2.AttendReply.FromString,
             options,
             channel_credentials,
             insecure,

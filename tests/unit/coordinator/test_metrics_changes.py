@@ -6,7 +6,7 @@ from muster_coordinator.metrics.changes import Change, Tally, changes_of
 from muster_coordinator.metrics.phases import Course, Mark, Phase, follow
 
 P, Q = (("pool", "p"),), (("pool", "lab/q"),)
-COMMITTED = {"round": 2, "used": 1, "seconds": 3.5, "failed": {}, "bytesUp": 1, "bytesDown": 2}
+COMMITTED = {"round": 2, "used": 1, "seconds": 3.5, "failed": {}, "queued": [], "bytesUp": 1, "bytesDown": 2}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,12 @@ def test_stragglers_are_those_missing_who_had_not_failed():
         ("rejected", {"client": "p/1", "reason": "NaN"}),
         ("committed", COMMITTED | {"failed": {"p/1": "NaN", "p/2": "no update"}}),
     )
+    assert [change for change in out if change.family == "muster_stragglers"] == [Change("muster_stragglers", 1, P)]
+
+
+def test_who_was_sent_back_to_a_queue_is_no_straggler():
+    missing = {"failed": {"p/1": "in a queue", "p/2": "no update"}, "queued": ["p/1"]}
+    out = told(("planned", {"cohort": ["p/0", "p/1", "p/2"]}), ("committed", COMMITTED | missing))
     assert [change for change in out if change.family == "muster_stragglers"] == [Change("muster_stragglers", 1, P)]
 
 

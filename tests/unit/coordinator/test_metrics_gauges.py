@@ -150,7 +150,7 @@ def test_before_the_driver_starts_a_scrape_says_what_there_is(resolved_job, tmp_
     numbers = (lambda: 2, lambda: (1, 4), lambda: 0, lambda: (5, 6), refusals.totals)
     metering.look_at(Surroundings(lambda: None, *numbers, tmp_path))
     metering.passed(Mark.PLANNED, 1)
-    metering.told("committed", {"round": 1, "used": 3, "seconds": 2.0, "failed": {}})
+    metering.told("committed", {"round": 1, "used": 3, "seconds": 2.0, "failed": {}, "queued": []})
     metering.took("commit", 0.25)
     found = scraped(metering.registry)
     place = 'fedjob="small",namespace="default"'

@@ -97,10 +97,8 @@ def test_when_enough_clients_are_here(here: int, cohort: int, patient: bool, now
 
 def test_grace_starts_again_with_each_newcomer_but_ends() -> None:
     gathering = Gathering(1, 0, 0.0, patient=True)
-    assert next_look(gathering, config_for({"a": 10}), state_with(6, first=1.0, last=20.0).roster) == 20.0 + GRACE_S
-    assert (
-        next_look(gathering, config_for({"a": 10}), state_with(6, first=1.0, last=59.0).roster) == 1 + LONGEST_GRACE_S
-    )
+    assert next_look(state_with(6, first=1.0, last=20.0), gathering, 20.0) == 20.0 + GRACE_S
+    assert next_look(state_with(6, first=1.0, last=59.0), gathering, 59.0) == 1 + LONGEST_GRACE_S
 
 
 def test_no_clients_says_which_pools_lack_them() -> None:

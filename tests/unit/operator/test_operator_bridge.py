@@ -70,6 +70,7 @@ def test_its_workers_dial_from_outside() -> None:
         issued += [action for action in cluster.step().actions if isinstance(action, Issue)]
     [bundle] = [action.content for action in issued if isinstance(action.content, JoinBundle)]
     assert bundle.address == "fl.example.org:8443"
+    assert bundle.bridge == "digits-coordinator.lab.svc:443"  # the bridge itself is inside
 
 
 def test_the_status_counts_the_bridge(cluster: Cluster) -> None:

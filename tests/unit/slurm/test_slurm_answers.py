@@ -19,12 +19,14 @@ PENDING_38 = {
 FAILED_38 = {
     "job_id": 2, "array_job_id": 1, "array_task_id": 0, "array_task_string": "", "job_state": "FAILED",
     "state_reason": "NonZeroExitCode", "start_time": 1795392262, "exit_code": 1792, "restart_cnt": 0, "name": "nnn",
+    "end_time": 1795392300,
     "comment": "hello/there", "nodes": "n1",
 }  # fmt: skip
 FAILED_40 = {
     "job_id": 2, "array_job_id": {"set": True, "infinite": False, "number": 1},
     "array_task_id": {"set": True, "infinite": False, "number": 0}, "array_task_string": "", "job_state": ["FAILED"],
     "state_reason": "NonZeroExitCode", "start_time": {"set": True, "infinite": False, "number": 1795392262},
+    "end_time": {"set": True, "infinite": False, "number": 1795392300},
     "exit_code": {"status": ["ERROR"], "return_code": {"set": True, "infinite": False, "number": 7},
                   "signal": {"id": {"set": False, "infinite": False, "number": 0}, "name": ""}},
     "restart_cnt": 0, "name": "nnn", "comment": "hello/there", "nodes": "n1",
@@ -35,7 +37,7 @@ FAILED_40 = {
 def test_both_forms_of_a_record_say_the_same(record):
     job = read_job(record)
     assert (job.id, job.array, job.tasks, job.states, job.exit) == (2, 1, (0,), ("FAILED",), Exit(7))
-    assert (job.comment, job.nodes, job.starts) == ("hello/there", "n1", 1795392262)
+    assert (job.comment, job.nodes, job.starts, job.ends) == ("hello/there", "n1", 1795392262, 1795392300)
 
 
 def test_pending_tasks_share_a_record():
@@ -55,15 +57,16 @@ def test_a_record_of_nothing_is_read_too():
 
 def test_squeues_lines():
     lines = [
-        "19|8|19|PENDING|0|0|2026-11-23T00:18:00|Resources||arr|k/1|\n".replace("|Resources||", "||Resources|"),
-        "19|0|20|RUNNING|0|1|2026-11-23T00:08:10|n1|None|arr|k/1|\n",
-        "28|N/A|28|FAILED|36608|0|2026-11-23T00:08:11|n2|NonZeroExitCode|arr|k/1|\n",
+        "19|8|19|PENDING|0|0|2026-11-23T00:18:00|N/A||Resources|arr|k/1|\n",
+        "19|0|20|RUNNING|0|1|2026-11-23T00:08:10|2026-11-23T00:10:10|n1|None|arr|k/1|\n",
+        "28|N/A|28|FAILED|36608|0|2026-11-23T00:08:11|2026-11-23T00:09:11|n2|NonZeroExitCode|arr|k/1|\n",
         "a comment over\n",
-        "9|N/A|9|RUNNING|0|0|2026-11-23T00:08:11|n2|None|else's|zz|\n",
+        "9|N/A|9|RUNNING|0|0|2026-11-23T00:08:11|N/A|n2|None|else's|zz|\n",
     ]
     waiting, running, failed = parse_listing(lines, "k/")
     assert (waiting.array, waiting.tasks, waiting.states, waiting.reason) == (19, (8,), ("PENDING",), "Resources")
     assert (running.id, running.restarts, running.nodes, running.starts) == (20, 1, "n1", 1795392490)
+    assert (waiting.ends, running.ends) == (0, 1795392490 + 120)
     assert (failed.exit, failed.tasks) == (Exit(143), ())
 
 
@@ -80,7 +83,7 @@ def test_squeues_lines():
     ],
 )
 def test_how_it_ended_in_the_words_of_both_releases(told, exit_):
-    [job] = parse_listing([f"28|N/A|28|FAILED|{told}|0|2026-11-23T00:08:11|n2|NonZeroExitCode|arr|k/1|\n"], "k/")
+    [job] = parse_listing([f"28|N/A|28|FAILED|{told}|0|2026-11-23T00:08:11|N/A|n2|NonZeroExitCode|arr|k/1|\n"], "k/")
     assert job.exit == exit_
 
 

@@ -49,13 +49,14 @@ def client(authority, uri="muster://job-1/p", valid_s=HOUR):
         ("muster://4a5f1c1e-0000-4000-8000-000000000000/hpc-1/7", [7]),
         ("muster://job-1/gpu.site-a", [0]),
         ("muster-join://job-1/p/0-3,7", [0, 1, 2, 3, 7]),
+        ("muster-bridge://job-1/p", [0]),
     ],
 )
 def test_an_identity_is_read_as_it_was_written(uri, covered):
     identity = parse_identity(uri)
     assert identity.uri == uri
     assert all(identity.covers(index) for index in covered)
-    assert identity.as_worker().uri == uri.replace("muster-join", "muster")
+    assert identity.as_worker().uri == "muster" + uri[uri.index(":") :]
     if identity.spans:
         assert not any(identity.covers(index) for index in (4, 5, 6, 8, 10_000_000))
 
