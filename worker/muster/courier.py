@@ -40,7 +40,8 @@ class Courier:
     def __init__(self, connection: Connection, desk: Desk, join: Callable[[], wire.JoinReply], tail: LogTail) -> None:
         self._connection = connection
         self._tail = tail
-        self._has_parted = threading.Lock()
+        self._parting = threading.Lock()
+        self._has_parted = False
         self._desk = desk
         self._join = join
         self._session = 0
@@ -139,15 +140,19 @@ class Courier:
         return revision
 
     def _say_last_words(self) -> None:
-        """Why we leave, once, for those who read our log through the coordinator. Where the job is over nobody does."""
+        """Why we leave, for those who read our log through the coordinator. Where the job is over nobody does.
+
+        Once, by whichever thread comes first; the other waits, since it would close the connection.
+        """
         ending = self._desk.ending
-        is_of_use = self._tail.is_wanted and (ending is None or ending.code)
-        if not self._has_parted.acquire(blocking=False) or not is_of_use:
-            return
-        if ending is not None:
-            self._tail.say(f"leaving: {ending.reason}")
-        with contextlib.suppress(ConnectionBrokenError):
-            self._tell(LAST_WORDS_S)
+        with self._parting:
+            if self._has_parted or not self._tail.is_wanted or (ending is not None and not ending.code):
+                return
+            self._has_parted = True
+            if ending is not None:
+                self._tail.say(f"leaving: {ending.reason}")
+            with contextlib.suppress(ConnectionBrokenError):
+                self._tell(LAST_WORDS_S)
 
     def _renew(self) -> None:
         try:
