@@ -235,6 +235,8 @@ def test_what_a_worker_asks_for_to_the_byte() -> None:
 def test_the_last_orders_are_confirmed_to_the_byte() -> None:
     assert pb.JoinRequest(confirms_end=True).SerializeToString().hex(" ") == "60 01"
     assert pb.BeatRequest(session="s", finished=True).SerializeToString().hex(" ") == "0a 01 73 18 01"
+
+
 def test_what_a_bridge_says_to_the_byte() -> None:
     allocation = pb.Allocation(
         indices=[0, 2], state=pb.Allocation.STATE_RUNNING, starts_in_ms=1, ends_in_ms=300, lasts_ms=2
