@@ -78,6 +78,14 @@ class Coordinator:
                 if left <= 0 or ended:
                     raise AssertionError(f"no {kind} {details}; {self.process.poll()}; {self.events[-6:]}")
 
+    def until_true(self, condition, timeout_s=GIVE_UP_S):
+        """Until this holds of what has been said."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise AssertionError(f"never came true; {self.process.poll()}; {self.events[-6:]}")
+            time.sleep(0.02)
+
     def of(self, kind):
         return [event for event in self.events if event["event"] == kind]
 

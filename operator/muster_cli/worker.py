@@ -27,6 +27,7 @@ class Given(TypedDict):
     pool: str | None
     indices: str | None
     capacity: int | None
+    share: int | None
     data: Path | None
     state: Path | None
     join: Path | None
@@ -43,6 +44,7 @@ class Given(TypedDict):
 @click.option("--pool", help="The pool whose clients this worker acts for; a join bundle says it too.")
 @click.option("--indices", metavar="0,1,…", help="Exactly these clients of the pool.")
 @click.option("--capacity", type=click.IntRange(min=1), help="Up to this many of the pool's free clients. [default: 1]")
+@click.option("--share", type=click.IntRange(min=1), help="Of these, how many while more workers may still come.")
 @click.option("--data", type=PATH, help="The directory that holds the clients' data.")
 @click.option("--state", type=PATH, help="A directory that outlives this process, for client state.")
 @click.option("--join", type=PATH, help="A join bundle: this worker makes a key and has it certified. Or MUSTER_JOIN.")
@@ -68,6 +70,8 @@ def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings:
     """What to run. Raises BadInput for combinations that can't work."""
     if given["indices"] is not None and given["capacity"] is not None:
         raise BadInput("--indices and --capacity: give one of them")
+    if given["share"] is not None and given["capacity"] is None:
+        raise BadInput("--share: also give --capacity, of which this is the part to begin with")
     from muster.worker import Join, WorkerSettings
 
     security = security_of(given, environment)
@@ -82,6 +86,7 @@ def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings:
         pool=pool,
         indices=parse_indices(given["indices"]) if given["indices"] is not None else (),
         capacity=given["capacity"] or 1,
+        share=given["share"] or 0,
         data=given["data"],
         state=given["state"],
         token=_token(environment, is_needed=not given["cert"] and not isinstance(security, Join)),

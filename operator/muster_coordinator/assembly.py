@@ -36,7 +36,7 @@ from muster_coordinator.ports import Clock, Ports
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.recovery import History
 from muster_coordinator.report import LineReporter
-from muster_coordinator.sessions import Patience, SessionTable, pool_sizes
+from muster_coordinator.sessions import Leasing, Patience, SessionTable, pool_sizes
 from muster_coordinator.settings import Settings
 from muster_coordinator.shown import Training
 from muster_coordinator.spare import SpareFiles
@@ -102,19 +102,21 @@ def assemble(
     if workbench.layout and (problem := gate.problem(workbench.layout)):
         raise InputError(problem)
     inbox, meter, refusals = Inbox(), ByteMeter(), access.refusals
-    lobby = Lobby(SessionTable(pool_sizes(job), Patience()), inbox, clock)
+    epoch = store.next_epoch()
 
     def wake(changed: frozenset[ClientId] | None, answers: dict[AssignmentId, Answer]) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(lobby.wake, changed, answers)
 
     book = OrderBook(wake)
+    leasing = Leasing(clock.now(), epoch > 1, _outliving(job), book.is_queued)
+    lobby = Lobby(SessionTable(pool_sizes(job), Patience(), leasing), inbox, clock)
     intake = Intake(
         SpareFiles(store.staging), codecs, size, clock, made.combining.max_norm, spool_bytes(job.clients_total)
     )
     uploads = Uploads(intake, lobby, book, inbox, workbench, gate, Tallies(meter, refusals))
     ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
-    driver = Driver(config_of(job, store.next_epoch()), ports)
+    driver = Driver(config_of(job, epoch), ports)
     metering.look_at(
         Surroundings(driver.look, lobby.count, uploads.counts, inbox.count, meter.totals, refusals.totals, store.root)
     )
@@ -163,6 +165,11 @@ def announce(
 
     server = ApiServer(account, JobName(job.namespace, job.name, job.uid))
     return Announcer(server, tell, hear, clock.unix)
+
+
+def _outliving(job: ResolvedJob) -> frozenset[str]:
+    """The pools whose clients' state outlives the worker: another one of the pool finds it."""
+    return frozenset(pool.name for pool in job.pools if pool.spec.state_outlives_workers)
 
 
 def _limit(job: ResolvedJob, frame_bytes: int) -> Limit | None:

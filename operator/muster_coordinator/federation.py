@@ -34,7 +34,7 @@ from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.refusals import Refusals, Refused
 from muster_coordinator.sessions import JoinRefusedError, JoinWish, Session, first_ordinals, pool_sizes
-from muster_coordinator.translate import Told, orders_of
+from muster_coordinator.translate import Told, handover_of, orders_of
 from muster_coordinator.uploads import Uploads
 from muster_spec.clients import ClientId, split_client_id
 from muster_spec.types import ResolvedJob
@@ -122,6 +122,8 @@ class Federation:
             identity,
             version,
             request.confirms_end,
+            leases_move=request.leases_move,
+            share=request.share,
         )
         try:
             session = await self._service.lobby.join(wish, _held(request), request.device)
@@ -178,9 +180,11 @@ class Federation:
         service = self._service
         if request.finished:
             service.lobby.told(session)
-        tail = Tail(request.log.first, request.log.left_out, request.log.lines)
-        service.attendance.tails.add(session.clients, session.budget, tail, service.clock.now())
-        return pb.BeatReply(revision=service.lobby.sent_revision(session) or service.book.revision(session.clients))
+        if session.clients:
+            tail = Tail(request.log.first, request.log.left_out, request.log.lines)
+            service.attendance.tails.add(session.clients, session.budget, tail, service.clock.now())
+        known = service.book.revision(session.clients) + _changes(session)
+        return pb.BeatReply(revision=service.lobby.sent_revision(session) or known)
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
@@ -193,7 +197,7 @@ class Federation:
             while listener.is_current:
                 listener.news.clear()
                 notice = self._service.book.notice(session.clients)
-                listener.revision = notice.revision
+                listener.revision = notice.revision + _changes(session)
                 if await self._tell(notice, session, context):
                     return
                 await listener.news.wait()
@@ -208,16 +212,22 @@ class Federation:
         reader that confirms nothing may well be gone before the write returns.
         """
         try:
-            await context.write(self._orders(notice))
+            await context.write(self._orders(notice, session))
         finally:
             if notice.finished and not session.confirms_end:
                 self._service.lobby.told(session)
         return notice.finished
 
-    def _orders(self, notice: Notice) -> pb.Orders:
+    def _orders(self, notice: Notice, session: Session) -> pb.Orders:
         service = self._service
         told = Told(service.broadcasts.reference, service.codecs.recipe, service.parts)
-        return orders_of(notice, told, service.clock.now())
+        orders = orders_of(notice, told, service.clock.now())
+        if session.lease:
+            orders.revision += session.lease.changes
+            orders.more = bool(session.lease.due)
+        if session.lease and session.lease.handover:
+            orders.handover.CopyFrom(handover_of(session.pool, session.lease.handover))
+        return orders
 
     # --- transfers ----------------------------------------------------------------------------------------------------
 
@@ -305,6 +315,11 @@ class Federation:
     async def _refuse(self, cause: Refused, context: Context, code: grpc.StatusCode, reason: str) -> NoReturn:
         self._service.refusals.count(cause)
         await context.abort(code, reason)
+
+
+def _changes(session: Session) -> int:
+    """Of what a worker is told of its leases: they count as orders do."""
+    return session.lease.changes if session.lease else 0
 
 
 def _offer(request: Any) -> pb.Offer | None:

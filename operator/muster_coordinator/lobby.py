@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections import defaultdict
+from collections.abc import Sequence
 
 from muster_coordinator.assignments import client_of
 from muster_coordinator.events import ClientsJoined, ClientsLost
@@ -17,10 +19,13 @@ from muster_coordinator.inbox import Inbox
 from muster_coordinator.orders import Answer
 from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
-from muster_coordinator.sessions import JoinWish, Session, SessionTable
+from muster_coordinator.sessions import JoinWish, Lease, Session, SessionTable
 from muster_spec.clients import ClientId, client_id
+from muster_spec.wording import counted
 
 EXPIRY_CHECK_S = 1.0
+
+log = logging.getLogger("muster.coordinator")
 
 
 class Listener:
@@ -59,12 +64,12 @@ class Lobby:
         self._expect(joined.session)  # before the one whose place it takes is given up: nobody leaves in between
         for session in joined.closed:
             self._dismiss(session)
-            gone = tuple(client for client in session.clients if client in joined.lost)
-            if gone:
-                self._inbox.post(ClientsLost(gone, f"{wish.worker} took its place", session.worker))
+            self._lose(session, f"{wish.worker} took its place", frozenset(joined.lost))
+        self._tell_of_leases(joined.concerned)
         clients = joined.session.clients
         theirs = tuple(assignment for assignment in held if client_of(assignment) in clients)
-        await self._post(ClientsJoined(wish.worker, clients, theirs, device))
+        if clients:
+            await self._post(ClientsJoined(wish.worker, clients, theirs, device))
         joined.session.heard_at = joined.session.broken_at = self._clock.now()
         return joined.session
 
@@ -98,7 +103,24 @@ class Lobby:
             await asyncio.sleep(EXPIRY_CHECK_S)
             for session, reason in self._table.expire(self._clock.now()):
                 self._dismiss(session)
-                self._inbox.post(ClientsLost(session.clients, reason, session.worker))
+                self._lose(session, reason, frozenset(session.reserved))
+            self._tell_of_leases(self._table.balance(self._clock.now()))
+
+    def _lose(self, session: Session, reason: str, lost: frozenset[ClientId]) -> None:
+        """Of these clients, the engine hears that nobody acts for them any more. Those that were to be fetched it still
+        knows under the worker that they had.
+        """
+        due = session.lease.due if session.lease else ()
+        for clients, worker in ((session.clients, session.worker), (due, "")):
+            gone = tuple(client for client in clients if client in lost)
+            if gone:
+                self._inbox.post(ClientsLost(gone, reason, worker))
+
+    def _tell_of_leases(self, sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            log.info("%s: %s", session.worker, _news_of(session))
+            if listener := self._listeners.get(session.id):
+                listener.news.set()
 
     def _dismiss(self, session: Session) -> None:
         listener = self._listeners.pop(session.id, None)
@@ -175,6 +197,14 @@ class Lobby:
         for future in self._waiting.pop(assignment, ()):
             if not future.done():
                 future.set_result(answer)
+
+
+def _news_of(session: Session) -> str:
+    """What a worker is told of its leases, for people."""
+    lease = session.lease or Lease(0, 0)
+    asked = f"asked for {lease.handover.count} of its {len(session.clients)} clients" if lease.handover else ""
+    due = f"{counted(len(lease.due), 'client')} to fetch" if lease.due else ""
+    return ", ".join(filter(None, (asked, due))) or "keeps the clients that it has"
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, done: asyncio.Event) -> None:

@@ -170,6 +170,12 @@ class OrderBook:
             pages = [self._pages[client].revision for client in clients if client in self._pages]
             return max([self._finished_at, 1, *pages])
 
+    def is_queued(self, client: ClientId) -> bool:
+        """Whether there is work for this client that has not come back."""
+        with self._lock:
+            page = self._pages.get(client)
+            return page is not None and bool(page.orders.keys() - page.accepted)
+
     def wanted(self, client: ClientId, assignment: AssignmentId) -> Order | None:
         """The order behind this assignment, if its work is still wanted."""
         with self._lock:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining, Scope
+from muster_coordinator.leases import Handover
 from muster_coordinator.orders import Fate, Notice, Order
 from muster_coordinator.parts import Parts
 from muster_coordinator.records import Uplink
@@ -40,6 +41,12 @@ def orders_of(notice: Notice, told: Told, now: float) -> pb.Orders:
         reason=notice.reason,
         round=notice.committed,
     )
+
+
+def handover_of(pool: str, handover: Handover) -> pb.Handover:
+    """Which clients somebody else waits for."""
+    indices = [split_client_id(client)[1] for client in handover.clients]
+    return pb.Handover(pool=pool, indices=indices, count=handover.count)
 
 
 def _assignment(order: Order, told: Told, now: float) -> pb.Assignment:

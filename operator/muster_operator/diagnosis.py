@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from muster_operator.objects import Object, condition_of, dig
+from muster_operator.objects import Object, condition_of, dig, unix_of
 from muster_telemetry.logs import message_of
 
 _WAITING = {
@@ -105,6 +105,13 @@ def _scheduling(pod: Object) -> Trouble | None:
         message = f"pod {pod['metadata']['name']} asks for {device[1]}, and no node has enough of it free: {words}"
         return Trouble("UnschedulableDevice", message)
     return Trouble("Unschedulable", f"pod {pod['metadata']['name']}: {words}")
+
+
+def unschedulable_since(pod: Object) -> float | None:
+    """Since when no node takes a pod; None where that is not so."""
+    found = dig(pod, "status", "conditions") or ()
+    blocked = [one for one in found if one.get("type") == "PodScheduled" and one.get("reason") == "Unschedulable"]
+    return unix_of(blocked[0].get("lastTransitionTime")) if blocked else None
 
 
 def lacks_pods(job: Object, pods: Sequence[Object]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from muster_operator.actions import Action, Apply, Create, Delete, Patch
-from muster_operator.build.common import INPUTS
+from muster_operator.build.common import FEWER_SINCE, INPUTS
 from muster_operator.ledger import read_ledger
 from muster_operator.objects import (
     Key,
@@ -81,14 +81,20 @@ def _suspended(job: Object) -> Object:
 
 def _changes(have: Object, want: Object, *, is_suspended: bool) -> Object:
     """The fields of a Job that may change, and that we may change: how many pods, and whether they run."""
-    spec = {
-        name: want["spec"][name]
-        for name in ("completions", "parallelism")
-        if dig(have, "spec", name) != want["spec"][name]
-    }
-    patch: Object = {"spec": spec} if spec else {}
+    spec, annotations = _counts(have, want), dict[str, str | None]()
+    if annotation_of(have, FEWER_SINCE) != annotation_of(want, FEWER_SINCE):
+        annotations[FEWER_SINCE] = annotation_of(want, FEWER_SINCE) or None
     if is_suspended and not dig(have, "spec", "suspend"):
-        patch = {"spec": spec | {"suspend": True}, "metadata": {"annotations": {SUSPENDED: "true"}}}
+        spec, annotations = spec | {"suspend": True}, annotations | {SUSPENDED: "true"}
     elif not is_suspended and annotation_of(have, SUSPENDED):
-        patch = {"spec": spec | {"suspend": False}, "metadata": {"annotations": {SUSPENDED: None}}}
-    return patch
+        spec, annotations = spec | {"suspend": False}, annotations | {SUSPENDED: None}
+    patch: Object = {"spec": spec} if spec else {}
+    return patch | ({"metadata": {"annotations": annotations}} if annotations else {})
+
+
+def _counts(have: Object, want: Object) -> Object:
+    """How many pods are wanted, where that differs. An indexed Job's two numbers change together, but for a rest: with
+    nothing to complete it would be over.
+    """
+    names = ("completions", "parallelism") if want["spec"].get("parallelism") else ("parallelism",)
+    return {name: want["spec"][name] for name in names if dig(have, "spec", name) != want["spec"].get(name)}

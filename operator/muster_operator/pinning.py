@@ -60,7 +60,7 @@ class Pinned:
     job: ResolvedJob
     spec_digest: str
     run_policy: RunPolicy
-    workers: dict[str, int]
+    pools: dict[str, PoolSpec]  # with the bounds on their workers that hold now
     text: str
     config: Object | None = None
     drift: dict[str, str] = field(default_factory=dict)
@@ -131,7 +131,8 @@ def _pin_first(seen: Observed, live: JobSpec, install: Install) -> Pinned | Refu
         pools=tuple(_with_worker_image(pool, install) for pool in pools),
     )
     code = seen.code if seen.code_source and seen.code else {}
-    return Pinned(job, digest_of(job), live.run_policy, _workers(pools), written(job), code=code)
+    now = {pool.name: pool.spec for pool in pools}
+    return Pinned(job, digest_of(job), live.run_policy, now, written(job), code=code)
 
 
 def _pin_again(seen: Observed, live: JobSpec, config: Object) -> Pinned:
@@ -142,22 +143,21 @@ def _pin_again(seen: Observed, live: JobSpec, config: Object) -> Pinned:
         for pool in job.pools
     }
     # Workers follow the live pool; a pool that is gone leaves them as they were.
-    workers = _workers(tuple(ResolvedPool(name=one.name, spec=now[one.name] or one.spec) for one in job.pools), job)
+    pools = {one.name: _with_workers(one.spec, now[one.name]) for one in job.pools}
     code = read_code(config)
     drift = {pool.name: text for pool in job.pools if (text := _drift(pool, now[pool.name]) or _code_drift(seen, code))}
     if live.rounds.total > job.spec.rounds.total:
         rounds = msgspec.structs.replace(job.spec.rounds, total=live.rounds.total)
         job = msgspec.structs.replace(job, spec=msgspec.structs.replace(job.spec, rounds=rounds))
-        return Pinned(job, digest_of(job), live.run_policy, workers, written(job), config, drift, code)
+        return Pinned(job, digest_of(job), live.run_policy, pools, written(job), config, drift, code)
     # Digest and text as they were made: a later version of the operator might write the same job otherwise.
     name = annotation_of(config, SPEC_DIGEST) or digest_of(job)
-    return Pinned(job, name, live.run_policy, workers, config["data"][JOB_KEY], config, drift, code)
+    return Pinned(job, name, live.run_policy, pools, config["data"][JOB_KEY], config, drift, code)
 
 
-def _workers(pools: tuple[ResolvedPool, ...], pinned: ResolvedJob | None = None) -> dict[str, int]:
-    """How many workers each pool should have, for as many clients as the job was started with."""
-    clients = {pool.name: pool.spec.clients for pool in (pinned.pools if pinned else pools)}
-    return {pool.name: msgspec.structs.replace(pool.spec, clients=clients[pool.name]).workers_wanted for pool in pools}
+def _with_workers(pinned: PoolSpec, live: PoolSpec | None) -> PoolSpec:
+    """The pool that the job was started with, with as many workers as it may have now."""
+    return msgspec.structs.replace(pinned, workers=live.workers) if live else pinned
 
 
 def _drift(pinned: ResolvedPool, live: PoolSpec | None) -> str:

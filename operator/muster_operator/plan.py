@@ -15,6 +15,7 @@ from muster_operator.build.coordinator import build_config
 from muster_operator.credentials import credential_keys, next_renewal, plan_credentials
 from muster_operator.diagnosis import lacks_pods
 from muster_operator.difference import difference, is_finished, leftovers
+from muster_operator.elastic import Elastic, plan_elastic
 from muster_operator.ledger import Ledger, advance, ledger_annotations, open_ledger, read_ledger, wished
 from muster_operator.objects import COMPONENT, Key, Object, is_going, key_of, label_of
 from muster_operator.observed import Observed
@@ -45,20 +46,23 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
     if ledger.ended is not None and _is_overdue(pinned, ledger, now):
         key = key_of(seen.job)
         return Plan((Delete(key, seen.uid, "ttlSecondsAfterFinished is over"),))
+    elastic = plan_elastic(seen, pinned.job, pinned.pools, now)
     context = dataclasses.replace(
-        _context(seen, pinned),
+        _context(seen, pinned, elastic),
         environment=install.environment,
         pull_secrets=install.pull_secrets,
         worker_certificate_minutes=install.worker_certificate_minutes,
     )
     actions = _end(seen, context, pinned, ledger) if ledger.verdict else _go_on(seen, context, pinned, ledger, now)
     status = build_status(seen, context, pinned, ledger, now)
-    return Plan(tuple(actions), status, _next_look(seen, context, pinned, ledger, now))
+    looks = (_next_look(seen, context, pinned, ledger, now), elastic.look_at if ledger.running_since else None)
+    return Plan(tuple(actions), status, min((at for at in looks if at is not None), default=None))
 
 
-def _context(seen: Observed, pinned: Pinned) -> Context:
+def _context(seen: Observed, pinned: Pinned, elastic: Elastic) -> Context:
     queue = {name: value for name, value in seen.labels.items() if name.startswith(QUEUE_LABELS)}
-    context = Context(pinned.job, pinned.spec_digest, workers=pinned.workers, code=pinned.code, queue=queue)
+    workers, since = elastic.workers, elastic.fewer_since
+    context = Context(pinned.job, pinned.spec_digest, workers=workers, fewer_since=since, code=pinned.code, queue=queue)
     authority = seen.child("Secret", context.authority_name)
     authority_id = authority["metadata"]["uid"] if authority and not is_going(authority) else ""
     return dataclasses.replace(context, authority_id=authority_id)

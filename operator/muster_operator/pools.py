@@ -110,6 +110,8 @@ def _standing(seen: PoolSeen, using: tuple[Use, ...], wanted: int, ready: int) -
     troubled = next((use for use in using if use.reason and use.ready < use.wanted), None)
     if troubled:
         return troubled.reason, f"job {troubled.job}: {troubled.message}", False, True
+    if not wanted:
+        return "Idle", f"{counted(len(using), 'job')} can do without its clients now", True, False
     words = f"{ready} of {counted(wanted, 'worker')} ready for {counted(len(using), 'job')}"
     if ready < wanted:
         return "WorkersStarting", words, False, True

@@ -45,7 +45,7 @@ def waiting_status(seen: Observed, now: float) -> Object:
 
 def build_status(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now: float) -> Object:
     """Of a job that was started."""
-    pools = list(_pools(seen, pinned, is_over=ledger.running_since is None))
+    pools = list(_pools(seen, context, pinned, is_over=ledger.running_since is None))
     coordinator = seen.child("Job", context.coordinator_name)
     pods = seen.pods_of(coordinator) if coordinator else []
     whole = _status(seen, _standing(seen, context, ledger, pods, pools), now)
@@ -124,23 +124,23 @@ def _running(pools: list[Object]) -> Standing:
 # --- its parts --------------------------------------------------------------------------------------------------------
 
 
-def _pools(seen: Observed, pinned: Pinned, *, is_over: bool) -> Iterator[Object]:
+def _pools(seen: Observed, context: Context, pinned: Pinned, *, is_over: bool) -> Iterator[Object]:
     for pool in pinned.job.pools:
         jobs = seen.workers_of(pool.name)
         entry: Object = {
             "name": pool.name,
             "type": pool.spec.type,
             "clients": pool.spec.clients,
-            "workersWanted": 0 if is_over else _pods_wanted(pinned, pool),
+            "workersWanted": 0 if is_over else _pods_wanted(context, pool),
             "workersReady": sum(int(dig(job, "status", "ready") or 0) for job in jobs),
         }
         trouble = _pool_trouble(seen, pinned, pool.name, jobs)
         yield entry | ({"reason": trouble.reason, "message": trouble.message[:1024]} if trouble else {})
 
 
-def _pods_wanted(pinned: Pinned, pool: ResolvedPool) -> int:
+def _pods_wanted(context: Context, pool: ResolvedPool) -> int:
     """The workers; where these are SLURM's, the one bridge to them."""
-    return 1 if pool.spec.type == "Slurm" else pinned.workers[pool.name]
+    return 1 if pool.spec.type == "Slurm" else context.workers[pool.name]
 
 
 def _pool_trouble(seen: Observed, pinned: Pinned, pool: str, jobs: Sequence[Object]) -> Trouble | None:
@@ -253,6 +253,7 @@ def transitions(before: Object, after: Object) -> tuple[Transition, ...]:
     if (before.get("phase"), before.get("reason")) != (after["phase"], after["reason"]):
         is_warning = any(one["type"] in WARNINGS for one in after["conditions"]) or _is_trouble(after["reason"])
         found.append(Transition(after["reason"], after["message"], is_warning))
+    found += _scaled(before, after)
     old = {pool.get("name"): pool.get("reason") for pool in before.get("pools") or ()}
     for pool in after.get("pools", ()):
         reason = pool.get("reason")
@@ -261,6 +262,19 @@ def transitions(before: Object, after: Object) -> tuple[Transition, ...]:
     return tuple(found)
 
 
+def _scaled(before: Object, after: Object) -> Iterator[Transition]:
+    """Pools that are to have more or fewer workers than a moment ago, while the job goes on."""
+    if before.get("phase") not in _GOES_ON or after["phase"] not in _GOES_ON:
+        return
+    had = {pool.get("name"): pool.get("workersWanted") for pool in before.get("pools") or ()}
+    for pool in after.get("pools", ()):
+        count, wanted = had.get(pool["name"]), pool.get("workersWanted")
+        if None not in {count, wanted} and count != wanted:
+            message = f"pool {pool['name']}: {counted(wanted, 'worker')} instead of {count}"
+            yield Transition("WorkersScaled", message, is_warning=False)
+
+
+_GOES_ON = frozenset({"Starting", "Running"})
 _CALM = frozenset(
     {
         "Creating",

@@ -215,6 +215,11 @@ class PoolSpec(Value, frozen=True):
         return self.data is not None and bool(self.data.per_client)
 
     @property
+    def state_outlives_workers(self) -> bool:
+        """Whether what a client keeps between rounds lies where every worker of the pool finds it."""
+        return self.state is not None and self.state.type != "Ephemeral"
+
+    @property
     def workers_wanted(self) -> int:
         """As many as clientsPerWorker asks for, within min and max, and never more than there are clients.
 

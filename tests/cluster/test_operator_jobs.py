@@ -198,16 +198,6 @@ def test_the_coordinators_part_of_the_status_is_not_touched(started: Lab) -> Non
     assert (columns(started)["ROUND"], columns(started)["CLIENTS"]) == ("2", "2/2")
 
 
-def test_fewer_workers_act_for_more_clients_each(started: Lab) -> None:
-    started.settle()
-    before = started.get("job/digits-workers-cloud")["metadata"]["uid"]
-    workers = {"min": 1, "max": 1, "clientsPerWorker": 1}
-    started.patch({"spec": {"workers": workers}}, "clientpool/cloud")
-    # One worker has to act for both clients then, so its command differs and the Job is made again.
-    wait_until(lambda: is_back(started, "job/digits-workers-cloud", before), "there is another Job")
-    wait_until(lambda: started.get("job/digits-workers-cloud")["spec"]["completions"] == 1, "it has one worker")
-
-
 def test_a_pool_that_comes_later_starts_the_job(lab: Lab) -> None:
     pool, _, job = MANIFEST.partition("---")
     with lab.operator():

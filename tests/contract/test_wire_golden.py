@@ -255,3 +255,14 @@ def test_the_tail_of_a_log_to_the_byte() -> None:
     beat = pb.BeatRequest(session="s", log=pb.LogTail(first=3, left_out=1, lines=["a", "b"]))
     assert beat.SerializeToString().hex(" ") == "0a 01 73 22 0a 08 03 10 01 1a 01 61 1a 01 62"
     assert pb.JoinReply(log_bytes=4096).SerializeToString().hex(" ") == "48 80 20"
+
+
+def test_leases_that_move_to_the_byte() -> None:
+    request = pb.JoinRequest(pool="p", capacity=3, leases_move=True, share=2)
+    assert request.SerializeToString().hex(" ") == "22 01 70 30 03 68 01 70 02"
+    handover = pb.Handover(pool="p", indices=[2, 300], count=1)
+    orders = pb.Orders(revision=7, handover=handover, more=True)
+    assert orders.SerializeToString().hex(" ") == "08 07 3a 0a 0a 01 70 12 03 02 ac 02 18 01 40 01"
+    nothing = pb.Orders.FromString(bytes.fromhex("08 07"))  # of a coordinator that moves none
+    assert not nothing.HasField("handover")
+    assert not nothing.more

@@ -66,7 +66,7 @@ class FakeFederation(FederationServicer):
         self.changes[base.digest(), digest] = transfer
         return digest
 
-    def order(self, *assignments, settlements=(), finished=False):
+    def order(self, *assignments, settlements=(), finished=False, handover=None, more=False):
         with self._changed:
             self._orders = wire.Orders(
                 revision=self._orders.revision + 1,
@@ -74,8 +74,17 @@ class FakeFederation(FederationServicer):
                 settlements=settlements,
                 finished=finished,
                 reason="all rounds are done" if finished else "",
+                handover=wire.Handover(pool="p", indices=handover[1], count=handover[0]) if handover else None,
+                more=more,
             )
             self._changed.notify_all()
+
+    def grant(self, *indices):
+        """What whoever joins next acts for."""
+        clients = len(self.grants)
+        self.grants = [
+            wire.ClientGrant(pool="p", index=i, ordinal=i, clients_total=clients, pool_clients=clients) for i in indices
+        ]
 
     def forget_sessions(self):
         """What a restart does: nobody is known any more, nor what they had handed in."""
@@ -102,6 +111,8 @@ class FakeFederation(FederationServicer):
         self.joins.append(request)
         with self._changed:
             self._session += 1
+            self._orders.ClearField("handover")  # who joins has done as it was told
+            self._orders.ClearField("more")
         return wire.JoinReply(
             version=self.version,
             session=str(self._session),

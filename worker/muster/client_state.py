@@ -70,6 +70,9 @@ class Book(Protocol):
     def adopt(self, client: ClientId) -> None:
         """Find what is kept of a client that this worker now acts for."""
 
+    def release(self, client: ClientId) -> bool:
+        """Forget a client that another worker will act for; not while an update of it is held, which is False."""
+
     def shelf(self) -> Path | None:
         """Where to keep the model that this worker holds; None if nothing outlives it."""
 
@@ -102,6 +105,14 @@ class MemoryBook:
 
     def adopt(self, client: ClientId) -> None:
         self._states.setdefault(client, {})
+
+    def release(self, client: ClientId) -> bool:
+        if any(update.offered.client == client for update in list(self._held.values())):
+            return False
+        # What is known of it here is out of date as soon as another worker has trained for it.
+        self._states.pop(client, None)
+        self._memories.pop(client, None)
+        return True
 
     def shelf(self) -> Path | None:
         return None
@@ -137,8 +148,9 @@ class FolderBook:
 
     ``state.safetensors`` is the client's state and ``memory.safetensors`` what is left of its updates to send; each
     ``held-<assignment>.safetensors`` is one update with both as they are after it. All are written aside and renamed,
-    and a held update goes last: a worker that is killed while it settles one does it again, to the same end. The model
-    that the worker holds lies with the first of its clients, as ``reference.bin``.
+    and a held update goes last: a worker that is killed while it settles one does it again, to the same end. Whoever
+    acts for a client next finds all of it there. The model that the worker holds lies with the first of its clients, as
+    ``reference.bin``.
     """
 
     def __init__(self, folder: Path, job_uid: str) -> None:
@@ -163,6 +175,10 @@ class FolderBook:
                 offered = _read_held(path).offered
                 if offered.client == client:
                     self._held[offered.assignment] = path
+
+    def release(self, client: ClientId) -> bool:
+        home = self._home(client)
+        return not any(path.parent == home for path in list(self._held.values()))
 
     def held(self) -> frozenset[str]:
         return frozenset(self._held)

@@ -18,6 +18,7 @@ from muster.connection import Connection
 from muster.desk import Desk, Ending
 from muster.errors import ConnectionBrokenError, RefusedError
 from muster.logtail import LogTail
+from muster.orders import Orders
 from muster_wire.v1 import federation_pb2 as wire
 
 log = logging.getLogger(__name__)
@@ -35,15 +36,26 @@ def backoff_s(failures: int, lot: float) -> float:
 
 
 class Courier:
-    """Keeps one worker in touch with its coordinator. `join` opens a session, each time with what the worker holds."""
+    """Keeps one worker in touch with its coordinator. `join` opens a session, each time with what the worker holds;
+    `heed` is shown orders as they come, and says whether they want it to join again.
+    """
 
-    def __init__(self, connection: Connection, desk: Desk, join: Callable[[], wire.JoinReply], tail: LogTail) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        desk: Desk,
+        join: Callable[[], wire.JoinReply],
+        tail: LogTail,
+        heed: Callable[[Orders], bool] = lambda _: False,
+    ) -> None:
         self._connection = connection
         self._tail = tail
         self._parting = threading.Lock()
         self._has_parted = False
         self._desk = desk
         self._join = join
+        self._heed = heed
+        self._is_to_rejoin = False
         self._session = 0
         self._lease_s = FIRST_LEASE_S
         self._beat_s = 2.0
@@ -72,6 +84,7 @@ class Courier:
     def connect(self) -> bool:
         """Join, trying until it works; False if the worker ends first."""
         while self._desk.ending is None:
+            self._is_to_rejoin = False
             try:
                 reply = self._join()
             except RefusedError as error:
@@ -89,6 +102,11 @@ class Courier:
                 return True
         return False
 
+    def rejoin(self) -> None:
+        """Join again at once, from whichever thread: the coordinator hears which clients were let go, or gives some."""
+        self._is_to_rejoin = True
+        self._hang_up()
+
     def _guard(self, body: Callable[[], None]) -> None:
         """A thread that dies takes the worker with it: one that is deaf or seems dead is of no use."""
         try:
@@ -102,15 +120,24 @@ class Courier:
             try:
                 for orders in self._connection.listen(self._remember):
                     self._heard()
-                    self._revision = orders.revision
-                    if orders.finished:
-                        self._confirm_end()  # before the worker acts on them: it closes the connection
-                    self._desk.post(orders, self._session)
-                    if orders.finished:
+                    if self._take(orders):
                         return  # nothing more will come
             except ConnectionBrokenError as error:
-                self._pause(error)
+                if not self._is_to_rejoin:
+                    self._pause(error)
                 self.connect()
+
+    def _take(self, orders: Orders) -> bool:
+        """Whether these are the last orders."""
+        self._revision = orders.revision
+        if orders.finished:
+            self._confirm_end()  # before the worker acts on them: it closes the connection
+        if self._heed(orders):
+            self._is_to_rejoin = True
+        self._desk.post(orders, self._session)
+        if self._is_to_rejoin and not orders.finished:
+            self._hang_up()
+        return orders.finished
 
     def _confirm_end(self) -> None:
         """Let the coordinator go. One that doesn't hear it goes all the same, a few seconds later."""

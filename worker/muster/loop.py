@@ -20,6 +20,7 @@ from muster.courier import backoff_s
 from muster.desk import Activity, Desk, Ending
 from muster.errors import ConnectionBrokenError, MusterError
 from muster.evaluation import Evaluated
+from muster.leases import Leases
 from muster.models import Line as Downlink
 from muster.models import Models
 from muster.orders import Assignment, Evaluate, Initialise, Orders, Scope, Settlement, SubModel, Train
@@ -97,7 +98,7 @@ class Loop:
         connection: Line,
         workshop: Shop,
         book: Book,
-        clients: Mapping[ClientId, Client],
+        leases: Leases,
         witness: Witness,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -105,7 +106,7 @@ class Loop:
         self._connection = connection
         self._workshop = workshop
         self._book = book
-        self._clients = clients
+        self._leases = leases
         self._witness = witness
         self._clock = clock
         self._models = Models(connection, book.shelf())
@@ -123,6 +124,7 @@ class Loop:
             orders, session = self._desk.read_current()
             try:
                 self.act(self.decide(orders, session), orders)
+                self._leases.let_go(orders.handover, self._book.release)
                 self._failures = 0
             except ConnectionBrokenError as error:
                 self._failures += 1
@@ -212,11 +214,15 @@ class Loop:
     # --- working ------------------------------------------------------------------------------------------------------
 
     def _work(self, assignment: Assignment) -> None:
-        client = self._clients.get(assignment.client)
-        if client is None:
-            self._results[assignment.id] = Result(Evaluated(0, {}), f"this worker doesn't act for {assignment.client}")
-        elif assignment.id not in self._results:
-            self._try(assignment, client)
+        with self._leases.hand(assignment.client) as client:
+            if client is None and self._leases.has_left(assignment.client):
+                self._done.add(assignment.id)  # by whoever acts for it next
+                return
+            if client is None:
+                not_ours = f"this worker doesn't act for {assignment.client}"
+                self._results[assignment.id] = Result(Evaluated(0, {}), not_ours)
+            elif assignment.id not in self._results:
+                self._try(assignment, client)
         result = self._results.get(assignment.id)
         if result is not None:
             evaluated = result.evaluated
@@ -325,7 +331,7 @@ class Loop:
         if not order.recipe.remembers:
             return Memory.empty(), False
         memory = self._book.memory(assignment.client, size)
-        if not memory.is_empty or not order.participations:
+        if memory.participations >= order.participations:  # fewer: it took part through another worker since
             return memory, False
         log.warning(_LOST, assignment.client, order.participations, "what it had left to send")
         return Memory.empty(order.participations), True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 
 import msgspec
@@ -11,12 +12,14 @@ from muster.client_state import Book, FolderBook, MemoryBook
 from muster.connection import Connection
 from muster.desk import Desk
 from muster.errors import RefusedError
+from muster.leases import Leases
 from muster.loop import Loop
+from muster.orders import Orders
 from muster.task import Client
 from muster.witness import Watch
 from muster.worker import WorkerSettings
 from muster.workshop import Workshop, name_device, pick_device
-from muster_spec.clients import ClientId, client_id
+from muster_spec.clients import client_id
 from muster_spec.work import Work
 from muster_wire.codecs import CODECS
 from muster_wire.v1 import federation_pb2 as wire
@@ -32,17 +35,18 @@ class Membership:
         self._settings = settings
         self._name = name
         self._connection = connection
-        self._clients: dict[ClientId, Client] = {}
+        self._leases = Leases()
         self._book: Book | None = None
         self._work: Work | None = None
         self._uid = ""
 
     def join(self) -> wire.JoinReply:
         """Join; and again at once, if the answer leads to updates that an earlier worker of these clients left."""
-        held = self._held()
-        reply = self._say(held)
-        self._learn(reply)
-        return self._say(self._held()) if self._held() != held else reply
+        with self._leases.fixed():
+            held = self._held()
+            reply = self._say(held)
+            self._learn(reply)
+            return self._say(self._held()) if self._held() != held else reply
 
     @property
     def job(self) -> str:
@@ -59,14 +63,23 @@ class Membership:
         """The working half, for the job that has been joined."""
         if self._book is None:
             raise RefusedError("no job has been joined")
-        return Loop(desk, self._connection, workshop, self._book, self._clients, watch.joined(self.job, self._uid))
+        return Loop(desk, self._connection, workshop, self._book, self._leases, watch.joined(self.job, self._uid))
+
+    def heed(self, orders: Orders) -> bool:
+        """Whether to join again: clients wait for this worker, or some that others wait for have been let go."""
+        release = self._book.release if self._book else lambda _: False
+        return self._leases.let_go(orders.handover, release) or orders.more
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """What to call when the working thread has let clients go."""
+        self._leases.changed = tell
 
     def _held(self) -> frozenset[str]:
         return self._book.held() if self._book else frozenset()
 
     def _say(self, held: frozenset[str]) -> wire.JoinReply:
         settings = self._settings
-        leased = [client.index for client in self._clients.values()]
+        leased = [client.index for client in self._leases.clients.values()]
         return self._connection.join(
             wire.JoinRequest(
                 version=wire.Version(major=CURRENT.major, minor=CURRENT.minor),
@@ -81,6 +94,8 @@ class Membership:
                 sub_models=True,
                 control_variates=True,
                 confirms_end=True,
+                leases_move=not settings.indices,
+                share=settings.share,
             )
         )
 
@@ -91,12 +106,14 @@ class Membership:
             self._book = FolderBook(state, reply.job_uid) if state else MemoryBook()
         seed = self._work.seed if self._work else 0
         granted = {client_id(each.pool, each.index): self._client(each, seed) for each in reply.clients}
-        for client in granted.keys() - self._clients.keys():
+        before = self._leases.clients
+        for client in granted.keys() - before.keys():
             self._book.adopt(client)
-        if granted.keys() != self._clients.keys():
-            log.info("acting for %s", ", ".join(granted))
-        self._clients.clear()
-        self._clients.update(granted)
+        for client in before.keys() - granted.keys():
+            self._book.release(client)
+        if granted.keys() != before.keys() or not granted:
+            log.info("acting for %s", ", ".join(granted) or "nobody: all clients have a worker; waiting for some")
+        self._leases.grant(granted)
 
     def _client(self, grant: wire.ClientGrant, seed: int) -> Client:
         return Client(

@@ -78,14 +78,24 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """Other workers wait for `count` of these clients, rather for the first ones."""
+
+    clients: tuple[ClientId, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Orders:
-    """The whole of what is wanted from this worker."""
+    """The whole of what is wanted from this worker. With `more` there are clients for it to fetch, by joining again."""
 
     revision: int = 0
     assignments: tuple[Assignment, ...] = ()
     settlements: tuple[Settlement, ...] = ()
     finished: bool = False
     reason: str = ""
+    handover: Handover | None = None
+    more: bool = False
 
     def wants(self, assignment: str) -> bool:
         return not self.finished and any(wanted.id == assignment for wanted in self.assignments)
@@ -101,7 +111,13 @@ def parse_orders(message: wire.Orders, now: float) -> Orders:
         settlements=tuple(_settlement(each) for each in message.settlements),
         finished=message.finished,
         reason=message.reason,
+        handover=_handover(message.handover) if message.HasField("handover") else None,
+        more=message.more,
     )
+
+
+def _handover(message: wire.Handover) -> Handover:
+    return Handover(tuple(client_id(message.pool, index) for index in message.indices), message.count)
 
 
 def _assignment(message: wire.Assignment, now: float) -> Assignment:

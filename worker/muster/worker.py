@@ -57,9 +57,10 @@ class Join:
 class WorkerSettings:
     """What a worker is told when it starts; everything else comes from its coordinator.
 
-    `indices` are the pool's clients it is for; without them it takes up to `capacity` free ones. `data` is the
-    directory that tasks read from, or one for each index, where clients' data lies in different places; `state` is one
-    that outlives this process and keeps client state and updates.
+    `indices` are the pool's clients it is for; without them it takes up to `capacity` free ones, and no more than
+    `share` (0: no limit) while other workers may still come for the rest. `data` is the directory that tasks read from,
+    or one for each index, where clients' data lies in different places; `state` is one that outlives this process and
+    keeps client state and updates.
     Without `security` the channel is plain; `Join` holds a join bundle and where that came from.
     """
 
@@ -68,6 +69,7 @@ class WorkerSettings:
     token: str = field(repr=False, default="")
     indices: tuple[int, ...] = ()
     capacity: int = 1
+    share: int = 0
     data: Path | Mapping[int, Path] | None = None
     state: Path | None = None
     security: TlsFiles | Join | None = None
@@ -108,7 +110,8 @@ def _work(settings: WorkerSettings, desk: Desk, tail: LogTail) -> int:
     connection = Connection(settings.coordinator, settings.token, _credentials(settings), watch.carry)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     membership = Membership(settings, name, connection)
-    courier = Courier(connection, desk, membership.join, tail)
+    courier = Courier(connection, desk, membership.join, tail, membership.heed)
+    membership.on_change(courier.rejoin)
     try:
         if courier.connect():
             workshop = membership.build_workshop()

@@ -14,6 +14,7 @@ from muster.client_state import MemoryBook
 from muster.courier import backoff_s
 from muster.desk import Desk
 from muster.errors import ConnectionBrokenError
+from muster.leases import Leases
 from muster.loop import Loop, Shop
 from muster.orders import Orders, Train
 from muster.reconcile import Leave, Offer, Settle, Wait, Work
@@ -82,10 +83,10 @@ class SimulatedClient:
     def _come(self) -> None:
         around = self._around
         self._worker += 1
-        clients = {self.nature.client: self._client}
+        leases = Leases({self.nature.client: self._client})
         shop = around.shop
         self._desk = Desk()
-        self._loop = Loop(self._desk, self._line, shop, self._book, clients, Nobody(), around.bench.now)
+        self._loop = Loop(self._desk, self._line, shop, self._book, leases, Nobody(), around.bench.now)
         stay_s, away_s = self._presence.stay()
         if math.isfinite(stay_s):
             self._later(around.world.now() + stay_s, lambda: self._go(away_s))

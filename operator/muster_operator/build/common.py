@@ -24,6 +24,9 @@ INPUTS = "muster.dev/inputs"
 QUEUE_LABELS = "kueue.x-k8s.io/"
 """What labels for a queue begin with. A queue looks for them at Jobs, so they are put there as the user put them."""
 
+FEWER_SINCE = "operator.muster.dev/fewer-since"
+"""Annotation of a worker Job: since when it has had more workers than are wanted."""
+
 _NAME_LENGTH = 52  # an indexed Job's pods are called after it, with the index, within 63 letters
 
 
@@ -32,14 +35,15 @@ class Context:
     """The job that children are made for, as it is pinned, and what else their manifests depend on.
 
     `authority_id` is the uid of the Secret with the job's certificate authority, "" where there is none yet. `workers`
-    says how many there should be of each pool now: the pinned spec says how many there were to be at first. `code` is
-    the task's code, files by name, where it comes from a config map. `queue` holds the job's labels for queues.
+    says how many there should be of each pool now, `fewer_since` since when a pool has had more than are wanted. `code`
+    is the task's code, files by name, where it comes from a config map. `queue` holds the job's labels for queues.
     """
 
     job: ResolvedJob
     spec_digest: str
     authority_id: str = ""
     workers: dict[str, int] = field(default_factory=dict)
+    fewer_since: dict[str, float] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     environment: tuple[tuple[str, str], ...] = ()  # what every process gets beside its own
     queue: Mapping[str, str] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """The workers of a Kubernetes pool, as Indexed Jobs.
 
 Where all clients of a pool share one place for their data, one Job has workers that lease client identities from the
-coordinator. Where each client's data lies in a place of its own, each client has a Job, which mounts that place and
-acts for that client alone.
+coordinator: how many there are may change, and the clients move among those that are there. Where each client's data
+lies in a place of its own, each client has a Job, which mounts that place and acts for that client alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from dataclasses import dataclass
 import msgspec
 
 from muster_operator.build.code import code_name, code_volume
-from muster_operator.build.common import CLIENT, INPUTS, WORKER, Context, annotated, child_name, labels, manifest
+from muster_operator.build.common import (
+    CLIENT,
+    FEWER_SINCE,
+    INPUTS,
+    WORKER,
+    Context,
+    annotated,
+    child_name,
+    labels,
+    manifest,
+)
 from muster_operator.build.pods import (
     NOBODY,
     container,
@@ -25,7 +35,7 @@ from muster_operator.build.pods import (
 )
 from muster_operator.build.trust import BUNDLE, TRUST_FOLDER, workers_volume
 from muster_operator.build.volumes import data_folder, place_of, state_folder, worker_volumes
-from muster_operator.objects import Object, digest
+from muster_operator.objects import Object, digest, timestamp
 from muster_spec.pool_types import ClientData, Template, Toleration, Variable
 from muster_spec.types import ResolvedPool
 
@@ -72,7 +82,10 @@ class Share:
         """What a worker is told of its clients."""
         if self.index is not None:
             return ["--indices", str(self.index)]
-        return ["--capacity", str(math.ceil(self.pool.spec.clients / self.workers))]
+        # All of them if need be, and at first what is everybody's part. The pinned pool says how much that is, not how
+        # many workers there are now: another command would be another Job.
+        spec = self.pool.spec
+        return ["--capacity", str(spec.clients), "--share", str(math.ceil(spec.clients / spec.workers_wanted))]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -104,7 +117,7 @@ def _job(context: Context, share: Share) -> Object:
         metadata["annotations"] = dict(share.template.annotations)
     spec = {
         "completionMode": "Indexed",
-        "completions": share.workers,
+        "completions": max(share.workers, 1),  # with none to complete, the Job would be over
         "parallelism": share.workers,
         "backoffLimitPerIndex": context.job.spec.run_policy.backoff_limit,
         "podFailurePolicy": FAILURE_POLICY,
@@ -115,7 +128,8 @@ def _job(context: Context, share: Share) -> Object:
     whole["metadata"]["labels"] |= share.labels | dict(context.queue)
     inputs = [msgspec.to_builtins(share.pool), share.options, context.authority_id, context.address]
     inputs += [code_name(context)] if context.code else []
-    return annotated(whole, {INPUTS: digest(inputs)})
+    since = context.fewer_since.get(name)
+    return annotated(whole, {INPUTS: digest(inputs)} | ({FEWER_SINCE: timestamp(since)} if since is not None else {}))
 
 
 def _pod(context: Context, share: Share) -> Object:

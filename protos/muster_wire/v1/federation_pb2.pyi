@@ -39,7 +39,7 @@ class Version(_message.Message):
     def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("version", "software", "worker", "pool", "indices", "capacity", "codecs", "device", "held_assignments", "sub_models", "control_variates", "confirms_end")
+    __slots__ = ("version", "software", "worker", "pool", "indices", "capacity", "codecs", "device", "held_assignments", "sub_models", "control_variates", "confirms_end", "leases_move", "share")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,8 @@ class JoinRequest(_message.Message):
     SUB_MODELS_FIELD_NUMBER: _ClassVar[int]
     CONTROL_VARIATES_FIELD_NUMBER: _ClassVar[int]
     CONFIRMS_END_FIELD_NUMBER: _ClassVar[int]
+    LEASES_MOVE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     version: Version
     software: str
     worker: str
@@ -64,7 +66,9 @@ class JoinRequest(_message.Message):
     sub_models: bool
     control_variates: bool
     confirms_end: bool
-    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., software: _Optional[str] = ..., worker: _Optional[str] = ..., pool: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., capacity: _Optional[int] = ..., codecs: _Optional[_Iterable[_Union[CodecId, str]]] = ..., device: _Optional[str] = ..., held_assignments: _Optional[_Iterable[str]] = ..., sub_models: _Optional[bool] = ..., control_variates: _Optional[bool] = ..., confirms_end: _Optional[bool] = ...) -> None: ...
+    leases_move: bool
+    share: int
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., software: _Optional[str] = ..., worker: _Optional[str] = ..., pool: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., capacity: _Optional[int] = ..., codecs: _Optional[_Iterable[_Union[CodecId, str]]] = ..., device: _Optional[str] = ..., held_assignments: _Optional[_Iterable[str]] = ..., sub_models: _Optional[bool] = ..., control_variates: _Optional[bool] = ..., confirms_end: _Optional[bool] = ..., leases_move: _Optional[bool] = ..., share: _Optional[int] = ...) -> None: ...
 
 class JoinReply(_message.Message):
     __slots__ = ("version", "session", "job_uid", "clients", "work", "beat_interval_ms", "lease_seconds", "frame_bytes", "log_bytes")
@@ -109,20 +113,34 @@ class ListenRequest(_message.Message):
     def __init__(self, session: _Optional[str] = ...) -> None: ...
 
 class Orders(_message.Message):
-    __slots__ = ("revision", "assignments", "settlements", "finished", "reason", "round")
+    __slots__ = ("revision", "assignments", "settlements", "finished", "reason", "round", "handover", "more")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     SETTLEMENTS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    HANDOVER_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     revision: int
     assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
     settlements: _containers.RepeatedCompositeFieldContainer[Settlement]
     finished: bool
     reason: str
     round: int
-    def __init__(self, revision: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., settlements: _Optional[_Iterable[_Union[Settlement, _Mapping]]] = ..., finished: _Optional[bool] = ..., reason: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+    handover: Handover
+    more: bool
+    def __init__(self, revision: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., settlements: _Optional[_Iterable[_Union[Settlement, _Mapping]]] = ..., finished: _Optional[bool] = ..., reason: _Optional[str] = ..., round: _Optional[int] = ..., handover: _Optional[_Union[Handover, _Mapping]] = ..., more: _Optional[bool] = ...) -> None: ...
+
+class Handover(_message.Message):
+    __slots__ = ("pool", "indices", "count")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    pool: str
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    count: int
+    def __init__(self, pool: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("id", "pool", "index", "round", "initialise", "train", "evaluate")

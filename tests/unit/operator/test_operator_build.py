@@ -228,7 +228,7 @@ def test_state_is_kept_where_the_pool_says(state: Any, option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("clients", "workers", "count", "capacity"),
+    ("clients", "workers", "count", "share"),
     [
         (6, {}, 6, "1"),
         (6, {"clientsPerWorker": 2}, 3, "2"),
@@ -238,11 +238,11 @@ def test_state_is_kept_where_the_pool_says(state: Any, option: str) -> None:
         (6, {"min": 0}, 6, "1"),
     ],
 )
-def test_workers_are_enough_for_all_clients(clients: int, workers: Any, count: int, capacity: str) -> None:
+def test_workers_are_enough_for_all_clients(clients: int, workers: Any, count: int, share: str) -> None:
     job = children(pool={"clients": clients, "workers": workers}).child("Job", "digits-workers-cloud")
     assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (count, count)
     command = job["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert command[command.index("--capacity") + 1] == capacity
+    assert command[command.index("--capacity") :][:4] == ["--capacity", str(clients), "--share", share]
 
 
 def test_an_eviction_or_a_drain_costs_a_worker_no_retry() -> None:

@@ -64,7 +64,8 @@ def test_a_worker_takes_its_command(kubelet: Kubelet) -> None:
     assert given[:2] == ["muster", "worker"]
     context = worker.make_context("worker", given[2:])
     settings = settings_of(context.params, {})  # type: ignore[arg-type]
-    assert (settings.coordinator, settings.pool, settings.capacity) == (f"{HOST}:443", "cloud", 1)
+    assert (settings.coordinator, settings.pool) == (f"{HOST}:443", "cloud")
+    assert (settings.capacity, settings.share) == (6, 1)
     assert isinstance(settings.security, Join)
     assert settings.security.file
 
