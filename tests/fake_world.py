@@ -238,11 +238,7 @@ class FakeWorld:
         assert number == len(self.commits), "rounds have a gap or a repeat"
         if instruction.used:
             assert {used.assignment: used.weight for used in instruction.used} == self.sum, "the record is not the sum"
-            plan = self.plans[number, instruction.attempt]
-            fresh = [used for used in instruction.used if used.round == number]
-            assert len(fresh) >= plan.minimum, "too few updates"
-            assert {used.client for used in fresh} | instruction.failed.keys() == {each.client for each in plan.cohort}
-            assert {used.assignment for used in fresh} <= {each.assignment for each in plan.cohort}
+            self._check_members(instruction)
         self.sum = None
         commit = RoundCommit(
             round=number,
@@ -261,9 +257,26 @@ class FakeWorld:
             stragglers=instruction.stragglers,
             reason=instruction.reason,
             absences=instruction.absences,
+            is_rolling=instruction.is_rolling,
         )
         self.commits.append(commit)
         return RoundStored(commit)
+
+    def _check_members(self, commit: StoreCommit) -> None:
+        plan = self.plans[commit.round, commit.attempt]
+        if commit.is_rolling:
+            assert len(commit.used) >= plan.minimum, "too few updates"
+            assert len({used.client for used in commit.used}) == len(commit.used), "a client counts twice in a version"
+            limit = self.config.late.max_staleness if self.config.late else 0
+            assert all(0 <= commit.round - used.round <= limit for used in commit.used), "an update is too old"
+            asked = {each.assignment for one in self.plans.values() for each in one.cohort}
+            assert {used.assignment for used in commit.used} | set(commit.owed) <= asked
+            assert not {used.assignment for used in commit.used} & set(commit.owed), "used work is still owed"
+            return
+        fresh = [used for used in commit.used if used.round == commit.round]
+        assert len(fresh) >= plan.minimum, "too few updates"
+        assert {used.client for used in fresh} | commit.failed.keys() == {each.client for each in plan.cohort}
+        assert {used.assignment for used in fresh} <= {each.assignment for each in plan.cohort}
 
     def used(self) -> list[AssignmentId]:
         return [used.assignment for commit in self.commits for used in commit.used]
@@ -342,8 +355,9 @@ class FakeWorld:
         if order.assignment not in client.held:
             client.trained[order.assignment] += 1
             examples = 10 + self.config.ordinals[name]
+            steps = order.steps if isinstance(order, OrderTraining) and order.steps else 5
             says = {"metrics": {"loss": 1.0}, "size_bytes": 100} | self.says
-            update = UpdateStaged(name, order.assignment, examples, 5, **says)
+            update = UpdateStaged(name, order.assignment, examples, steps, **says)
             client.held[order.assignment] = update
         self.stage(client.held[order.assignment])
 

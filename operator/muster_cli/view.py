@@ -182,6 +182,12 @@ def _slurm(view: View, event: Event) -> View:
 
 
 def _planned(view: View, event: Event) -> View:
+    if event.get("more"):  # of a round that is open already, and that nobody waits for
+        return replace(
+            view,
+            cohort=(*view.cohort, *event["cohort"]),
+            clients=_with_clients(view, event["cohort"], ClientState.TRAINING),
+        )
     idle = {client: _at_rest(state) for client, state in view.clients.items()}
     asked = replace(view, clients=idle)
     first = view.first_planned if view.first_planned is not None else event["time"]
@@ -190,9 +196,9 @@ def _planned(view: View, event: Event) -> View:
         phase="making the first model" if event["round"] == 0 else "training",
         planned=event["round"],
         total=event["total"],
-        cohort=tuple(event["cohort"]),
+        cohort=(*event.get("working", ()), *event["cohort"]),
         deadline=event["time"] + event["deadlineSeconds"],
-        clients=_with_clients(asked, event["cohort"], ClientState.TRAINING),
+        clients=_with_clients(asked, [*event.get("working", ()), *event["cohort"]], ClientState.TRAINING),
         first_planned=first,
     )
 

@@ -16,11 +16,13 @@ from muster_coordinator.events import EvaluationReported, UpdateRejected, Update
 from muster_coordinator.instructions import Accept, Instruction, Refuse, Scope, Settle
 from muster_coordinator.late import decide_late
 from muster_coordinator.membership import is_received, round_of
+from muster_coordinator.modes import Grouped
 from muster_coordinator.moves import Moves, moved
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.rounds import add_late, give_up, receive
-from muster_coordinator.state import Collecting, Committing, Evaluating, Failure, JobState, Owed, Round
+from muster_coordinator.state import Collecting, Committing, Evaluating, Failure, JobState, Round
 from muster_coordinator.uplink import measured
+from muster_coordinator.waves import note_failure
 
 # --- updates ----------------------------------------------------------------------------------------------------------
 
@@ -37,7 +39,7 @@ def take_update(state: JobState, update: UpdateStaged, now: float) -> Moves:
     if round_ is not None and assignment in round_.places:
         return _take_current(state, round_, update, now)
     if assignment in state.owed:
-        return _take_late(state, update)
+        return _take_late(state, update, now)
     if assignment in state.deferred:
         settled = Settle(update.client, assignment, used=False, reason="its attempt failed")
         return moved(state, accept, deferred={**state.deferred, assignment: settled})
@@ -101,24 +103,29 @@ def _drop(state: JobState, update: UpdateStaged, fault: str) -> Moves:
     return state, [refuse, *out]
 
 
-def _take_late(state: JobState, update: UpdateStaged) -> Moves:
+def _take_late(state: JobState, update: UpdateStaged, now: float) -> Moves:
     work, phase = state.owed[update.assignment], state.phase
     if work.client != update.client:
         return moved(state, Refuse(update.client, update.assignment, f"this assignment is {work.client}'s"))
     if fault := _weightless(update, state.config):
-        return moved(state, Refuse(update.client, update.assignment, fault), owed=_without(state, update))
-    told, update = _taken(update, work.round), replace(update, factor=work.factor * _share(state, update, work.steps))
-    if not isinstance(phase, Collecting):
+        return _without(state, update, fault), [Refuse(update.client, update.assignment, fault)]
+    elapsed_s = 0.0 if work.asked_at is None else now - work.asked_at
+    told = _taken(update, work.round)
+    update = replace(update, factor=work.factor * _share(state, update, work.steps), elapsed_s=elapsed_s)
+    if not isinstance(phase, Collecting) or isinstance(state.config.mode, Grouped):
         return moved(state, *told, parked=(*state.parked, update))
     late = decide_late(update, work.round, phase.round.number, state.config.late)
     if late.used is None:
-        return moved(state, Refuse(update.client, update.assignment, late.why), owed=_without(state, update))
+        return _without(state, update, late.why), [Refuse(update.client, update.assignment, late.why)]
     round_, folds = add_late(phase.round, late.used)
     return moved(state, *told, *folds, phase=Collecting(round_))
 
 
-def _without(state: JobState, done: UpdateStaged | UpdateRejected | WorkFailed) -> dict[AssignmentId, Owed]:
-    return {name: work for name, work in state.owed.items() if name != done.assignment}
+def _without(
+    state: JobState, done: UpdateStaged | UpdateRejected | WorkFailed, why: str, *, raised: bool = False
+) -> JobState:
+    """Owed work that came to nothing."""
+    return note_failure(state, done.assignment, Failure(why, raised))
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -145,7 +152,7 @@ def _take_failure(state: JobState, event: UpdateRejected | WorkFailed, *, raised
         return moved(state)
     if event.assignment in state.owed:
         told = tells.rejected(event.client, state.owed[event.assignment].round, event.reason)
-        return moved(state, told, owed=_without(state, event))
+        return _without(state, event, event.reason, raised=raised), [told]
     if round_ is None or not round_.is_outstanding(event.assignment):
         return moved(state)
     if round_.plan.cohort[round_.places[event.assignment]].client != event.client:

@@ -13,6 +13,7 @@ from typing import Literal
 from muster_coordinator.compression import codecs_of, parts_text, search_of
 from muster_coordinator.deadlines import AdaptiveDeadline
 from muster_coordinator.exclusion import Exclusion
+from muster_coordinator.modes import Buffered, Mode, mode_of
 from muster_coordinator.robust import least_updates
 from muster_coordinator.selection import SELECTORS, Selector
 from muster_coordinator.selectors import selector_of
@@ -41,7 +42,7 @@ class PoolSize:
 
 @dataclass(frozen=True, slots=True)
 class LatePolicy:
-    """Updates that come after their round are folded into the current one, discounted."""
+    """Updates that come after their round are folded into the current one, discounted. Of a mode, the same of all."""
 
     max_staleness: int
     exponent: float
@@ -59,7 +60,8 @@ class Goal:
 class EngineConfig:
     """`cohort` and `asked` are counts of clients; `min_updates` is fastest-K; `late` is None for Discard.
 
-    `candidates` are those who may be asked to train, where that is not everybody.
+    `candidates` are those who may be asked to train, where that is not everybody. Where rounds are not waited for,
+    `mode` says how they close instead; `cohort` is then the updates of one, and `asked` who trains at one time.
     """
 
     seed: int
@@ -98,6 +100,7 @@ class EngineConfig:
     least: int = 1  # updates without which the way they are combined makes no sense
     step_control: StepControl | None = None  # where the number of local steps is learnt
     search: Search | None = None  # where the share of values that updates send is learnt: how that begins
+    mode: Mode | None = None  # None: each round waits for its cohort
 
     @property
     def candidates_in_order(self) -> tuple[ClientId, ...]:
@@ -125,8 +128,10 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
     clients = tuple(client_id(pool.name, index) for pool in job.pools for index in range(pool.spec.clients))
     candidates = _candidates(job)
     there = len(clients) if candidates is None else len(candidates)
-    everybody = rounds.cohort is None or job.spec.selection.type == "All"
-    cohort = there if everybody else min(rounds.cohort or there, there)
+    mode = mode_of(rounds, there, by_examples=job.spec.strategy.weighting.type == "Examples")
+    at_once = rounds.asynchronous.concurrency if rounds.asynchronous else rounds.cohort
+    everybody = at_once is None or job.spec.selection.type == "All"
+    cohort = there if everybody else min(at_once or there, there)
     initial = job.spec.task.initial_model
     return EngineConfig(
         seed=job.spec.seed,
@@ -135,7 +140,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         clients=clients,
         ordinals={client: ordinal for ordinal, client in enumerate(clients)},
         total=rounds.total,
-        cohort=cohort,
+        cohort=mode.size if isinstance(mode, Buffered) else cohort,
         asked=min(math.ceil(cohort * (1 + rounds.overselect) - ROUNDING), there),
         min_updates=rounds.min_updates,
         deadline_s=float(rounds.deadline_seconds),
@@ -163,6 +168,7 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         deadline_control=_deadline_control(job),
         partial=_partial(job),
         step_control=step_control_of(job.spec.local),
+        mode=mode,
         inclusion_limit=rounds.inclusion_correction.max_factor if rounds.inclusion_correction else None,
         contribution_decay=history.decay
         if (history := job.spec.selection.contribution_history)
@@ -210,5 +216,5 @@ def _partial(job: ResolvedJob) -> PartialWork | None:
 
 
 def _late_policy(rounds: Rounds) -> LatePolicy | None:
-    late = rounds.late_updates.next_round
+    late = rounds.late_updates.next_round or rounds.asynchronous or rounds.semi_synchronous
     return LatePolicy(late.max_staleness, late.exponent) if late else None

@@ -184,6 +184,7 @@ class Driver:
             norm=made.norm,
             server_state=made.server_state,
             absences=instruction.absences,
+            is_rolling=instruction.is_rolling,
         )
 
     def _store_evaluation(self, instruction: StoreEvaluation) -> Event:

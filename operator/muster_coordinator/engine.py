@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from muster_coordinator import arrivals, membership, tells, transitions
+from muster_coordinator import arrivals, membership, rolling, tells, transitions, waves
 from muster_coordinator.config import GRACE_S, EngineConfig, config_of
 from muster_coordinator.evaluation import is_due
 from muster_coordinator.events import (
@@ -48,7 +48,8 @@ def start(config: EngineConfig, history: History, now: float) -> Moves:
         config=config,
         phase=Gathering(0, 0, now, patient=True),
         progress=restored.progress,
-        owed=restored.owed,
+        owed=rolling.taken_up(config, restored.owed, now),
+        groups=rolling.groups_of(config, restored.owed, now),
         absences=restored.plan.absences if restored.plan else {},
         initialisers=restored.initialisers,
         active_until=None if active is None else now + active - restored.progress.seconds,
@@ -81,7 +82,7 @@ def _begin(state: JobState, restored: Restored, now: float) -> Moves:
     last, plan = restored.progress.last, restored.plan
     told = [tells.resumed(restored.progress, plan)] if last or plan else []
     if plan is not None:
-        phase = Collecting(reopen_round(plan, now, GRACE_S, state.config.weighing))
+        phase = Collecting(reopen_round(plan, now, GRACE_S, state.config.weighing, restored.next_plan))
         return moved(state, *told, OpenRound(plan.round, plan.base), phase=phase)
     if last is None:
         return _first_model(state)
@@ -150,7 +151,7 @@ def _settled(state: JobState, out: list[Instruction], now: float) -> Moves:
     return state, out
 
 
-def _advance(state: JobState, now: float) -> Moves:
+def _advance(state: JobState, now: float) -> Moves:  # noqa: PLR0911 - a line for each phase
     if state.is_finished:
         return moved(state)
     if state.active_until is not None and now >= state.active_until:
@@ -159,6 +160,8 @@ def _advance(state: JobState, now: float) -> Moves:
     match state.phase:
         case Gathering() as gathering:
             return _gather(state, gathering, now)
+        case Collecting(round_) if round_.is_rolling:
+            return _collect_rolling(state, round_, now)
         case Collecting(round_):
             return _collect(state, round_, now)
         case Evaluating() as evaluating:
@@ -172,7 +175,7 @@ def _gather(state: JobState, gathering: Gathering, now: float) -> Moves:
         return transitions.pause(state)
     match decide_gathering(state, gathering, now):
         case Ready() as ready:
-            return transitions.plan(state, gathering, ready)
+            return transitions.plan(state, gathering, ready, now)
         case Fail(reason, why):
             return transitions.finish(state, Outcome.FAILED, reason, why)
         case Wait():
@@ -195,13 +198,31 @@ def _collect(state: JobState, round_: Round, now: float) -> Moves:
             return transitions.give_up(state, round_, reason, why, now)
 
 
+def _collect_rolling(state: JobState, round_: Round, now: float) -> Moves:
+    """A version that nobody waits for."""
+    if late := rolling.overdue(state, round_, now):
+        return waves.give_overdue_up(state, late)
+    state = waves.drop_empty_groups(state, round_, now)
+    match rolling.decide_rolling(state, round_, now):
+        case Commit(why):
+            return waves.close(state, round_, why, now)
+        case Extend() as extension:
+            if state.is_to_pause:
+                return transitions.pause(state)
+            return waves.extend_deadline(state, round_, extension, now)
+        case Fail(reason, why):
+            return transitions.give_up(state, round_, reason, why, now)
+        case _:
+            return waves.plan_more(state, round_, now)
+
+
 def _next_wake(state: JobState, now: float) -> float | None:
     wishes: list[float] = []
     match state.phase:
         case Gathering() as gathering:
             wishes.append(next_look(state, gathering, now))
         case Collecting(round_):
-            wishes.append(round_.deadline)
+            wishes.append(rolling.next_look(state, round_, now) if round_.is_rolling else round_.deadline)
         case Evaluating(until=until):
             wishes.append(until)
     if state.active_until is not None and not state.is_finished:

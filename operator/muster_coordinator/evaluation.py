@@ -7,7 +7,7 @@ own held-out data. Both are averaged over examples in the order of client names,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from muster_coordinator.config import EngineConfig, Goal
@@ -28,7 +28,7 @@ def is_due(config: EngineConfig, round_number: int) -> bool:
 
 def begin(config: EngineConfig, commit: RoundCommit, *, central: bool, restored: bool, now: float) -> Evaluating:
     """Measure the model of this commit. `central`: the task may have a test set."""
-    cohort = {each.client for each in commit.used if each.round == commit.round} | commit.failed.keys()
+    cohort = {each.client for each in commit.fresh} | commit.failed.keys()
     return Evaluating(
         round=commit.round,
         model=commit.model,
@@ -39,10 +39,12 @@ def begin(config: EngineConfig, commit: RoundCommit, *, central: bool, restored:
     )
 
 
-def next_evaluator(phase: Evaluating, config: EngineConfig, roster: Roster) -> ClientId | None:
-    """The first trusted client here that has not failed at this."""
-    usable = (c for c in config.clients if c in roster and c not in phase.tried and config.is_trusted(c))
-    return next(usable, None)
+def next_evaluator(
+    phase: Evaluating, config: EngineConfig, roster: Roster, busy: Collection[ClientId] = ()
+) -> ClientId | None:
+    """The first trusted client here that has not failed at this; rather one that isn't at work."""
+    usable = [c for c in config.clients if c in roster and c not in phase.tried and config.is_trusted(c)]
+    return next((c for c in usable if c not in busy), usable[0] if usable else None)
 
 
 def report_local(phase: Evaluating, client: ClientId, scores: Scores) -> Evaluating:

@@ -20,10 +20,10 @@ from muster_coordinator.broadcast import Broadcasts, Version, frames_of
 from muster_coordinator.claims import MAX_NAME, one_line, problem_with_counts, problem_with_join
 from muster_coordinator.compression import Codecs
 from muster_coordinator.enrolment import Enrolment
-from muster_coordinator.events import EvaluationReported, WorkFailed
+from muster_coordinator.events import EvaluationReported, UpdateRejected, WorkFailed
 from muster_coordinator.gate import Gate
 from muster_coordinator.inbox import Inbox
-from muster_coordinator.instructions import OrderEvaluation
+from muster_coordinator.instructions import OrderEvaluation, OrderTraining
 from muster_coordinator.limits import frame_bytes
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.logtails import Tail
@@ -236,6 +236,7 @@ class Federation:
         session = await self._session(request.session, context)
         versions = await self._way(request, session)
         if versions is None:
+            self._give_up_work_from(request.digest, session)
             gone = "this version of the model is no longer given out; listen again"
             await self._refuse(Refused.NO_MODEL, context, grpc.StatusCode.NOT_FOUND, gone)
         try:
@@ -246,6 +247,14 @@ class Federation:
         except FrameError as error:
             await self._refuse(Refused.NO_MODEL, context, grpc.StatusCode.OUT_OF_RANGE, str(error))
         self._service.meter.add_plain(self._service.broadcasts.plain_size)
+
+    def _give_up_work_from(self, digest: str, session: Session) -> None:
+        """Whoever can't have the model that its work begins from had better do something else."""
+        service = self._service
+        for order in service.book.notice(session.clients).orders:
+            if isinstance(order, OrderTraining) and service.broadcasts.reference(order.base) == digest:
+                reason = "the model to begin from is no longer given out"
+                service.inbox.post(UpdateRejected(order.client, order.assignment, reason))
 
     async def _way(self, request: pb.FetchRequest, session: Session) -> list[Version] | None:
         """What to send to a client that wants one version and may hold another."""

@@ -40,11 +40,11 @@ def decide_gathering(state: JobState, gathering: Gathering, now: float) -> Gathe
     if gathering.round == 0:
         return _gather_for_first_model(state, gathering, now)
     config = state.config
-    here = _count_available(state, now)
+    here = count_available(state, now)
     if here >= config.minimum and now >= grace_end(gathering, config, state.roster, here):
         return Ready(eligible_clients(state, now))
     missing = _missing(state, here, now)
-    if now >= patience_end(gathering, config, state.roster) and here < config.minimum:
+    if now >= patience_end(gathering.since, config, state.roster) and here < config.minimum:
         return Fail(Reason.NO_CLIENTS, f"{missing}; waited {now - gathering.since:.0f} s")
     return Wait(missing)
 
@@ -76,11 +76,11 @@ def _hope_end(gathering: Gathering, config: EngineConfig, roster: Roster) -> flo
     return min(max(near), limit) if near else gathering.since
 
 
-def patience_end(gathering: Gathering, config: EngineConfig, roster: Roster) -> float:
+def patience_end(since: float, config: EngineConfig, roster: Roster) -> float:
     """When a job without enough clients has waited long enough. Unless somebody has said for how long that is, a queue
     may be longer: while it is known that clients wait in one, so does the job.
     """
-    end, queues = gathering.since + config.wait_for_clients_s, roster.queues
+    end, queues = since + config.wait_for_clients_s, roster.queues
     is_moved = config.waits_for_queues and any(queues.waiting(roster.workers))
     return max(end, queues.stale_at or end) if is_moved else end
 
@@ -88,10 +88,10 @@ def patience_end(gathering: Gathering, config: EngineConfig, roster: Roster) -> 
 def next_look(state: JobState, gathering: Gathering, now: float) -> float:
     """When the decision may change though nothing happens."""
     config, roster = state.config, state.roster
-    end = patience_end(gathering, config, roster)
+    end = patience_end(gathering.since, config, roster)
     if gathering.round == 0:
         return gathering.since + LONGEST_GRACE_S if gathering.attempt and len(roster) else end
-    here = _count_available(state, now)
+    here = count_available(state, now)
     return grace_end(gathering, config, roster, here) if here >= config.minimum else end
 
 
@@ -111,7 +111,7 @@ def available(state: JobState, now: float) -> tuple[ClientId, ...]:
     )
 
 
-def _count_available(state: JobState, now: float) -> int:
+def count_available(state: JobState, now: float) -> int:
     """How many those are. Asked at every event: where no batch system has a say, nobody is looked at one by one."""
     if not state.roster.queues.allocations:
         return _present(state.config, state.roster)
@@ -120,13 +120,19 @@ def _count_available(state: JobState, now: float) -> int:
 
 def eligible_clients(state: JobState, now: float) -> tuple[ClientId, ...]:
     """Who may be asked: whoever is available, and rather not those that are left out, or still busy with late work."""
-    config, here = state.config, available(state, now)
-    if config.exclusion is not None:
-        rows = known(state).rows_of(here, config.ordinals)
-        here = config.exclusion.admitted(here, rows, state.progress.committed + 1, config.minimum)
+    config, here = state.config, admitted(state, now)
     busy = {work.client for work in state.owed.values()} - {update.client for update in state.parked}
     idle = tuple(client for client in here if client not in busy) if busy else here
     return idle if len(idle) >= config.minimum else here
+
+
+def admitted(state: JobState, now: float) -> tuple[ClientId, ...]:
+    """Who is available and not left out, busy or not."""
+    config, here = state.config, available(state, now)
+    if config.exclusion is None:
+        return here
+    rows = known(state).rows_of(here, config.ordinals)
+    return config.exclusion.admitted(here, rows, state.progress.committed + 1, config.minimum)
 
 
 def left_out(state: JobState) -> dict[ClientId, int]:
@@ -158,7 +164,7 @@ def _gather_for_first_model(state: JobState, gathering: Gathering, now: float) -
         return Fail(Reason.NO_FIRST_MODEL, f"{gathering.attempt} attempts: {gathering.because}")
     if fresh:
         return Ready(fresh)
-    if now >= patience_end(gathering, config, state.roster):
+    if now >= patience_end(gathering.since, config, state.roster):
         return Fail(
             Reason.NO_CLIENTS,
             f"no trusted client is here to make the first model: {_census(config, state.roster, now)}",

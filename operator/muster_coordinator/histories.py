@@ -39,6 +39,7 @@ _COUNTS: Final = (
 _MEASURES: Final = (
     "elapsed_s",  # from its order to its update
     "train_s",  # as it says itself
+    "step_s",  # of that, for each local step; of the whole where it doesn't say
     "upload_s",
     "fetch_s",  # all else: the model's way down, and waiting for its worker
     "bytes_per_s",  # of its uplink
@@ -115,7 +116,7 @@ class Histories:
         if not commit.round:  # the making of the first model says little of anybody
             return self if len(self.table) else Histories(blank(len(ordinals)), self.rounds)
         table = (self.table if len(self.table) else blank(len(ordinals))).copy()
-        fresh = [each for each in commit.used if each.round == commit.round]
+        fresh = commit.fresh
         _note_absences(table, commit.absences, ordinals, commit)
         _note_used(table, commit.used, ordinals, commit.round)
         _note_asked(table, {each.client for each in fresh} | commit.absences.keys(), ordinals, commit.round)
@@ -214,11 +215,12 @@ def _times_of(used: Sequence[UsedUpdate]) -> dict[str, Floats]:
     elapsed, train, upload = (
         _floats(getattr(each, name) or np.nan for each in used) for name in ("elapsed_s", "train_s", "upload_s")
     )
-    sizes = _floats(each.size_bytes for each in used)
+    sizes, steps = _floats(each.size_bytes for each in used), _floats(each.steps or np.nan for each in used)
     fetch = np.maximum(elapsed - np.nan_to_num(train) - np.nan_to_num(upload), 0.0)
     return {
         "elapsed_s": elapsed,
         "train_s": train,
+        "step_s": np.where(np.isnan(train), elapsed, train) / steps,
         "upload_s": upload,
         "fetch_s": fetch,
         "bytes_per_s": sizes / upload,

@@ -24,8 +24,7 @@ def add_round(rounds: tuple[RoundSummary, ...], commit: RoundCommit) -> tuple[Ro
 
 
 def _summary(commit: RoundCommit) -> RoundSummary:
-    used = sum(update.round == commit.round for update in commit.used)
-    queued = len(queued_of(commit))
+    used, queued = len(commit.fresh), len(queued_of(commit))
     return RoundSummary(
         round=commit.round,
         epoch=commit.epoch,
@@ -40,7 +39,7 @@ def _summary(commit: RoundCommit) -> RoundSummary:
         started_s=commit.started_s,
         bytes_up=commit.bytes_up,
         bytes_down=commit.bytes_down,
-        metrics=mean_metrics(commit.used),
+        metrics=mean_metrics(commit.fresh),
     )
 
 
@@ -53,7 +52,7 @@ def failed_attempt(round_: Round, roster: Roster, why: str, now: float) -> Round
         outcome=FAILED,
         reason=closing_reason(round_.plan, why),
         seconds=now - round_.opened,
-        asked=len(round_.places),
+        asked=len(round_.plan.cohort),
         used=0,
         rejected=len(round_.failures),
         stragglers=round_.outstanding - queued,
@@ -64,6 +63,8 @@ def failed_attempt(round_: Round, roster: Roster, why: str, now: float) -> Round
 def closing_reason(plan: RoundPlan, why: str) -> str:
     """Why a round closed when it did, and why its clients were asked."""
     count = len(plan.cohort)
+    if not count:
+        return f"{why}; nobody was asked"
     return f"{why}; {count} {'client was' if count == 1 else 'clients were'} asked ({_why_asked(plan)})"
 
 

@@ -127,6 +127,7 @@ class StoreCommit:
     reason: str = ""
     absences: Mapping[ClientId, Absence] = field(default_factory=dict)
     scale: float = 1.0  # of the mean update, before the server steps with it
+    is_rolling: bool = False
 
 
 @dataclass(frozen=True, slots=True)

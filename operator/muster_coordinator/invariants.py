@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from muster_coordinator.state import Collecting, Committing, Evaluating, Gathering, JobState, Round
+from muster_coordinator.state import Collecting, Committing, Evaluating, Gathering, JobState, Planning, Round
 
 
 def check_invariants(state: JobState) -> None:
@@ -24,6 +24,8 @@ def _of_job(state: JobState) -> Iterator[str]:
         yield "work is owed that is used already"
     if not isinstance(state.phase, Committing) and not set(names) <= state.owed.keys():
         yield "an update is parked that nobody is owed"
+    if state.config.mode and len({work.client for work in state.owed.values()}) < len(state.owed):
+        yield "a client has two pieces of work at a time"
     if state.deferred and isinstance(state.phase, Collecting | Committing | Evaluating):
         yield "an attempt's failure is durable, but its clients have not been told"
 
@@ -32,8 +34,10 @@ def _of_phase(state: JobState) -> Iterator[str]:
     match state.phase:
         case Gathering(round=number) if number != state.progress.committed + 1:
             yield f"clients gather for round {number} after round {state.progress.committed}"
-        case Collecting(round_) | Committing(round_):
+        case Collecting(round_) | Committing(round_) | Planning(within=Round() as round_):
             yield from _of_round(state, round_)
+            if round_.is_rolling and not round_.late <= state.owed.keys():
+                yield "something is in the sum that nobody is owed"
         case Evaluating(round=number) if number != state.progress.committed:
             yield f"round {number} is measured after round {state.progress.committed}"
 

@@ -6,7 +6,7 @@ staleness counts the commits between the update's base and the model it is summe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from muster_coordinator.config import LatePolicy
@@ -35,6 +35,17 @@ def decide_late(update: UpdateStaged, made_for: int, current: int, policy: LateP
     return Late(used_update(update, made_for, discount), f"{staleness} rounds late: weight × {discount:.3f}")
 
 
+def damping(used: Sequence[UsedUpdate], importances: Sequence[float], current: int, exponent: float) -> float:
+    """What a mean in which stale updates weigh less is to be multiplied by, so that they count less than in a mean.
+
+    FedBuff sums s_i Δ_i over K updates and divides by K (Nguyen et al. 2022, algorithm 1, with the staleness scaling
+    s_i = (1 + τ_i)^-1/2 of its section 5), while a mean divides by the sum of its weights p_i s_i. This is
+    Σ p_i s_i / Σ p_i: with it, updates that are all as stale as each other count less than fresh ones would.
+    """
+    whole = [one * (1 + current - each.round) ** exponent for one, each in zip(importances, used, strict=True)]
+    return float(sum(importances) / sum(whole))
+
+
 def owed_after(round_: Round, policy: LatePolicy | None) -> tuple[AssignmentId, ...]:
     """Who may still hand in after this round's commit: whoever was asked and is neither in it nor has failed."""
     if policy is None or not round_.number:
@@ -46,7 +57,15 @@ def owed_of(plan: RoundPlan, names: Collection[AssignmentId]) -> dict[Assignment
     """The late work with these names, as its plan has it."""
     return {
         planned.assignment: Owed(
-            planned.client, plan.round, plan.base, planned.seed, place, planned.uplink, planned.factor, plan.steps
+            planned.client,
+            plan.round,
+            plan.base,
+            planned.seed,
+            place,
+            planned.uplink,
+            planned.factor,
+            planned.stint.steps if planned.stint else plan.steps,
+            planned.stint,
         )
         for place, planned in enumerate(plan.cohort)
         if planned.assignment in names

@@ -31,6 +31,7 @@ from muster_wire.layout import Layout
 
 log = logging.getLogger("muster.coordinator")
 
+MOST_OLD_VERSIONS = 20
 VERSIONS_GIVEN_OUT = 3  # the newest, the one before (stragglers still fetch it), and one to spare
 
 
@@ -49,7 +50,8 @@ class Makings:
 def make_ready(job: ResolvedJob, storage: Path, observer: Observer, problem: Callable[[Layout], str | None]) -> Makings:
     """Open the storage and wire up what works on it. InputError for a storage that can't be used."""
     store = FileStore(storage, observer)
-    store.open(job)
+    late = config_of(job, 0).late
+    store.open(job, late.max_staleness + 2 if late else 0)
     codecs, size = codecs_of(job.spec.compression), frame_bytes(job.clients_total)
     broadcasts = _broadcasts(job, codecs, store, size)
     retention = Retention(job.spec.checkpoint.keep, job.spec.checkpoint.every)
@@ -90,8 +92,9 @@ def _parts(store: FileStore, job: ResolvedJob, codecs: Codecs, frame_bytes: int)
 
 
 def _staleness(job: ResolvedJob) -> int:
-    late = job.spec.rounds.late_updates.next_round
-    return late.max_staleness if late else 0
+    """How many older versions clients may still come for. Who comes for one that is gone gets other work."""
+    late = config_of(job, 0).late
+    return min(late.max_staleness, MOST_OLD_VERSIONS) if late else 0
 
 
 def recover(store: FileStore, workbench: Workbench, reporter: Reporter) -> History:

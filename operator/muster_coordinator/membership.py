@@ -26,7 +26,7 @@ from muster_coordinator.instructions import (
 from muster_coordinator.moves import Moves, moved
 from muster_coordinator.records import AssignmentId, PlannedClient
 from muster_coordinator.rounds import shift_first_model
-from muster_coordinator.state import Collecting, Committing, Evaluating, JobState, Round
+from muster_coordinator.state import Collecting, Committing, Evaluating, JobState, Owed, Planning, Round
 from muster_coordinator.stragglers import stop_by
 from muster_spec.clients import ClientId
 
@@ -102,7 +102,11 @@ def is_received(state: JobState, assignment: AssignmentId) -> bool:
 
 def round_of(state: JobState) -> Round | None:
     """The round that is open or being committed, if there is one."""
-    return state.phase.round if isinstance(state.phase, Collecting | Committing) else None
+    match state.phase:
+        case Collecting(round_) | Committing(round_) | Planning(within=Round() as round_):
+            return round_
+        case _:
+            return None
 
 
 def _fate(state: JobState, assignment: AssignmentId, clients: tuple[ClientId, ...]) -> Settle:
@@ -152,17 +156,17 @@ def order_of(state: JobState, round_: Round, planned: PlannedClient) -> Instruct
         place=round_.places[planned.assignment],
         uplink=planned.uplink,
         participations=state.progress.participations.get(planned.client, 0),
-        stop_by=_stop_by(state, round_, planned.client),
+        stop_by=_stop_by(state, round_.deadline, round_.plan.deadline_s, planned.client),
         steps=round_.plan.steps,
     )
 
 
-def _stop_by(state: JobState, round_: Round, client: ClientId) -> float | None:
+def _stop_by(state: JobState, deadline: float, length_s: float, client: ClientId) -> float | None:
     if state.config.partial is None:
         return None
     table = state.progress.histories.table
     upload_s = float(table["upload_s"][state.config.ordinals[client]]) if len(table) else math.nan
-    return stop_by(round_.deadline, round_.plan.deadline_s, upload_s)
+    return stop_by(deadline, length_s, upload_s)
 
 
 def _evaluation_orders(phase: Evaluating, here: list[ClientId]) -> Iterator[Instruction]:
@@ -182,15 +186,22 @@ def order_evaluation(phase: Evaluating, client: ClientId, scope: Scope) -> Order
 def _owed_orders(state: JobState, here: set[ClientId], now: float) -> Iterator[Instruction]:
     for assignment, work in state.owed.items():
         if work.client in here and not is_received(state, assignment):
-            yield OrderTraining(
-                client=work.client,
-                assignment=assignment,
-                round=work.round,
-                base=work.base,
-                seed=work.seed,
-                deadline=now + state.config.deadline_s,
-                place=work.place,
-                uplink=work.uplink,
-                participations=state.progress.participations.get(work.client, 0),
-                steps=work.steps,
-            )
+            yield _order_owed(state, assignment, work, now)
+
+
+def _order_owed(state: JobState, assignment: AssignmentId, work: Owed, now: float) -> OrderTraining:
+    length_s = state.config.deadline_s
+    deadline = min(work.until, now + length_s)
+    return OrderTraining(
+        client=work.client,
+        assignment=assignment,
+        round=work.round,
+        base=work.base,
+        seed=work.seed,
+        deadline=deadline,
+        place=work.place,
+        uplink=work.uplink,
+        participations=state.progress.participations.get(work.client, 0),
+        stop_by=_stop_by(state, deadline, length_s, work.client) if state.config.mode else None,
+        steps=work.steps,
+    )

@@ -6,17 +6,21 @@ plan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import repeat
 
 import msgspec
+import numpy as np
 
 from muster_coordinator.assignments import training_id, training_seed
+from muster_coordinator.compass import ALONE, Speed, assign
 from muster_coordinator.deadlines import Deadline, choose_deadline
 from muster_coordinator.gathering import Ready, known
 from muster_coordinator.histories import blank
 from muster_coordinator.inclusion import inclusion_factors
+from muster_coordinator.modes import Grouped
 from muster_coordinator.records import PlannedClient, RoundPlan, Uplink
 from muster_coordinator.selection import Choice, Request
 from muster_coordinator.sparsity import uplink_of
@@ -39,6 +43,42 @@ def build_plan(state: JobState, gathering: Gathering, ready: Ready) -> RoundPlan
     plan = _plan(state, gathering, choices, close_at)
     deadline = _deadline(state, request, plan)
     return msgspec.structs.replace(plan, deadline_s=deadline.seconds, deadline_reason=deadline.why)
+
+
+def build_rolling(
+    state: JobState, gathering: Gathering, eligible: tuple[ClientId, ...], room: int, now: float
+) -> RoundPlan:
+    """Whom to ask in a round that nobody waits for: as many of the idle as there is room for, or nobody.
+
+    `gathering.attempt` is which of the round's plans this is.
+    """
+    config = state.config
+    wanted = min(room, len(eligible))
+    request = Request(config.seed, gathering.round, gathering.attempt, wanted, eligible, known(state), config.ordinals)
+    choices = config.selector(request)[:wanted] if wanted > 0 else ()
+    close_at = 1 if isinstance(config.mode, Grouped) else config.cohort
+    plan = _plan(state, gathering, choices, close_at)
+    return msgspec.structs.replace(plan, cohort=_with_stints(state, plan.cohort, now))
+
+
+def _with_stints(state: JobState, cohort: tuple[PlannedClient, ...], now: float) -> tuple[PlannedClient, ...]:
+    """The same with as many steps for each client as let it arrive with others, in mode SemiSynchronous."""
+    if not isinstance(state.config.mode, Grouped) or not cohort:
+        return cohort
+    clients = [planned.client for planned in cohort]
+    numbers = [work.stint.group for work in state.owed.values() if work.stint] + [*state.groups]
+    speeds = dict(zip(clients, _speeds(state, clients), strict=True))
+    mode, within_s = state.config.mode, state.config.deadline_s / state.config.mode.lateness
+    stints = assign(speeds, state.groups, mode, max(numbers, default=ALONE) + 1, now, within_s)
+    return tuple(msgspec.structs.replace(each, stint=stints[each.client]) for each in cohort)
+
+
+def _speeds(state: JobState, clients: list[ClientId]) -> Iterable[Speed | None]:
+    """How fast they were so far; None of those that nothing is known of."""
+    rows = known(state).rows_of(clients, state.config.ordinals)
+    rest = np.nan_to_num(rows["fetch_s"]) + np.nan_to_num(rows["upload_s"])
+    for step_s, rest_s in zip(rows["step_s"].tolist(), rest.tolist(), strict=True):
+        yield None if math.isnan(step_s) else Speed(step_s, rest_s)
 
 
 def _deadline(state: JobState, request: Request, plan: RoundPlan) -> Deadline:

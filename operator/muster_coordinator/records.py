@@ -66,6 +66,14 @@ class Carried(Record, frozen=True):
     clients: Mapping[ClientId, KnownClient]
 
 
+class Stint(Record, frozen=True):
+    """How much one client does in mode SemiSynchronous, and with whom it is to arrive."""
+
+    steps: int
+    group: int  # 0: it counts by itself, as soon as it comes
+    arrival_s: float = 0.0  # how long it should take; 0: not known
+
+
 class PlannedClient(Record, frozen=True):
     """One place in a cohort."""
 
@@ -75,13 +83,17 @@ class PlannedClient(Record, frozen=True):
     reason: str  # why the selector asked this client
     factor: float = 1.0  # what its update's weight is multiplied by (rounds.inclusionCorrection)
     uplink: Uplink = USUAL
+    stint: Stint | None = None  # None: as the job says for everybody
 
 
 class RoundPlan(Record, frozen=True):
-    """Who is asked to do what in one attempt at one round. Round 0 is the making of the first model."""
+    """Who is asked to do what in one attempt at one round. Round 0 is the making of the first model.
+
+    Where rounds are not waited for (modes.py), one has several plans, each of clients that are asked in addition.
+    """
 
     round: int
-    attempt: int  # 0, or how many times in a row this round has failed before
+    attempt: int  # 0, or how many times in a row this round has failed before; or which of its plans this is
     base: str  # digest of the model to train from; empty for round 0
     cohort: tuple[PlannedClient, ...]
     close_at: int  # updates that end the round early (fastest-K)
@@ -135,6 +147,12 @@ class RoundCommit(Record, frozen=True):
     norm: float = 0.0  # of what its updates come to together, before the server steps with it
     server_state: str = ""  # digest of what a server optimiser keeps with this model; empty: nothing
     absences: Mapping[ClientId, Absence] = msgspec.field(default_factory=dict)  # of all attempts at this round
+    is_rolling: bool = False  # it is a version that nobody waited for: updates of any age count alike (modes.py)
+
+    @property
+    def fresh(self) -> tuple[UsedUpdate, ...]:
+        """The updates that say what this round was like: its own. Late ones were made for another."""
+        return self.used if self.is_rolling else tuple(each for each in self.used if each.round == self.round)
 
 
 class Scores(Record, frozen=True):

@@ -6,6 +6,7 @@ model before it) and gives back the progress, the plan that was under way and th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from muster_coordinator.evaluation import best_of
 from muster_coordinator.history import add_round
 from muster_coordinator.late import expired, owed_of
 from muster_coordinator.records import AssignmentId, EvaluationRecord, KnownClient, RoundCommit, RoundPlan
+from muster_coordinator.rounds import with_more
 from muster_coordinator.sparsity import after_round
 from muster_coordinator.state import Owed, Progress
 from muster_coordinator.stepcontrol import Pace
@@ -46,9 +48,10 @@ class Restored:
     """What the records come to."""
 
     progress: Progress
-    plan: RoundPlan | None  # of the round under way
+    plan: RoundPlan | None  # of the round under way; all that it has, together, where it may have several
     owed: dict[AssignmentId, Owed]
     initialisers: tuple[ClientId, ...]
+    next_plan: int = 0  # the number of the next plan of that round; 0: it has only the one
 
 
 def restore(config: EngineConfig, history: History) -> Restored:
@@ -59,12 +62,18 @@ def restore(config: EngineConfig, history: History) -> Restored:
     for record in sorted(history.evaluations, key=lambda each: each.round):
         progress = after_evaluation(progress, _about(progress, record), config)
     plans = sorted(history.plans, key=lambda each: (each.round, each.attempt))
-    return Restored(progress, _under_way(progress, plans), _still_owed(config, history, plans), _asked_first(plans))
+    plan, asked_first = _under_way(progress, plans), _asked_first(plans)
+    if config.mode is None or progress.last is None:
+        return Restored(progress, plan, _still_owed(config, history, plans), asked_first)
+    ours = [each for each in plans if plan and each.round == plan.round]
+    merged = functools.reduce(with_more, ours) if ours else None
+    owed = _rolling_owed(config, progress.last, plans)
+    return Restored(progress, merged, owed, asked_first, ours[-1].attempt + 1 if ours else 0)
 
 
 def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) -> Progress:
     """One more round is over."""
-    kept = max(REMEMBERED, config.late.max_staleness + 2 if config.late else 0)
+    kept = max(REMEMBERED, config.late.max_staleness + 2 if config.late and config.mode is None else 0)
     used, participations = dict(progress.used), dict(progress.participations)
     for each in commit.used:
         used[each.client] = (*used.get(each.client, ()), each.assignment)[-kept:]
@@ -135,6 +144,21 @@ def _still_owed(config: EngineConfig, history: History, plans: Iterable[RoundPla
     for plan in plans:
         owed.update(owed_of(plan, wanted.get((plan.round, plan.attempt), frozenset()) - used))
     gone = expired(owed, max((commit.round for commit in history.commits), default=-1), config.late)
+    return {name: work for name, work in owed.items() if name not in gone}
+
+
+def _rolling_owed(config: EngineConfig, last: RoundCommit, plans: Iterable[RoundPlan]) -> dict[AssignmentId, Owed]:
+    """What the newest commit left open, and what has been planned since. Of a client's work only the newest is wanted.
+
+    Whatever came before it has been given up, or nothing else would have been asked of that client.
+    """
+    open_, newest = frozenset(last.owed), dict[ClientId, tuple[AssignmentId, Owed]]()
+    for plan in plans:
+        is_planned_since = plan.round > last.round
+        names = [each.assignment for each in plan.cohort if is_planned_since or each.assignment in open_]
+        newest |= {work.client: (name, work) for name, work in owed_of(plan, names).items()}
+    owed = dict(newest.values())
+    gone = expired(owed, last.round, config.late)
     return {name: work for name, work in owed.items() if name not in gone}
 
 

@@ -6,9 +6,12 @@ answers. Each answer says why, for people.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
+from muster_coordinator.assignments import client_of
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.instructions import Fold, Reason
@@ -47,9 +50,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Extend:
-    """Let the deadline run once more; everything that is in stays in."""
+    """Let the deadline run once more; everything that is in stays in. It is a failure unless clients are away."""
 
     why: str
+    is_failure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +144,37 @@ def first_failure(round_: Round) -> str:
     return ""
 
 
+def failure_text(round_: Round) -> str:
+    """The same of a rolling round, in whose version work of earlier ones may fail."""
+    return next((f"; {client_of(name)}: {failed.reason}" for name, failed in round_.failures.items()), "")
+
+
 # --- what happens within a round --------------------------------------------------------------------------------------
 
 
-def open_round(plan: RoundPlan, now: float, weighing: Weighing = BY_EXAMPLES) -> Round:
-    """The deadline runs from now."""
-    places = {planned.assignment: place for place, planned in enumerate(plan.cohort)}
-    return Round(plan, now, now + plan.deadline_s, places, weighing=weighing)
+def open_round(plan: RoundPlan, now: float, weighing: Weighing = BY_EXAMPLES, *, is_rolling: bool = False) -> Round:
+    """The deadline runs from now. A rolling round has no places: its work is owed."""
+    places = {} if is_rolling else {planned.assignment: place for place, planned in enumerate(plan.cohort)}
+    next_plan = plan.attempt + 1
+    return Round(
+        plan, now, now + plan.deadline_s, places, weighing=weighing, is_rolling=is_rolling, next_plan=next_plan
+    )
 
 
-def reopen_round(plan: RoundPlan, now: float, reconnect_s: float, weighing: Weighing = BY_EXAMPLES) -> Round:
-    """After a restart the deadline runs anew, and longer, for workers first have to find the coordinator."""
-    opened = open_round(plan, now, weighing)
+def with_more(plan: RoundPlan, more: RoundPlan) -> RoundPlan:
+    """All whom a rolling round has asked so far, in the order in which it did."""
+    return msgspec.structs.replace(plan, cohort=(*plan.cohort, *more.cohort), absences=more.absences)
+
+
+def reopen_round(
+    plan: RoundPlan, now: float, reconnect_s: float, weighing: Weighing = BY_EXAMPLES, next_plan: int = 0
+) -> Round:
+    """After a restart the deadline runs anew, and longer, for workers first have to find the coordinator.
+
+    `next_plan`: of a rolling round, the number of its next plan.
+    """
+    opened = open_round(plan, now, weighing, is_rolling=next_plan > 0)
+    opened = replace(opened, next_plan=next_plan) if next_plan else opened
     deadline = (now if plan.round == 0 else opened.deadline) + reconnect_s
     return replace(opened, deadline=deadline, is_timed=False)
 
@@ -169,9 +192,10 @@ def shift_first_model(round_: Round, roster: Roster, now: float, reconnect_s: fl
     return replace(round_, deadline=now + round_.plan.deadline_s, makers=makers)
 
 
-def extend(round_: Round, now: float) -> Round:
+def extend(round_: Round, now: float, *, is_failure: bool = True) -> Round:
     """The deadline runs once more, from now."""
-    return replace(round_, deadline=now + round_.plan.deadline_s, extensions=round_.extensions + 1)
+    extensions = round_.extensions + is_failure
+    return replace(round_, deadline=now + round_.plan.deadline_s, extensions=extensions)
 
 
 def receive(round_: Round, update: UpdateStaged, now: float) -> tuple[Round, list[Fold]]:
@@ -304,13 +328,11 @@ def queued_of(commit: RoundCommit) -> list[ClientId]:
     return [client for client in commit.failed if commit.absences.get(client) is Absence.QUEUED]
 
 
-def mean_metrics(used: tuple[UsedUpdate, ...]) -> Mapping[str, float]:
-    """Training metrics averaged by weight, each over those who reported it; late updates measured another model."""
-    newest = max((each.round for each in used), default=0)
-    fresh = [each for each in used if each.round == newest]
+def mean_metrics(fresh: Sequence[UsedUpdate]) -> Mapping[str, float]:
+    """Training metrics averaged by weight, each over those who reported it."""
     return {name: _mean(name, fresh) for name in sorted({name for each in fresh for name in each.metrics})}
 
 
-def _mean(name: str, used: list[UsedUpdate]) -> float:
+def _mean(name: str, used: Sequence[UsedUpdate]) -> float:
     parts = [(each.metrics[name], each.weight) for each in used if name in each.metrics]
     return sum(value * weight for value, weight in parts) / sum(weight for _, weight in parts)

@@ -7,10 +7,12 @@ microseconds (benchmarks/engine.py measures it).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from muster_coordinator.allocations import Allocation, Queues
+from muster_coordinator.compass import Group
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.histories import Histories
@@ -23,6 +25,7 @@ from muster_coordinator.records import (
     RoundCommit,
     RoundPlan,
     Scores,
+    Stint,
     Uplink,
     UsedUpdate,
 )
@@ -74,6 +77,7 @@ class Failure:
 
     reason: str
     raised: bool
+    absence: Absence = Absence.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class Round:
     plan: RoundPlan
     opened: float
     deadline: float
-    places: Mapping[AssignmentId, int]  # position in the plan's cohort
+    places: Mapping[AssignmentId, int]  # position in the plan's cohort; none where the round is rolling
     updates: Mapping[AssignmentId, UpdateStaged] = field(default_factory=dict)  # accepted
     failures: Mapping[AssignmentId, Failure] = field(default_factory=dict)
     turn: int = 0  # the place whose update is folded next, where the cohort's order is kept
@@ -93,6 +97,8 @@ class Round:
     is_timed: bool = True  # False after a restart: nobody knows when its orders went out
     makers: frozenset[str] = frozenset()  # worker processes that came to make the first model
     weighing: Weighing = field(default_factory=Weighing)
+    is_rolling: bool = False  # nobody waits for it: all work is owed, from the moment it is planned (rolling.py)
+    next_plan: int = 1  # the number of its next plan, where it may have more than one
 
     @property
     def number(self) -> int:
@@ -101,7 +107,7 @@ class Round:
     @property
     def failed_before(self) -> int:
         """Attempts in a row that have failed so far."""
-        return self.plan.attempt + self.extensions
+        return self.extensions if self.is_rolling else self.plan.attempt + self.extensions
 
     @property
     def outstanding(self) -> int:
@@ -147,9 +153,10 @@ class Gathering:
 
 @dataclass(frozen=True, slots=True)
 class Planning:
-    """The plan is being stored; nobody may be asked before it is."""
+    """The plan is being stored; nobody may be asked before it is. `within`: more clients, for a round that is open."""
 
     plan: RoundPlan
+    within: Round | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +280,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """Work of a round that is over, still welcome under the job's policy for late updates."""
+    """Work of a round that is over, still welcome under the job's policy for late updates; or any, of a rolling one.
+
+    Times are on the engine's clock. Nobody knows when work was asked for that an earlier coordinator asked for.
+    """
 
     client: ClientId
     round: int
@@ -283,6 +293,9 @@ class Owed:
     uplink: Uplink = USUAL
     factor: float = 1.0
     steps: int = 0  # that it takes; 0: as the job says
+    stint: Stint | None = None
+    asked_at: float | None = None
+    until: float = math.inf  # when it is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +309,7 @@ class JobState:
     lines: Mapping[ClientId, Line] = field(default_factory=dict)  # measured by this coordinator
     owed: Mapping[AssignmentId, Owed] = field(default_factory=dict)
     parked: tuple[UpdateStaged, ...] = ()  # accepted, waiting for a round that they can be folded into
+    groups: Mapping[int, Group] = field(default_factory=dict)  # of clients that are to arrive together, by number
     # What to tell the clients of a failed attempt. Its failure is durable with the next plan, and not before.
     deferred: Mapping[AssignmentId, Settle | Withdraw] = field(default_factory=dict)
     initialisers: tuple[ClientId, ...] = ()  # who has been asked for the first model

@@ -38,7 +38,7 @@ from muster_wire.durable import sync_folder
 
 FOLDERS = ("epochs", "plans", "rounds", "evaluations", "models", "server", "references")
 CARRIED = "carried.json"
-PLANS_READ = 64  # rounds back: late updates are welcome for fewer
+PLANS_READ = 64  # rounds back at least, and as many as late updates are welcome for
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
@@ -55,8 +55,9 @@ class FileStore:
         self._epochs, self._plans, self._rounds, self._evaluations = epochs, plans, rounds, evaluations
         self._models, self._server = models, server
         self.shelf = Shelf(references, self._disk)
+        self._plans_read = PLANS_READ
 
-    def open(self, job: ResolvedJob) -> None:
+    def open(self, job: ResolvedJob, plans_read: int = PLANS_READ) -> None:
         """Make ready, or refuse: raises StorageError for a place that can't be used, WrongJobError for another's."""
         try:
             for folder in (*self._folders, self.staging):
@@ -66,6 +67,7 @@ class FileStore:
         except OSError as error:
             raise StorageError(f"storage {self.root}: {error.strerror}: {error.filename}") from error
         durable.require_exclusive_creation(self._disk, self.root)
+        self._plans_read = max(plans_read, PLANS_READ)
         self._claim(job)
 
     def _claim(self, job: ResolvedJob) -> None:
@@ -199,7 +201,7 @@ class FileStore:
         return durable.unseal(path.read_bytes(), RoundCommit)
 
     def _newest_plans(self, commits: Sequence[RoundCommit], warnings: list[str]) -> list[RoundPlan]:
-        rounds = range(max(len(commits) - PLANS_READ, 0), len(commits) + 1)
+        rounds = range(max(len(commits) - self._plans_read, 0), len(commits) + 1)
         paths = [path for number in rounds for path in self._plans.glob(f"{number:06d}.*.json")]
         return self._whole_records(paths, RoundPlan, warnings)
 

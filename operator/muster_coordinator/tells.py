@@ -6,11 +6,12 @@ Field names are those of the lines on standard output; the driver adds times and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import ClientsJoined, UpdateStaged
 from muster_coordinator.instructions import Finish, Tell
-from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan, Scores
+from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan, Scores, Stint
 from muster_coordinator.rounds import mean_metrics, queued_of
 from muster_coordinator.state import Progress
 from muster_spec.clients import ClientId
@@ -39,8 +40,19 @@ def queued(clients: tuple[ClientId, ...]) -> Tell:
     return Tell("queued", f"{counted(len(clients), 'client')} in a queue", {"clients": clients})
 
 
-def planned(plan: RoundPlan, config: EngineConfig, left_out: Mapping[ClientId, int]) -> Tell:
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """Of a round that nobody waits for: who is at work already, and whether these are asked in addition."""
+
+    working: tuple[ClientId, ...]
+    is_more: bool
+
+
+def planned(
+    plan: RoundPlan, config: EngineConfig, left_out: Mapping[ClientId, int], rolling: Rolling | None = None
+) -> Tell:
     """A cohort is asked. Who is `left_out` is so up to that round."""
+    stints = {each.client: _stint(each.stint) for each in plan.cohort if each.stint}
     details = {
         "round": plan.round,
         "attempt": plan.attempt,
@@ -51,10 +63,18 @@ def planned(plan: RoundPlan, config: EngineConfig, left_out: Mapping[ClientId, i
         **({"steps": plan.steps} if plan.steps else {}),
         "reasons": {each.client: each.reason for each in plan.cohort},
         **({"leftOutUntil": dict(left_out)} if left_out else {}),
+        **({"stints": stints} if stints else {}),
+        **({"working": rolling.working, "more": rolling.is_more} if rolling else {}),
     }
-    asked = "1 client is asked" if len(plan.cohort) == 1 else f"{len(plan.cohort)} clients are asked"
+    more = " more" if rolling and rolling.is_more else ""
+    asked = f"1{more} client is asked" if len(plan.cohort) == 1 else f"{len(plan.cohort)}{more} clients are asked"
     out = f", {counted(len(left_out), 'client')} left out for a while" if left_out else ""
     return Tell("planned", f"round {plan.round} of {config.total}: {asked}{out}", details)
+
+
+def _stint(stint: Stint) -> dict[str, object]:
+    """What a client does in mode SemiSynchronous: group 0 is for those whose speed is not known yet."""
+    return {"steps": stint.steps, "group": stint.group, "seconds": stint.arrival_s}
 
 
 def received(update: UpdateStaged, round_number: int) -> Tell:
@@ -94,7 +114,7 @@ def committed(commit: RoundCommit, progress: Progress, config: EngineConfig) -> 
         "failed": dict(commit.failed),
         "queued": queued_of(commit),
         "seconds": commit.seconds,
-        "metrics": mean_metrics(commit.used),
+        "metrics": mean_metrics(commit.fresh),
         "bytesUp": commit.bytes_up,
         "bytesDown": commit.bytes_down,
         "reason": commit.reason,

@@ -17,6 +17,7 @@ from muster_coordinator.compression import parts_text
 from muster_coordinator.gathering import decide_gathering, left_out
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.records import EvaluationRecord, RoundPlan
+from muster_coordinator.rolling import working
 from muster_coordinator.rounds import Wait
 from muster_coordinator.shown import BestShown, ClientsShown, PoolShown, RoundShown, TrafficShown, Training
 from muster_coordinator.state import (
@@ -132,7 +133,7 @@ def _attempt(state: JobState) -> int | None:
         case Planning(plan):
             return plan.attempt
         case Collecting(round_) | Committing(round_):
-            return round_.plan.attempt
+            return round_.failed_before if round_.is_rolling else round_.plan.attempt
         case _:
             return None
 
@@ -142,18 +143,29 @@ def _clients(state: JobState, round_: Round | None) -> ClientsShown:
         state = replace(state, roster=Roster())  # nobody is connected to who has left
     connected, total = len(state.roster), len(state.config.clients)
     queued = {client for client, _ in state.roster.queues.waiting(state.roster.workers)}
-    here = [each for each in round_.plan.cohort if each.client in state.roster] if round_ else []
+    training, submitted = _at_work(state, round_)
     return ClientsShown(
         summary=f"{connected}/{total}",
         total=total,
         connected=connected,
-        training=sum(round_.is_outstanding(each.assignment) for each in here) if round_ else 0,
-        submitted=len(round_.updates) if round_ else 0,
+        training=training,
+        submitted=submitted,
         excluded=len(left_out(state)),
         queued=len(queued),
         lost=len(state.roster.gone - queued),
         pools=_pools(state, queued),
     )
+
+
+def _at_work(state: JobState, round_: Round | None) -> tuple[int, int]:
+    """How many clients are training, and how many of their updates wait for the round to close."""
+    if state.config.mode:
+        at_work = [work.client in state.roster for work in working(state, round_).values()]
+        return sum(at_work), len(state.owed) - len(at_work)
+    if round_ is None:
+        return 0, 0
+    here = [each for each in round_.plan.cohort if each.client in state.roster]
+    return sum(round_.is_outstanding(each.assignment) for each in here), len(round_.updates)
 
 
 def _pools(state: JobState, queued: Iterable[ClientId]) -> tuple[PoolShown, ...]:

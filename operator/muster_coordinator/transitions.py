@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from muster_coordinator import evaluation, history, tells
+from muster_coordinator import evaluation, history, tells, waves
 from muster_coordinator.gathering import Ready, left_out
 from muster_coordinator.instructions import (
     Finish,
@@ -25,13 +25,13 @@ from muster_coordinator.instructions import (
     StorePlan,
     Withdraw,
 )
-from muster_coordinator.late import decide_late, expired, owed_after, owed_of
+from muster_coordinator.late import expired, owed_after, owed_of
 from muster_coordinator.membership import order_evaluation, order_of, orders_for
 from muster_coordinator.moves import Moves, moved
 from muster_coordinator.planning import build_plan
 from muster_coordinator.records import Absence, AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
 from muster_coordinator.recovery import after_commit, after_evaluation
-from muster_coordinator.rounds import absences, add_late, extend, failed_clients, fold_rest, in_queue, open_round
+from muster_coordinator.rounds import absences, extend, failed_clients, fold_rest, in_queue, open_round
 from muster_coordinator.state import (
     Collecting,
     Committing,
@@ -52,8 +52,10 @@ EVALUATORS = 3  # trusted clients that are asked for one central evaluation befo
 # --- planning ---------------------------------------------------------------------------------------------------------
 
 
-def plan(state: JobState, gathering: Gathering, ready: Ready) -> Moves:
+def plan(state: JobState, gathering: Gathering, ready: Ready, now: float) -> Moves:
     """Choose the cohort and store the choice; nobody is asked yet."""
+    if state.config.mode and gathering.round:
+        return waves.plan_first(state, gathering, now)
     chosen = build_plan(state, gathering, ready)
     return moved(state, StorePlan(chosen), phase=Planning(chosen))
 
@@ -62,12 +64,14 @@ def plan_stored(state: JobState, stored: RoundPlan, now: float) -> Moves:
     """The choice is durable: tell those of the attempt before how it ended, and ask the cohort."""
     if not isinstance(state.phase, Planning) or state.phase.plan != stored:
         return moved(state)
+    if state.config.mode and stored.round:
+        return waves.plan_stored(state, state.phase, now)
     asked = [planned.client for planned in stored.cohort]
     out: list[Instruction] = [*state.deferred.values(), OpenRound(stored.round, stored.base)]
     state, withdrawn = _release(state, asked)
     opened = open_round(stored, now, state.config.weighing)
     state = replace(state, phase=Collecting(opened), deferred={}, initialisers=_asked_first(state, stored))
-    state, folds = _fold_parked(state)
+    state, folds = waves.fold_parked(state)
     here = [planned for planned in stored.cohort if planned.client in state.roster]
     round_ = state.phase.round if isinstance(state.phase, Collecting) else None
     orders = [order_of(state, round_, planned) for planned in here] if round_ else []
@@ -89,22 +93,6 @@ def _release(state: JobState, asked: Iterable[ClientId]) -> Moves:
     gone = [name for name, work in state.owed.items() if work.client in busy and name not in parked]
     out = [Withdraw(state.owed[name].client, name, "its client is asked for a newer round") for name in gone]
     return replace(state, owed=_without(state.owed, gone)), list(out)
-
-
-def _fold_parked(state: JobState) -> Moves:
-    """Late updates that waited for a sum to be open. They stay owed until a commit has them in it."""
-    if not state.parked or not isinstance(state.phase, Collecting):
-        return moved(state)
-    round_, owed, out = state.phase.round, state.owed, list[Instruction]()
-    for update in state.parked:
-        late = decide_late(update, owed[update.assignment].round, round_.number, state.config.late)
-        if late.used is None:
-            owed = _without(owed, [update.assignment])
-            out.append(Settle(update.client, update.assignment, used=False, reason=late.why))
-            continue
-        round_, folds = add_late(round_, late.used)
-        out += folds
-    return replace(state, phase=Collecting(round_), owed=owed, parked=()), out
 
 
 def _without(owed: Mapping[AssignmentId, Owed], names: Iterable[AssignmentId]) -> dict[AssignmentId, Owed]:
@@ -183,9 +171,7 @@ def round_stored(state: JobState, commit: RoundCommit, now: float) -> Moves:
         return moved(state, tells.warning(f"a commit of round {commit.round} came out of turn"))
     settled = [Settle(each.client, each.assignment, used=True, reason="its round is committed") for each in commit.used]
     state, out = _settle_the_rest(state, commit)
-    state = replace(
-        state, progress=after_commit(state.progress, commit, state.config), failed_attempt=None, absences={}
-    )
+    state = replace(state, progress=after_commit(state.progress, commit, state.config), failed_attempt=None)
     state, more = _measure_or_go_on(state, commit, now)
     return state, [*settled, *out, tells.committed(commit, state.progress, state.config), *more]
 
@@ -194,6 +180,8 @@ def _settle_the_rest(state: JobState, commit: RoundCommit) -> Moves:
     """Work of this round and of earlier ones that is now too late, or still welcome."""
     if not isinstance(state.phase, Committing):
         return moved(state)
+    if commit.is_rolling:
+        return waves.settle_the_rest(state, state.phase.round, commit)
     round_, parked = state.phase.round, {update.assignment: update for update in state.parked}
     owed = {**_without(state.owed, round_.late), **owed_of(round_.plan, commit.owed)}
     too_late = {name: owed[name].client for name in expired(owed, commit.round, state.config.late)}
@@ -201,7 +189,7 @@ def _settle_the_rest(state: JobState, commit: RoundCommit) -> Moves:
     too_late |= {planned.assignment: planned.client for planned in dropped if planned.assignment not in owed}
     out = [_dismiss(client, name, held=name in parked) for name, client in too_late.items()]
     kept = tuple(update for name, update in parked.items() if name not in too_late)
-    return replace(state, owed=_without(owed, too_late), parked=kept), out
+    return replace(state, owed=_without(owed, too_late), parked=kept, absences={}), out
 
 
 def _dismiss(client: ClientId, assignment: AssignmentId, *, held: bool) -> Instruction:
@@ -235,7 +223,9 @@ def go_on_measuring(state: JobState, phase: Evaluating, now: float) -> Moves:
         return _close_evaluation(state, phase)
     if not phase.central_wanted or phase.evaluator is not None:
         return moved(state)
-    client = evaluation.next_evaluator(phase, state.config, state.roster) if len(phase.tried) < EVALUATORS else None
+    busy = {work.client for work in state.owed.values()} if state.config.mode else set()
+    tries = len(phase.tried)
+    client = evaluation.next_evaluator(phase, state.config, state.roster, busy) if tries < EVALUATORS else None
     if client is not None:
         asked = replace(phase, evaluator=client)
         return moved(state, order_evaluation(asked, client, Scope.CENTRAL), phase=asked)

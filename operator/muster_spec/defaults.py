@@ -54,7 +54,7 @@ def with_union_members(value: Any, schema: Schema) -> Any:
     if not isinstance(value, dict) or "properties" not in schema:
         return value
     properties: dict[str, Schema] = schema["properties"]
-    member = member_of(value.get("type"), properties)
+    member = member_of(value.get("type", value.get("mode")), properties)
     if member and member not in value and not properties[member].get("required"):
         value = {**value, member: with_defaults({}, properties[member])}
     return {key: with_union_members(item, properties.get(key, {})) for key, item in value.items()}

@@ -17,6 +17,8 @@ Finding = tuple[Document, FieldPath, Problem]
 
 # How many updates a robust rule needs in each round to bear f hostile clients: factor × f + 3.
 _ROBUST_FACTORS = {"krum": 2, "multiKrum": 2, "bulyan": 4}
+# Fields of spec.rounds that count clients, or updates that a round needs of as many clients.
+_OF_CLIENTS: tuple[tuple[str, ...], ...] = (("cohort",), ("minUpdates",), ("asynchronous", "bufferSize"))
 _A_MAJORITY = 3  # of two updates nobody can say which one is the hostile one
 
 
@@ -97,11 +99,12 @@ def _sum_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:
     total = sum(count for count in counts if isinstance(count, int))
     if not all(isinstance(count, int) for count in counts):
         return
-    for field in ("cohort", "minUpdates"):
-        wanted = dig(job.value, "spec", "rounds", field)
+    for field in _OF_CLIENTS:
+        wanted = dig(job.value, "spec", "rounds", *field)
         if isinstance(wanted, int) and wanted > total:
             message = f"{wanted} is more than the {total} clients of the job's pools"
-            yield _finding(job, ("spec", "rounds", field), message, f"set {field} to at most {total}, or add clients")
+            remedy = f"set {field[-1]} to at most {total}, or add clients"
+            yield _finding(job, ("spec", "rounds", *field), message, remedy)
     yield from _robust_problems(job, total)
 
 
@@ -112,7 +115,8 @@ def _label_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:
     if not isinstance(wanted, dict) or not all(isinstance(value, str) for value in wanted.values()):
         return
     found = sum(_count_with(pool.spec, wanted) for pool in pools)
-    asked = dig(job.value, "spec", "rounds", "minUpdates") or dig(job.value, "spec", "rounds", "cohort") or 1
+    rounds = dig(job.value, "spec", "rounds")
+    asked = dig(rounds, "minUpdates") or dig(rounds, "asynchronous", "bufferSize") or dig(rounds, "cohort") or 1
     if isinstance(asked, int) and found < asked:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(wanted.items()))
         message = f"{found} clients of the job's pools have {labels}, and a round asks for {asked}"

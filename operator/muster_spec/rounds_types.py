@@ -11,16 +11,19 @@ from muster_spec.values import NamedPath, Value
 
 
 class SemiSynchronous(Value, frozen=True):
-    tiers: int
     lateness_factor: float
     min_steps: int
     max_steps: int
+    max_staleness: int
+    exponent: float
 
 
 class Asynchronous(Value, frozen=True):
-    buffer_size: int
+    """FedBuff; `buffer_size` is None for "as suits the number of clients", `concurrency` for "everybody"."""
+
     max_staleness: int
     exponent: float
+    buffer_size: int | None = None
     concurrency: int | None = None
 
 

@@ -56,8 +56,8 @@ def _lost(tally: Tally, details: Details) -> Changed:
     return tally, _by_pool("muster_clients_lost", details["clients"])
 
 
-def _planned(_tally: Tally, details: Details) -> Changed:
-    return Tally(), _by_pool("muster_clients_asked", details["cohort"])
+def _planned(tally: Tally, details: Details) -> Changed:
+    return tally if details.get("more") else Tally(), _by_pool("muster_clients_asked", details["cohort"])
 
 
 def _received(tally: Tally, details: Details) -> Changed:

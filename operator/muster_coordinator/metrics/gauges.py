@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from muster_coordinator.assignments import client_of
 from muster_coordinator.metrics.changes import pool_of
 from muster_coordinator.records import PlannedClient, Scores
+from muster_coordinator.rolling import working
 from muster_coordinator.rounds import mean_metrics
 from muster_coordinator.state import (
     Collecting,
@@ -99,9 +101,23 @@ def _cohort(state: JobState) -> Iterator[Gauge]:
     counts: Counter[tuple[str, str]] = Counter()
     if isinstance(state.phase, (Collecting, Committing)):
         round_ = state.phase.round
-        counts.update((pool_of(one.client), _standing(one, round_, state.roster)) for one in round_.plan.cohort)
+        counts.update(_rolling(state, round_) if round_.is_rolling else _standings(round_, state.roster))
     for pool, standing in itertools.product((pool.name for pool in state.config.pools), COHORT):
         yield Gauge("muster_cohort_clients", counts[pool, standing], (("pool", pool), ("state", standing)))
+
+
+def _standings(round_: Round, roster: Roster) -> Iterator[tuple[str, str]]:
+    return ((pool_of(one.client), _standing(one, round_, roster)) for one in round_.plan.cohort)
+
+
+def _rolling(state: JobState, round_: Round) -> Iterator[tuple[str, str]]:
+    """Of a round that nobody waits for: all work that is owed, whichever version it began from."""
+    at_work = working(state, round_)
+    for name, work in state.owed.items():
+        is_here = "working" if work.client in state.roster else "away"
+        yield pool_of(work.client), is_here if name in at_work else "received"
+    for name in round_.failures:
+        yield pool_of(client_of(name)), "failed"
 
 
 def _standing(planned: PlannedClient, round_: Round, roster: Roster) -> str:
@@ -115,7 +131,7 @@ def _standing(planned: PlannedClient, round_: Round, roster: Roster) -> str:
 def _scores(state: JobState) -> Iterator[Gauge]:
     measured, last = state.progress.evaluated, state.progress.last
     if last is not None and last.used:
-        yield from _scores_on("training", mean_metrics(last.used), state)
+        yield from _scores_on("training", mean_metrics(last.fresh), state)
     if measured is not None:
         yield from _scores_on("central", _metrics(measured.central), state)
         yield from _scores_on("federated", _metrics(measured.federated), state)

@@ -26,6 +26,7 @@ from muster_coordinator.exclusion import Exclusion
 from muster_coordinator.gathering import left_out
 from muster_coordinator.importance import Importance
 from muster_coordinator.instructions import Outcome
+from muster_coordinator.modes import Buffered, Grouped, Mode
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.recovery import History, restore
 from muster_coordinator.selection import SELECTORS
@@ -82,24 +83,48 @@ SELECTION = [
     Cost(1, 1, 1, {"a": Rate(1.0, 300.0, 0.1)}),
     ContributionHistory(0.3),
 ]
+MODES: list[tuple[Mode | None, LatePolicy | None]] = [
+    (None, None),
+    (None, LatePolicy(1, 0.5)),
+    (None, LatePolicy(3, 0.0)),
+    (Buffered(1), LatePolicy(0, 0.5)),
+    (Buffered(2), LatePolicy(1, 0.5)),
+    (Buffered(3), LatePolicy(20, 0.5)),
+    (Grouped(1.2, 1, 5), LatePolicy(2, 0.5)),
+    (Grouped(3.0, 5, 50), LatePolicy(20, 0.0)),
+]
+
+
+def in_mode(config: EngineConfig, mode: Mode | None, late: LatePolicy | None) -> EngineConfig:
+    """The same job in one of the modes, without what only goes with a cohort."""
+    if mode is None:
+        return replace(config, late=late)
+    cohort = min(mode.size, len(config.clients)) if isinstance(mode, Buffered) else config.cohort
+    mode = replace(mode, size=cohort) if isinstance(mode, Buffered) else mode
+    return replace(config, mode=mode, late=late, cohort=cohort, min_updates=None, deadline_control=None, partial=None)
+
+
 configs = st.builds(
-    lambda clients, cohort, extra, fastest, choices: config_for(
-        {"a": clients},
-        cohort=min(cohort, clients),
-        asked=min(min(cohort, clients) + extra, clients),
-        min_updates=min(fastest, cohort, clients) if fastest else None,
-        **choices,
+    lambda clients, cohort, extra, fastest, mode, choices: in_mode(
+        config_for(
+            {"a": clients},
+            cohort=min(cohort, clients),
+            asked=min(min(cohort, clients) + extra, clients),
+            min_updates=min(fastest, cohort, clients) if fastest else None,
+            **choices,
+        ),
+        *mode,
     ),
     clients=st.integers(1, 4),
     cohort=st.integers(1, 4),
     extra=st.integers(0, 1),
     fastest=st.integers(0, 3),
+    mode=st.sampled_from(MODES),
     choices=st.fixed_dictionaries(
         {
             "total": st.integers(1, 3),
             "on_insufficient": st.sampled_from(["Retry", "Extend"]),
             "max_failed": st.just(1000),
-            "late": st.sampled_from([None, LatePolicy(1, 0.5), LatePolicy(3, 0.0)]),
             "central": st.booleans(),
             "federated": st.booleans(),
             "evaluate_every": st.integers(1, 2),
@@ -200,6 +225,7 @@ def test_whatever_happens_the_job_ends_and_counts_each_update_once(
     config: EngineConfig, program: list[tuple[str, int, int]]
 ) -> None:
     world = FakeWorld(config)
+    world.says = {"train_ms": 700}
     world.join()
     for what, who, amount in program:
         disturb(world, what, who, amount)
@@ -221,6 +247,7 @@ def test_living_clients_promote_exactly_what_was_used(
     config: EngineConfig, program: list[tuple[str, int, int]], crash: int
 ) -> None:
     world = FakeWorld(replace(config, central=False, federated=False))
+    world.says = {"train_ms": 700}
     world.join()
     kinds = {"join", "lose", "work", "again", "sleep", "crash", "soon", "slow", "stored"}
     for what, who, amount in program:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from fake_world import config_for
@@ -11,7 +12,7 @@ from muster_coordinator.config import LatePolicy
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.instructions import Reason
 from muster_coordinator.late import decide_late, expired, owed_after, owed_of
-from muster_coordinator.records import AssignmentId, PlannedClient, RoundPlan, UsedUpdate
+from muster_coordinator.records import AssignmentId, PlannedClient, RoundCommit, RoundPlan, UsedUpdate
 from muster_coordinator.rounds import (
     BY_EXAMPLES,
     Commit,
@@ -148,6 +149,23 @@ def test_a_restart_gives_workers_time_to_come_back() -> None:
     assert reopen_round(plan_of(1, 1, 1, number=0), 200.0, reconnect_s=10).deadline == 210
 
 
+def commit_of(number: int, used: tuple[UsedUpdate, ...]) -> RoundCommit:
+    return RoundCommit(
+        round=number,
+        attempt=0,
+        epoch=1,
+        base="",
+        model="",
+        used=used,
+        failed={},
+        failed_attempts=0,
+        started_s=0.0,
+        seconds=1.0,
+        bytes_up=0,
+        bytes_down=0,
+    )
+
+
 def test_metrics_are_averaged_by_weight_over_those_who_report_them() -> None:
     def used(number: int, weight: float, metrics: dict[str, float]) -> UsedUpdate:
         name = AssignmentId(f"{number}.{weight}")
@@ -156,7 +174,10 @@ def test_metrics_are_averaged_by_weight_over_those_who_report_them() -> None:
         )
 
     parts = (used(2, 1, {"loss": 4.0}), used(2, 3, {"loss": 2.0, "top5": 0.5}), used(1, 100, {"loss": 9.0}))
-    assert mean_metrics(parts) == {"loss": 2.5, "top5": 0.5}
+    whole = commit_of(2, parts)
+    assert mean_metrics(whole.fresh) == {"loss": 2.5, "top5": 0.5}
+    rolling = msgspec.structs.replace(whole, is_rolling=True)  # all of them were made for the version
+    assert mean_metrics(rolling.fresh)["loss"] == pytest.approx(910 / 104)
     assert mean_metrics(()) == {}
 
 

@@ -139,7 +139,7 @@ def test_a_job_waits_for_its_queue_unless_somebody_said_for_how_long():
     world = gathering_world(wait_for_clients_s=100.0)
     queued = replace(world.state, roster=roster_of([A0], {A1: 9000.0}, now=50.0))
     assert isinstance(decide_gathering(queued, gathering, 200.0), Wait)
-    assert patience_end(gathering, queued.config, queued.roster) == 50.0 + STALE_S
+    assert patience_end(gathering.since, queued.config, queued.roster) == 50.0 + STALE_S
     told = replace(queued, config=replace(queued.config, waits_for_queues=False))
     nobody = replace(world.state, roster=roster_of([A0], {}))
     for state in (told, nobody):

@@ -186,7 +186,7 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
             [pool_object()],
             "CheckpointNotDurable",
         ),
-        ({"rounds": {"mode": "Asynchronous"}}, [pool_object()], "NotSupported"),
+        ({"privacy": {"differentialPrivacy": {"clipNorm": 1, "noiseMultiplier": 1}}}, [pool_object()], "NotSupported"),
         ({"rounds": {"cohort": 7}}, [pool_object()], "InvalidSpec"),
     ],
 )

@@ -119,6 +119,12 @@ def test_max_steps(limit, steps):
     assert fit(max_steps=limit)[1].steps == steps
 
 
+@pytest.mark.parametrize("steps", [1, 6, 20])
+def test_a_client_does_the_steps_that_it_is_given_in_as_many_passes_as_it_takes(steps):
+    """Of the job's own settings it would do six (mode SemiSynchronous)."""
+    assert fit(training={"steps": steps})[1].steps == steps
+
+
 def test_withdrawn_work_stops_at_the_next_batch():
     answers = iter([False, False, True, True])
     _, trained = fit(training={"should_stop": lambda: next(answers)})

@@ -82,7 +82,11 @@ def test_orders_are_parsed_once():
         assignments=[
             wire.Assignment(id="0", pool="p", index=1, initialise=wire.Initialise(seed=5)),
             wire.Assignment(
-                id="1", pool="p", index=1, round=2, train=wire.Train(base="b", seed=6, codec=2, budget_ms=1500)
+                id="1",
+                pool="p",
+                index=1,
+                round=2,
+                train=wire.Train(base="b", seed=6, codec=2, budget_ms=1500, steps=40),
             ),
             wire.Assignment(id="2", pool="q", round=2, evaluate=wire.Evaluate(model="m", scope=1)),
             wire.Assignment(id="3", pool="q", round=2, evaluate=wire.Evaluate(model="m", scope=2)),
@@ -93,7 +97,7 @@ def test_orders_are_parsed_once():
     orders = parse_orders(message, 100.0)
     assert orders.assignments == (
         Assignment("0", ClientId("p/1"), 0, Initialise(5)),
-        Assignment("1", ClientId("p/1"), 2, Train("b", 6, Recipe(Pipeline(CodecId.FLOAT16)), stop_at=101.5)),
+        Assignment("1", ClientId("p/1"), 2, Train("b", 6, Recipe(Pipeline(CodecId.FLOAT16)), stop_at=101.5, steps=40)),
         Assignment("2", ClientId("q/0"), 2, Evaluate("m", Scope.CENTRAL)),
         Assignment("3", ClientId("q/0"), 2, Evaluate("m", Scope.LOCAL)),
     )
