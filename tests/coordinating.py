@@ -115,9 +115,11 @@ def coordinator(
     arguments=(),
     security=None,
     environment=None,
+    *,
+    storage=None,
 ):
     errors = folder / "errors.log"
-    command = [sys.executable, *map(str, launcher), "--job", str(job), "--storage", str(folder / "storage")]
+    command = [sys.executable, *map(str, launcher), "--job", str(job), "--storage", str(storage or folder / "storage")]
     command += ["--listen", listen, *(token_file(folder) if security is None else security), *map(str, arguments)]
     with errors.open("ab") as log:
         process = subprocess.Popen(

@@ -19,19 +19,29 @@ from muster_operator.build.common import COORDINATOR, child_name
 from muster_operator.diagnosis import is_ready, trouble_of
 
 # What runs in the reader. A file is asked for from an offset on, since connections through API servers get cut.
-_DESCRIBE = """
-import hashlib, json, pathlib, sys
-path = pathlib.Path(sys.argv[1])
+_OPEN = """
+import hashlib, json, shutil, sys
+def opened(place):
+    if "://" not in place:
+        return open(place, "rb")
+    import fsspec
+    return fsspec.open(place, "rb").open()
+"""
+_DESCRIBE = f"""{_OPEN}
 found = None
-if path.exists():
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    found = {"size": path.stat().st_size, "sha256": digest}
+try:
+    with opened(sys.argv[1]) as file:
+        digest, size = hashlib.sha256(), 0
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+            size += len(piece)
+    found = dict(size=size, sha256=digest.hexdigest())
+except FileNotFoundError:
+    pass
 print(json.dumps(found))
 """
-_SEND = """
-import shutil, sys
-with open(sys.argv[1], "rb") as file:
+_SEND = f"""{_OPEN}
+with opened(sys.argv[1]) as file:
     file.seek(int(sys.argv[2]))
     shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
 """

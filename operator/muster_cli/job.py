@@ -56,9 +56,15 @@ def write_job(job: ResolvedJob, folder: RunFolder) -> None:
 
 
 def storage_of(job: ResolvedJob, folder: RunFolder) -> Path:
-    """Where the coordinator keeps its history: in the run's folder, unless the job says where."""
+    """Where the coordinator keeps its history, or its copy of it: in the run's folder, unless the job names another."""
     storage = job.spec.checkpoint.storage
     return Path(storage.path.path) if storage and storage.path else folder.checkpoint
+
+
+def store_of(job: ResolvedJob) -> str:
+    """The object store that the job's history is on; empty where it is on a disk."""
+    storage = job.spec.checkpoint.storage
+    return storage.url.url if storage and storage.url else ""
 
 
 def manifest_of(job: ResolvedJob) -> Iterator[dict[str, Any]]:

@@ -106,9 +106,15 @@ class CoordinatorCommand:
     security: tuple[str, ...]  # its options that say who may talk to it
     log: Path
     metrics: str | None = None
+    store: str = ""  # an object store, of which `storage` then is a copy
 
     def start(self, listen: str) -> Child:
-        arguments = ["--job", str(self.job), "--storage", str(self.storage), "--listen", listen]
+        places = (
+            ["--storage", self.store, "--scratch", str(self.storage)]
+            if self.store
+            else ["--storage", str(self.storage)]
+        )
+        arguments = ["--job", str(self.job), *places, "--listen", listen]
         arguments += self.security
         arguments += ["--metrics", self.metrics] if self.metrics else []
         return Child("muster_coordinator", arguments, self.log, {})

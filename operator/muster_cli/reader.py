@@ -1,7 +1,8 @@
 """The pod through which a job's model is read: finished pods can't be copied from, nor volumes from outside.
 
 Pure: the job and its coordinator's pod template in, a manifest out. The reader is as its coordinator was (the same
-image, the same kind of nodes), sees the checkpoint read-only, and only waits until it is asked or its time is up.
+image, the same kind of nodes, the same credentials), sees the checkpoint read-only, and only waits until it is asked or
+its time is up.
 """
 
 from __future__ import annotations
@@ -23,24 +24,27 @@ _KEPT = ("nodeSelector", "tolerations", "imagePullSecrets", "priorityClassName")
 _MODEST = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 
 
-def claim_of(job: Object) -> str:
-    """The claim that the job's checkpoint is on, as its status says. Raises BadInput where there is none yet."""
+def _location(job: Object) -> str:
+    """Where the job's checkpoint is, as its status says. Raises BadInput where there is none yet."""
     place = str(job.get("status", {}).get("coordinator", {}).get("checkpointLocation", ""))
-    kind, _, name = place.partition("/")
-    if kind != "pvc" or not name:
+    if "://" not in place and not place.startswith("pvc/"):
         raise BadInput(f"fedjob {job['metadata']['name']} has no checkpoint in the cluster: it hasn't been started")
-    return name
+    return place
 
 
 def folder_of(job: Object) -> str:
-    """Where the job's models are, in the reader and in the coordinator alike."""
-    return f"{CHECKPOINT_FOLDER}/{job['metadata']['uid']}"
+    """Where the job's models are: in the reader and in the coordinator alike, or in an object store."""
+    place = _location(job)
+    return place if "://" in place else f"{CHECKPOINT_FOLDER}/{job['metadata']['uid']}"
 
 
 def build_reader(job: Object, coordinator: Object) -> Object:
     """The reader, as a Job: it ends and goes by itself, even if whoever made it is gone."""
     template: Object = coordinator["spec"]["template"]["spec"]
-    volume = {"name": "checkpoint", "persistentVolumeClaim": {"claimName": claim_of(job), "readOnly": True}}
+    claim = _location(job).removeprefix("pvc/")
+    is_mounted = "://" not in claim
+    volume = {"name": "checkpoint", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+    mount = {"name": "checkpoint", "mountPath": CHECKPOINT_FOLDER, "readOnly": True}
     pod = {name: template[name] for name in _KEPT if name in template} | {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -53,10 +57,11 @@ def build_reader(job: Object, coordinator: Object) -> Object:
                 template["containers"][0]["image"],
                 ["python", "-c", _WAIT],
                 resources=_MODEST,
-                volumeMounts=[{"name": "checkpoint", "mountPath": CHECKPOINT_FOLDER, "readOnly": True}],
+                volumeMounts=[mount] if is_mounted else [],
+                envFrom=template["containers"][0].get("envFrom", []),  # an object store's credentials
             )
         ],
-        "volumes": [*temporary_volumes(), volume],
+        "volumes": [*temporary_volumes(), *([volume] if is_mounted else [])],
     }
     labels = {"app.kubernetes.io/name": "muster", "app.kubernetes.io/component": READER}
     spec = {

@@ -24,7 +24,7 @@ from muster_cli.audience import Display, Record, choose_display, read_events
 from muster_cli.baselines import measure_baselines
 from muster_cli.errors import BadInput, CommandError, ExitCode
 from muster_cli.folder import RunFolder, check_data, choose_folder, lock_folder, make_folder
-from muster_cli.job import fields_without_effect, identify, load_job, storage_of, write_job
+from muster_cli.job import fields_without_effect, identify, load_job, storage_of, store_of, write_job
 from muster_cli.plan import RunPlan, plan_away, plan_run
 from muster_cli.processes import CoordinatorCommand
 from muster_cli.report import done_event, how_to_go_on, refused_event, summary
@@ -187,6 +187,7 @@ class _Run:
             security,
             self._folder.log("coordinator"),
             self._request.metrics,
+            store_of(self._job),
         )
         with StopSignals(at_once=lambda: session.kill() if session else None) as signals:
             session = Session(

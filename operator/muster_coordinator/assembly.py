@@ -13,6 +13,7 @@ from muster_coordinator.access import Access
 from muster_coordinator.announcer import Announcer
 from muster_coordinator.apiserver import Account, ApiServer, JobName, JobSeen
 from muster_coordinator.attendance import Attendance
+from muster_coordinator.bucket import Bucket
 from muster_coordinator.budget import demand_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
@@ -37,7 +38,7 @@ from muster_coordinator.records import AssignmentId
 from muster_coordinator.recovery import History
 from muster_coordinator.report import LineReporter
 from muster_coordinator.sessions import Leasing, Patience, SessionTable, pool_sizes
-from muster_coordinator.settings import Settings
+from muster_coordinator.settings import Settings, Storage
 from muster_coordinator.shown import Training
 from muster_coordinator.spare import SpareFiles
 from muster_coordinator.store import FileStore
@@ -95,7 +96,7 @@ def assemble(
     reporter = LineReporter(sys.stdout.buffer, clock)
     size = frame_bytes(job.clients_total)
     gate = Gate(_limit(job, size), lambda: made.workbench.layout, _warner(reporter))
-    made = make_ready(job, settings.storage, observer, gate.problem)
+    made = make_ready(job, store_in(settings.storage, observer), gate.problem)
     store, workbench, codecs = made.store, made.workbench, made.codecs
     memory = PoolMemory(job, Disk(observer), _warner(reporter))
     history = memory.begin(store, recover(store, workbench, reporter))
@@ -147,6 +148,11 @@ def _attendance(job: ResolvedJob, access: Access, lobby: Lobby, inbox: Inbox, cl
     bridged = {pool.name: pool.spec.clients for pool in job.pools if pool.spec.type == "Slurm" and access.guard}
     peers, refusals = access.enrolment.peers, access.refusals
     return Attendance(peers, bridged, lobby, LogTails(bridged), inbox, clock, refusals, clock.now())
+
+
+def store_in(storage: Storage, observer: Observer) -> FileStore:
+    """Where a coordinator was told to keep its history."""
+    return FileStore(storage.folder, observer, Bucket(storage.url) if storage.url else None)
 
 
 def announce(

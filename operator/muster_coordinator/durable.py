@@ -68,13 +68,27 @@ class Disk:
     observer: Observer
     token: str = field(default_factory=lambda: secrets.token_hex(4))  # two containers may well share a process id
 
+    def check(self, folder: Path) -> None:
+        """Prove that two coordinators can't overwrite one another here. Raises StorageError where they could."""
+        try:
+            held = creates_once(self, folder)
+        except OSError as error:
+            raise StorageError(
+                f"storage {folder}: no hard links here ({error.strerror}), so two coordinators could overwrite each "
+                "other's rounds; use a local disk, NFS or another file system that has them"
+            ) from error
+        if not held:
+            raise StorageError(
+                f"storage {folder}: creates a file twice under one name; it can't keep two coordinators apart"
+            )
+
     def replace(self, path: Path, write: Write) -> None:
         """Put a file in place of whatever has its name."""
         temporary = self._write_aside(path, write)
         try:
             temporary.rename(path)
         except FileNotFoundError as error:
-            raise _taken_over(temporary) from error
+            raise taken_over(temporary) from error
         self.observer.reached(f"named {path.name}")
         sync_folder(path.parent)
         self.observer.reached(f"wrote {path.name}")
@@ -90,6 +104,28 @@ class Disk:
         sync_folder(path.parent)
         self.observer.reached(f"wrote {path.name}")
         return created
+
+    def remove(self, path: Path) -> None:
+        """Nobody needs this file any more."""
+        path.unlink(missing_ok=True)
+
+    def put_aside(self, path: Path, aside: Path) -> None:
+        """Keep a damaged file under another name."""
+        path.replace(aside)
+        sync_folder(path.parent)
+
+    def name_too(self, path: Path, other: Path) -> None:
+        """Give a file a second name, in place of whatever has it."""
+        temporary = other.with_name(f".{other.name}{TEMPORARY}")
+        temporary.unlink(missing_ok=True)
+        os.link(path, temporary)
+        temporary.rename(other)
+        temporary.unlink(missing_ok=True)  # rename does nothing between two names of one file
+        sync_folder(other.parent)
+
+    def bring(self, path: Path) -> Path:
+        """The file of this name, if there is one: here it is where it belongs."""
+        return path
 
     def _write_aside(self, path: Path, write: Write) -> Path:
         self.observer.reached(f"writing {path.name}")
@@ -112,7 +148,7 @@ def _link(temporary: Path, path: Path) -> bool:
     except FileExistsError:
         return _is_same_file(temporary, path)  # over NFS a link can succeed and its answer be lost: asked again, EEXIST
     except FileNotFoundError as error:
-        raise _taken_over(temporary) from error
+        raise taken_over(temporary) from error
     return True
 
 
@@ -123,8 +159,8 @@ def _is_same_file(temporary: Path, path: Path) -> bool:
         return False
 
 
-def _taken_over(temporary: Path) -> CommitLost:
-    # Only a coordinator that starts cleans temporary files away, so the newer one is now in charge.
+def taken_over(temporary: Path) -> CommitLost:
+    """Only a coordinator that starts cleans temporary files away, so the newer one is now in charge."""
     return CommitLost(f"another coordinator has started on {temporary.parent.parent} and cleared this one's work away")
 
 
@@ -134,21 +170,12 @@ def clear_temporaries(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def require_exclusive_creation(disk: Disk, folder: Path) -> None:
-    """Prove that this file system has hard links that refuse a taken name. Raises StorageError where it has not."""
+def creates_once(disk: Disk, folder: Path) -> bool:
+    """Whether a name can be taken only once."""
     probe = folder / f".probe.{disk.token}"
     try:
-        held = disk.create(probe, lambda file: file.write(b"1")) and not disk.create(
+        return disk.create(probe, lambda file: file.write(b"1")) and not disk.create(
             probe, lambda file: file.write(b"2")
         )
-    except OSError as error:
-        raise StorageError(
-            f"storage {folder}: no hard links here ({error.strerror}), so two coordinators could overwrite each "
-            "other's rounds; use a local disk, NFS or another file system that has them"
-        ) from error
     finally:
-        probe.unlink(missing_ok=True)
-    if not held:
-        raise StorageError(
-            f"storage {folder}: creates a file twice under one name; it can't keep two coordinators apart"
-        )
+        disk.remove(probe)

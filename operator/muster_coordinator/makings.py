@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from muster_coordinator.broadcast import Broadcasts
 from muster_coordinator.combining import Combining, combining_of
@@ -18,7 +17,6 @@ from muster_coordinator.config import config_of
 from muster_coordinator.errors import StorageError
 from muster_coordinator.limits import frame_bytes
 from muster_coordinator.models import ModelFileError
-from muster_coordinator.observer import Observer
 from muster_coordinator.parts import Parts, dropout_of
 from muster_coordinator.ports import Reporter
 from muster_coordinator.recovery import History
@@ -47,9 +45,8 @@ class Makings:
     parts: Parts | None
 
 
-def make_ready(job: ResolvedJob, storage: Path, observer: Observer, problem: Callable[[Layout], str | None]) -> Makings:
+def make_ready(job: ResolvedJob, store: FileStore, problem: Callable[[Layout], str | None]) -> Makings:
     """Open the storage and wire up what works on it. InputError for a storage that can't be used."""
-    store = FileStore(storage, observer)
     late = config_of(job, 0).late
     store.open(job, late.max_staleness + 2 if late else 0)
     codecs, size = codecs_of(job.spec.compression), frame_bytes(job.clients_total)

@@ -169,7 +169,7 @@ def _drive(coordinator: Coordinator) -> Outcome:
     try:
         coordinator.driver.start(coordinator.history)
     except HistoryError as error:
-        raise StorageError(f"{coordinator.store.root}: {error}; put the missing records back from a copy") from error
+        raise StorageError(f"{coordinator.store.place}: {error}; put the missing records back from a copy") from error
     return drive(coordinator.driver, coordinator.inbox, coordinator.clock).outcome
 
 

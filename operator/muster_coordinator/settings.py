@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,19 @@ from muster_telemetry.logs import LOG_FORMATS, LogFormat, log_format_of
 
 
 @dataclass(frozen=True, slots=True)
+class Storage:
+    """A folder; or an object store with its `url`, and a folder to work in."""
+
+    folder: Path
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that a coordinator is told from outside, but the job itself."""
 
     job: ResolvedJob
-    storage: Path
+    storage: Storage
     listen: str
     security: Security
     account: Account | None  # where there is a cluster to report to
@@ -38,7 +47,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     listen = _checked_address("--listen", given.listen)
     return Settings(
         job=read_job(given.job),
-        storage=given.storage,
+        storage=read_storage(given.storage, given.scratch),
         listen=listen,
         security=read_security(given),
         account=_read_account(given.service_account, environment) if given.service_account else None,
@@ -55,7 +64,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Run one FederatedJob: anew in an empty storage directory, on where it was in a used one.",
     )
     parser.add_argument("--job", type=Path, required=True, metavar="FILE", help="the resolved job, as JSON")
-    parser.add_argument("--storage", type=Path, required=True, metavar="DIR", help="where history and models are kept")
+    parser.add_argument(
+        "--storage",
+        required=True,
+        metavar="DIR|URL",
+        help="where history and models are kept: a folder, or an object store",
+    )
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        metavar="DIR",
+        help="where to work on what an object store keeps; it may be gone afterwards. Default: a folder in /tmp",
+    )
     parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="port 0 takes any one")
     parser.add_argument(
         "--exit-with-stdin", action="store_true", help="leave, as after SIGTERM, when standard input is closed"
@@ -72,6 +92,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-format", choices=LOG_FORMATS, help="default: MUSTER_LOG_FORMAT, else text")
     add_security_flags(parser)
     return parser
+
+
+def read_storage(place: str, scratch: Path | None) -> Storage:
+    """What `--storage` and `--scratch` mean."""
+    if "://" not in place:
+        return Storage(Path(place))
+    return Storage(scratch or Path(tempfile.mkdtemp(prefix="muster-")), place)
 
 
 def read_job(path: Path) -> ResolvedJob:

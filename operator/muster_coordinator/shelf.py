@@ -56,7 +56,7 @@ class Shelf:
         self._disk.replace(self._record, lambda file: file.write(durable.seal(chain)))
         kept = {self._path(link.checksum) for link in chain.links}
         for path in set(self._folder.glob("*.bin")) - kept:
-            path.unlink(missing_ok=True)
+            self._disk.remove(path)
 
     def read(self) -> tuple[list[tuple[StoredLink, memoryview]], list[str]]:
         """The versions with their payloads, up to the first one that isn't whole; and what was wrong, for people."""

@@ -11,13 +11,14 @@ models/<digest>.safetensors the last k and the best, stored before the record th
 server/<digest>.safetensors what a server optimiser keeps with the last k
 references/                 how versions go out to clients, where that is a chain of changes: see shelf.py
 ```
+On an object store these are objects, and the directory is a copy of those that this coordinator needs: see mirrored.py.
+
 A newest record that is torn or altered is put aside as `*.corrupt` and history goes on from the round before it; the
 same for a model whose bytes no longer have their digest. Nothing is thrown away on the strength of a broken file.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -26,15 +27,16 @@ from typing import TypeVar
 import msgspec
 
 from muster_coordinator import durable
+from muster_coordinator.bucket import Bucket
 from muster_coordinator.durable import BrokenSeal, Disk, Write
 from muster_coordinator.errors import CommitLost, StorageError
 from muster_coordinator.jobfile import JobFile, check_same_job
+from muster_coordinator.mirrored import MirroredDisk, empty_copy
 from muster_coordinator.observer import Observer
 from muster_coordinator.records import Carried, EvaluationRecord, RoundCommit, RoundPlan
 from muster_coordinator.recovery import History
 from muster_coordinator.shelf import Shelf
 from muster_spec.types import ResolvedJob
-from muster_wire.durable import sync_folder
 
 FOLDERS = ("epochs", "plans", "rounds", "evaluations", "models", "server", "references")
 CARRIED = "carried.json"
@@ -44,11 +46,12 @@ RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
 
 class FileStore:
-    """A store in one directory of a file system with hard links."""
+    """A store in one directory of a file system with hard links; or in an object store, of which this is a copy."""
 
-    def __init__(self, root: Path, observer: Observer) -> None:
+    def __init__(self, root: Path, observer: Observer, bucket: Bucket | None = None) -> None:
         self.root = root
-        self._disk = Disk(observer)
+        self.place = bucket.url if bucket else str(root)
+        self._disk = MirroredDisk(observer, root=root, bucket=bucket) if bucket else Disk(observer)
         self._folders = [root / name for name in FOLDERS]
         self.staging = root / "staging"  # files without a name, only for as long as a coordinator lives
         epochs, plans, rounds, evaluations, models, server, references = self._folders
@@ -59,6 +62,9 @@ class FileStore:
 
     def open(self, job: ResolvedJob, plans_read: int = PLANS_READ) -> None:
         """Make ready, or refuse: raises StorageError for a place that can't be used, WrongJobError for another's."""
+        self._plans_read = max(plans_read, PLANS_READ)
+        if isinstance(self._disk, MirroredDisk):
+            empty_copy(self.root, FOLDERS)
         try:
             for folder in (*self._folders, self.staging):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -66,8 +72,9 @@ class FileStore:
                 durable.clear_temporaries(folder)
         except OSError as error:
             raise StorageError(f"storage {self.root}: {error.strerror}: {error.filename}") from error
-        durable.require_exclusive_creation(self._disk, self.root)
-        self._plans_read = max(plans_read, PLANS_READ)
+        self._disk.check(self.root)
+        if isinstance(self._disk, MirroredDisk):
+            self._disk.bring_records(self._plans_read)
         self._claim(job)
 
     def _claim(self, job: ResolvedJob) -> None:
@@ -91,9 +98,13 @@ class FileStore:
     def next_epoch(self) -> int:
         """A number that no other coordinator session of this job has."""
         epoch = max((int(path.name) for path in self._epochs.iterdir() if path.name.isdigit()), default=0) + 1
-        while not self._disk.create(self._epochs / f"{epoch:06d}", lambda file: file.write(b"")):
+        while not self._disk.create(self._epochs / f"{epoch:06d}", lambda file: file.write(self._mine())):
             epoch += 1
         return epoch
+
+    def _mine(self) -> bytes:
+        """What tells this coordinator's file from another's."""
+        return f"{self._disk.token}\n".encode()
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -104,7 +115,7 @@ class FileStore:
         path = self._rounds / f"{commit.round:06d}.json"
         if not self._disk.create(path, lambda file: file.write(durable.seal(commit))):
             raise CommitLost(
-                f"round {commit.round} has been committed by another coordinator on {self.root}; this one leaves"
+                f"round {commit.round} has been committed by another coordinator on {self.place}; this one leaves"
             )
 
     def save_evaluation(self, record: EvaluationRecord) -> None:
@@ -115,40 +126,36 @@ class FileStore:
         self._disk.replace(self.root / CARRIED, lambda file: file.write(durable.seal(carried)))
 
     def save_model(self, digest: str, write: Write) -> Path:
-        path = self.model_path(digest)
+        path = self._models / f"{digest}.safetensors"
         if not path.exists():  # models are named by their content
             self._disk.replace(path, write)
         return path
 
     def model_path(self, digest: str) -> Path:
-        return self._models / f"{digest}.safetensors"
+        """Where it is, brought here first if need be; there may be none."""
+        return self._disk.bring(self._models / f"{digest}.safetensors")
 
     def remove_models(self, digests: Collection[str]) -> None:
         for digest in digests:
-            self.model_path(digest).unlink(missing_ok=True)
+            self._disk.remove(self._models / f"{digest}.safetensors")
 
     def save_server_state(self, digest: str, write: Write) -> Path:
-        path = self.server_state_path(digest)
+        path = self._server / f"{digest}.safetensors"
         if not path.exists():
             self._disk.replace(path, write)
         return path
 
     def server_state_path(self, digest: str) -> Path:
-        return self._server / f"{digest}.safetensors"
+        return self._disk.bring(self._server / f"{digest}.safetensors")
 
     def remove_server_states(self, digests: Collection[str]) -> None:
         for digest in digests:
-            self.server_state_path(digest).unlink(missing_ok=True)
+            self._disk.remove(self._server / f"{digest}.safetensors")
 
     def export_model(self, digest: str, name: str) -> Path:
         """Give a stored model a name that people look for, beside the records."""
         path = self.root / name
-        temporary = path.with_name(f".{name}{durable.TEMPORARY}")
-        temporary.unlink(missing_ok=True)
-        os.link(self.model_path(digest), temporary)
-        temporary.rename(path)
-        temporary.unlink(missing_ok=True)  # rename does nothing between two names of one file
-        sync_folder(self.root)
+        self._disk.name_too(self.model_path(digest), path)
         return path
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -230,8 +237,7 @@ class FileStore:
 
     def _put_aside(self, path: Path, reason: str) -> str:
         aside = path.with_name(f"{path.name}.corrupt")
-        path.replace(aside)
-        sync_folder(path.parent)
+        self._disk.put_aside(path, aside)
         return f"{path.relative_to(self.root)}: {reason}; kept as {aside.name}"
 
     def _plan_path(self, number: int, attempt: int) -> Path:

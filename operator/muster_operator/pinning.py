@@ -235,6 +235,11 @@ def _refuse(seen: Observed, live: JobSpec, pools: tuple[ResolvedPool, ...]) -> R
     if storage and storage.type == "Path":
         message = "spec.checkpoint.storage: a folder of the coordinator's pod goes with the pod; use type Volume"
         return Refusal("CheckpointNotDurable", message)
+    if storage and storage.type == "Url" and live.selection.memory:
+        message = (
+            "spec.selection.memory: with an object store no volume outlives the coordinator's pod; use type Volume"
+        )
+        return Refusal("MemoryNotDurable", message)
     return _refuse_problems(seen)
 
 

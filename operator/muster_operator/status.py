@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from muster_operator.build.common import CLIENT, Context
-from muster_operator.build.coordinator import claim_name
+from muster_operator.build.coordinator import checkpoint_location
 from muster_operator.diagnosis import Trouble, ending_of, first_trouble, is_ready, refusal, refused_pods
 from muster_operator.difference import is_queued
 from muster_operator.ledger import Ledger
@@ -172,7 +172,7 @@ def _of_interest(pods: Sequence[Object]) -> list[Object]:
 def _coordinator(seen: Observed, context: Context, pods: list[Object]) -> Object:
     current = [pod for pod in pods if not is_going(pod)] or pods
     name = {"podName": current[-1]["metadata"]["name"]} if current else {}
-    return {"endpoint": endpoint(seen, context), "checkpointLocation": f"pvc/{claim_name(context)}"} | name
+    return {"endpoint": endpoint(seen, context), "checkpointLocation": checkpoint_location(context)} | name
 
 
 def endpoint(seen: Observed, context: Context) -> str:

@@ -35,6 +35,7 @@ from muster_coordinator.ports import Ports, Reporter
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.spare import SpareFiles
 from muster_coordinator.staging import Upload
+from muster_coordinator.store import FileStore
 from muster_coordinator.translate import Told, orders_of
 from muster_spec.clients import ClientId
 from muster_spec.types import ResolvedJob
@@ -57,7 +58,7 @@ class Office:
     ) -> None:
         self._world = world
         self._news = news
-        self._made = made = make_ready(job, storage, Unobserved(), lambda _: None)
+        self._made = made = make_ready(job, FileStore(storage, Unobserved()), lambda _: None)
         self._reporter = reporter
         self.book = OrderBook(self._wake)
         self._meter = ByteMeter()

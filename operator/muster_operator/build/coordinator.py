@@ -76,7 +76,7 @@ def _pod(context: Context) -> Object:
         *temporary_volumes(),
         {"name": "job", "configMap": {"name": context.config_name}},
         coordinator_volume(context),
-        {"name": "checkpoint", "persistentVolumeClaim": {"claimName": claim_name(context)}},
+        {"name": "checkpoint"} | _checkpoint(context),
         _account(),
     ]
     pod = {
@@ -100,6 +100,13 @@ def _pod(context: Context) -> Object:
     return without_nothing(pod)
 
 
+def _checkpoint(context: Context) -> Object:
+    """The claim; with an object store, room for a copy of what it keeps."""
+    if store_url(context):
+        return {"emptyDir": {}}
+    return {"persistentVolumeClaim": {"claimName": claim_name(context)}}
+
+
 def _account() -> Object:
     """What the coordinator writes its part of the status with, and no more than that."""
     sources = [
@@ -111,7 +118,9 @@ def _account() -> Object:
 
 def _container(context: Context, image: str, wanted: Coordinator) -> Object:
     command = ["python", "-m", "muster_coordinator", "--job", f"{JOB_FOLDER}/{JOB_KEY}"]
-    command += ["--storage", f"{CHECKPOINT_FOLDER}/{context.job.uid}", "--listen", f"0.0.0.0:{PORT}"]
+    folder, url = f"{CHECKPOINT_FOLDER}/{context.job.uid}", store_url(context)
+    command += ["--storage", url, "--scratch", folder] if url else ["--storage", folder]
+    command += ["--listen", f"0.0.0.0:{PORT}"]
     command += ["--tls-cert", f"{TRUST_FOLDER}/{SERVER_CERTIFICATE}", "--tls-key", f"{TRUST_FOLDER}/{SERVER_KEY}"]
     command += ["--client-ca", f"{TRUST_FOLDER}/{AUTHORITY_CERTIFICATE}"]
     command += ["--enrol-key", f"{TRUST_FOLDER}/{AUTHORITY_KEY}"]
@@ -122,6 +131,7 @@ def _container(context: Context, image: str, wanted: Coordinator) -> Object:
         COORDINATOR,
         image,
         command,
+        envFrom=_credentials(context),
         resources=resources(wanted.resources) or _MODEST,
         ports=[
             {"name": "federation", "containerPort": PORT, "protocol": "TCP"},
@@ -162,6 +172,24 @@ def build_service(context: Context) -> Object:
     return annotated(whole, dict(service.annotations)) if service.annotations else whole
 
 
+def store_url(context: Context) -> str:
+    """The job's folder in an object store; empty where its checkpoint is on a claim."""
+    storage = context.job.spec.checkpoint.storage
+    return f"{storage.url.url.rstrip('/')}/{context.job.uid}" if storage and storage.url else ""
+
+
+def checkpoint_location(context: Context) -> str:
+    """Where the checkpoint is, as the job's status says it."""
+    return store_url(context) or f"pvc/{claim_name(context)}"
+
+
+def _credentials(context: Context) -> list[Object]:
+    """The keys of the user's secret, as the store's library looks for them in the environment."""
+    storage = context.job.spec.checkpoint.storage
+    name = storage.url.secret_name if storage and storage.url else None
+    return [{"secretRef": {"name": name}}] if name else []
+
+
 def claim_name(context: Context) -> str:
     """The claim that the checkpoint is on. One of ours carries the job's uid: it may outlive the job."""
     volume = _volume(context)
@@ -169,9 +197,9 @@ def claim_name(context: Context) -> str:
 
 
 def build_claim(context: Context) -> Object | None:
-    """The claim for the checkpoint; None where the user has one. With whenDeleted Retain nobody owns it."""
+    """The claim for the checkpoint; None where there is one, or none is wanted. With Retain nobody owns it."""
     volume = _volume(context)
-    if volume.claim_name:
+    if volume.claim_name or store_url(context):
         return None
     spec = without_nothing(
         {

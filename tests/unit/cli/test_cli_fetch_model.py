@@ -89,6 +89,23 @@ def test_a_model_comes_whole_over_connections_that_are_cut(root, tmp_path):
     assert cluster.readers == []
 
 
+def test_a_model_comes_from_an_object_store_as_well(root, tmp_path):
+    cluster = Folder(root, cut=3000, place=f"file://{root}/u1")
+    fetch(cluster, "digits", "final", tmp_path / "model.safetensors", 5)
+    assert (tmp_path / "model.safetensors").read_bytes() == MODEL
+    with pytest.raises(CommandError, match="no best model"):
+        fetch(cluster, "digits", "best", tmp_path / "other.safetensors", 5)
+
+
+def test_the_reader_of_an_object_store_has_its_credentials_and_no_volume():
+    credentials = [{"secretRef": {"name": "store-keys"}}]
+    told = coordinator()
+    told["spec"]["template"]["spec"]["containers"][0]["envFrom"] = credentials
+    pod = build_reader(job("s3://bucket/u1"), told)["spec"]["template"]["spec"]
+    assert pod["containers"][0]["envFrom"] == credentials
+    assert [each["name"] for each in pod["volumes"]] == ["tmp"]
+
+
 def test_bytes_that_are_not_the_stored_ones_are_refused(root, tmp_path):
     cluster = Folder(root, spoil=True)
     with pytest.raises(CommandError, match="not those that are stored"):

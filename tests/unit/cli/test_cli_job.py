@@ -5,7 +5,7 @@ import pytest
 
 from muster_cli.errors import BadInput
 from muster_cli.folder import RunFolder, make_folder
-from muster_cli.job import fields_without_effect, identify, load_job, storage_of, write_job
+from muster_cli.job import fields_without_effect, identify, load_job, storage_of, store_of, write_job
 from muster_spec.types import ResolvedJob
 
 MANIFEST = """
@@ -90,6 +90,9 @@ def test_history_is_kept_where_the_job_says(file, tmp_path):
     assert storage_of(load_job([file], None, []), folder) == folder.checkpoint
     elsewhere = load_job([file], None, ["spec.checkpoint.storage={type: Path, path: {path: history}}"])
     assert storage_of(elsewhere, folder) == tmp_path / "history"
+    assert store_of(elsewhere) == ""
+    there = load_job([file], None, ["spec.checkpoint.storage={type: Url, url: {url: 's3://bucket/run'}}"])
+    assert (store_of(there), storage_of(there, folder)) == ("s3://bucket/run", folder.checkpoint)
 
 
 def test_fields_for_clusters_are_named(file):

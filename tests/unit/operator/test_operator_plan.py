@@ -186,6 +186,14 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
             [pool_object()],
             "CheckpointNotDurable",
         ),
+        (
+            {
+                "checkpoint": {"storage": {"type": "Url", "url": {"url": "s3://b/f"}}},
+                "selection": {"memory": {"path": "/checkpoint/known"}},
+            },
+            [pool_object()],
+            "MemoryNotDurable",
+        ),
         ({"privacy": {"differentialPrivacy": {"clipNorm": 1, "noiseMultiplier": 1}}}, [pool_object()], "NotSupported"),
         ({"rounds": {"cohort": 7}}, [pool_object()], "InvalidSpec"),
     ],
@@ -444,6 +452,20 @@ def test_the_checkpoint_outlives_the_job_where_it_should(policy: str, is_owned: 
     assert {value["kind"] for value in cluster.objects.values()} - owned - {"Pod"} == (
         set() if is_owned else {"PersistentVolumeClaim"}
     )
+
+
+def test_a_checkpoint_on_an_object_store_needs_no_claim() -> None:
+    storage = {"type": "Url", "url": {"url": "s3://bucket/runs/", "secretName": "store-keys"}}
+    cluster = running(checkpoint={"storage": storage})
+    assert cluster.keys("PersistentVolumeClaim") == []
+    pod = cluster.child("Job", "digits-coordinator")["spec"]["template"]["spec"]
+    assert {"name": "checkpoint", "emptyDir": {}} in pod["volumes"]
+    container, uid = pod["containers"][0], cluster.job["metadata"]["uid"]
+    command = container["command"]
+    assert command[command.index("--storage") + 1] == f"s3://bucket/runs/{uid}"
+    assert command[command.index("--scratch") + 1] == f"/var/lib/muster/checkpoint/{uid}"
+    assert container["envFrom"] == [{"secretRef": {"name": "store-keys"}}]
+    assert cluster.job["status"]["coordinator"]["checkpointLocation"] == f"s3://bucket/runs/{uid}"
 
 
 def test_a_claim_of_the_users_is_used_and_never_made() -> None:
