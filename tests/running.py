@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 TASKS = Path(__file__).parent / "integration" / "tasks"
-GIVE_UP_S = 60
+GIVE_UP_S = 180
 
 
 def write_job(folder, **config):

@@ -15,7 +15,7 @@ from muster_telemetry.address import AddressError, parse_address
 from muster_telemetry.logs import LOG_FORMATS, LogFormat, log_format_of
 
 if TYPE_CHECKING:
-    from muster.worker import Join, TlsFiles, WorkerSettings
+    from muster.worker import Join, Ranks, TlsFiles, WorkerSettings
 
 PATH = click.Path(path_type=Path)
 
@@ -35,6 +35,7 @@ class Given(TypedDict):
     cert: Path | None
     key: Path | None
     server_name: str | None
+    ranks: Ranks | None
     log_format: LogFormat | None
     metrics: str | None
 
@@ -53,6 +54,11 @@ class Given(TypedDict):
 @click.option("--key", type=PATH, help="Its private key.")
 @click.option("--server-name", help="What the coordinator's certificate names, if that isn't the host dialled.")
 @click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus here. Or MUSTER_METRICS.")
+@click.option(
+    "--ranks",
+    type=click.Choice(["mpi", "distributed"]),
+    help="This process is one of several that are one worker: started by mpirun or srun (mpi), torchrun or srun.",
+)
 @click.option("--log-format", type=click.Choice(LOG_FORMATS), help="Of the logs. [default: MUSTER_LOG_FORMAT or text]")
 def worker(**given: Unpack[Given]) -> None:
     """Work for a coordinator that runs elsewhere.
@@ -92,6 +98,7 @@ def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings:
         token=_token(environment, is_needed=not given["cert"] and not isinstance(security, Join)),
         security=security,
         log_format=given["log_format"] or _log_format(environment),
+        ranks=given["ranks"],
         metrics=_metrics(given["metrics"] or environment.get("MUSTER_METRICS")),
     )
 

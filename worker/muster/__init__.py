@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from muster.errors import ConfigError, DataError, MusterError, RefusedError, TaskError
 from muster.options import Options, parse_options
-from muster.task import Client, Data, Task
+from muster.task import Client, Data, Shard, Task
 from muster_wire.groups import Group, Member
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "MusterError",
     "Options",
     "RefusedError",
+    "Shard",
     "Task",
     "TaskError",
     "parse_options",

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
 from muster.errors import TaskError
+from muster.task import Data, Shard
 
 Batch = tuple[Tensor, Tensor]
 Pass = Callable[[], Iterator[Batch]]  # one pass over the data, each time it is called
@@ -105,3 +106,17 @@ def union(datasets: Sequence[Dataset[Any]]) -> Dataset[Any]:
         pairs = [cast("TensorDataset", each).tensors for each in datasets]
         return TensorDataset(*(torch.cat(parts) for parts in zip(*pairs, strict=True)))
     return ConcatDataset(datasets)
+
+
+def shard_of(data: Data, shard: Shard) -> Data:
+    """Every `count`-th example of a client's data, from its `index`-th on; None to measure on, if none falls to it."""
+    held_out = data.validation
+    has_some = held_out is not None and size_of(held_out) > shard.index
+    return Data(_every(data.train, shard), _every(held_out, shard) if held_out is not None and has_some else None)
+
+
+def _every(dataset: Dataset[Any], shard: Shard) -> Dataset[Any]:
+    places = range(shard.index, size_of(dataset), shard.count)
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
+        return TensorDataset(*(tensor[places.start :: places.step] for tensor in dataset.tensors))
+    return Subset(dataset, places)

@@ -5,6 +5,8 @@ MusterError
 ├── DataError        a data file or directory is missing or isn't what it should be
 ├── TaskError        the task's code raised, or its training went wrong
 ├── CredentialError  a certificate, key or join bundle of this worker's can't be used
+├── SiteError        the ranks of one site can't work together as they were started
+├── RankLostError    a rank of this site is gone, so the others can't go on
 ├── RefusedError     the coordinator won't have this worker: a wrong token, pool or version
 │   └── StaleCertificateError    its certificate no longer holds: a newer one may help, if there is any
 └── ConnectionBrokenError    the coordinator can't be reached right now
@@ -32,6 +34,14 @@ class TaskError(MusterError):
 
 class CredentialError(MusterError):
     """A certificate, key or join bundle of this worker's can't be used: the message names it and the remedy."""
+
+
+class SiteError(MusterError):
+    """The ranks of one site can't work together as they were started."""
+
+
+class RankLostError(MusterError):
+    """A rank of this site is gone, and what it had: the others can't go on, and are started again with it."""
 
 
 class RefusedError(MusterError):

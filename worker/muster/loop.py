@@ -18,7 +18,7 @@ from muster.client_state import Book, HeldUpdate, Offered, State
 from muster.connection import Postponed, Verdict
 from muster.courier import backoff_s
 from muster.desk import Activity, Desk, Ending
-from muster.errors import ConnectionBrokenError, MusterError
+from muster.errors import ConnectionBrokenError, MusterError, RankLostError
 from muster.evaluation import Evaluated
 from muster.leases import Leases
 from muster.models import Line as Downlink
@@ -232,7 +232,7 @@ class Loop:
     def _try(self, assignment: Assignment, client: Client) -> None:
         try:
             self._do(assignment, client)
-        except ConnectionBrokenError:
+        except (ConnectionBrokenError, RankLostError):
             raise
         except (MusterError, WireError) as error:
             log.error("%s, round %d: %s", assignment.client, assignment.round, error)  # noqa: TRY400 -- traceback is logged

@@ -15,6 +15,7 @@ from muster.errors import RefusedError
 from muster.leases import Leases
 from muster.loop import Loop
 from muster.orders import Orders
+from muster.site.shop import Site, SiteShop
 from muster.task import Client
 from muster.witness import Watch
 from muster.worker import WorkerSettings
@@ -31,10 +32,11 @@ log = logging.getLogger(__name__)
 class Membership:
     """Joins, as often as it takes, always as the same worker and with what it holds."""
 
-    def __init__(self, settings: WorkerSettings, name: str, connection: Connection) -> None:
+    def __init__(self, settings: WorkerSettings, name: str, connection: Connection, site: Site | None = None) -> None:
         self._settings = settings
         self._name = name
         self._connection = connection
+        self._site = site
         self._leases = Leases()
         self._book: Book | None = None
         self._work: Work | None = None
@@ -53,13 +55,13 @@ class Membership:
         """The name of the job that has been joined."""
         return self._work.job if self._work else ""
 
-    def build_workshop(self) -> Workshop:
+    def build_workshop(self) -> Workshop | SiteShop:
         """Where the work of the job that has been joined is done."""
         if self._work is None:
             raise RefusedError("no job has been joined")
-        return Workshop(self._work)
+        return SiteShop(self._site, self._work) if self._site else Workshop(self._work)
 
-    def build_loop(self, desk: Desk, watch: Watch, workshop: Workshop) -> Loop:
+    def build_loop(self, desk: Desk, watch: Watch, workshop: Workshop | SiteShop) -> Loop:
         """The working half, for the job that has been joined."""
         if self._book is None:
             raise RefusedError("no job has been joined")
@@ -73,6 +75,11 @@ class Membership:
     def on_change(self, tell: Callable[[], None]) -> None:
         """What to call when the working thread has let clients go."""
         self._leases.changed = tell
+
+    @property
+    def _device(self) -> str:
+        device = name_device(pick_device())
+        return f"{self._site.fabric.size} ranks, rank 0 on {device}" if self._site else device
 
     def _held(self) -> frozenset[str]:
         return self._book.held() if self._book else frozenset()
@@ -89,7 +96,7 @@ class Membership:
                 pool=settings.pool,
                 indices=settings.indices or leased,
                 capacity=0 if settings.indices else settings.capacity,
-                device=name_device(pick_device()),
+                device=self._device,
                 held_assignments=sorted(held),
                 sub_models=True,
                 control_variates=True,

@@ -45,6 +45,14 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """Which part of a client's examples a rank trains on, where several ranks are one client: `index` of `count`."""
+
+    index: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
     """A client's examples: what it trains on, and what it holds out to measure models on (None: nothing)."""
 
@@ -79,6 +87,17 @@ class Task:
             DataError: a file is missing or isn't what it should be.
         """
         raise NotImplementedError(f"{type(self).__name__} has to define load_data(client)")
+
+    def load_shard(self, client: Client, shard: Shard) -> Data:
+        """One shard of a client's data, for one of the ranks of an MPI site. The default reads all of it and takes
+        every `count`-th example; a task whose data lies in shards reads only its own.
+
+        Raises:
+            DataError: as `load_data`.
+        """
+        from muster.batches import shard_of
+
+        return shard_of(self.load_data(client), shard)
 
     def load_test_data(self, client: Client) -> Dataset[Any] | None:  # noqa: ARG002 -- the default needs no client
         """The task's own test set, for central evaluation; None if it has none."""

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from muster.batches import Batch, batches, size_of
 from muster.errors import TaskError
 from muster.task import Task
+from muster.team import ALONE, Team
 from muster_spec.types import Local, Optimizer
 from muster_spec.work import GRADIENT_VARIANCE, LOSS
 
@@ -42,6 +43,7 @@ class Training:
     `lossRms` says the root of the mean square over the examples' losses (Oort, Lai et al. 2021, equation 1).
     `measures_gradient_variance` asks for a metric of that name: how far the steps' gradients lie apart. `correction` is
     what SCAFFOLD adds to each step's gradient, by parameter: c - c_i. `steps` are to be taken whatever the epochs say.
+    `team` are those who do each step together.
     """
 
     local: Local
@@ -56,6 +58,7 @@ class Training:
     measures_gradient_variance: bool = False
     correction: Mapping[str, Tensor] = field(default_factory=dict)
     steps: int = 0
+    team: Team = ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def train(task: Task, model: nn.Module, dataset: Dataset[Any], training: Trainin
     """
     size = size_of(dataset)
     model.to(training.device).train()
-    with seeded(training.seed, training.device):
+    with seeded(training.seed + training.team.rank, training.device):  # other masks of dropout on each rank
         steps, metrics, stopped = _Loop(task, model, dataset, training).run(size)
     return Trained(size, steps, metrics, stopped)
 
@@ -117,6 +120,7 @@ class _Loop:
         shuffle = torch.Generator().manual_seed(training.seed % 2**63)
         batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())  # noqa: SLF001
         self._pass = batches(dataset, local.batch_size, training.device, shuffle, merge=batch_norm)
+        self._forward = training.team.wrap(model)
         self._steps = 0
         self._squares, self._seen = torch.zeros((), device=training.device), 0
         self._spread = GradientSpread() if training.measures_gradient_variance else None
@@ -135,8 +139,10 @@ class _Loop:
 
     def _metrics(self, loss: float) -> dict[str, float]:
         metrics = {LOSS: loss} if self._steps else {}
-        if self._seen:
-            metrics["lossRms"] = math.sqrt(self._squares.item() / self._seen)
+        if self._training.wants_losses:
+            seen = self._training.team.mean(torch.tensor(float(self._seen), dtype=torch.float64)).item()
+            squares = self._training.team.mean(self._squares).item()
+            metrics |= {"lossRms": math.sqrt(squares / seen)} if seen else {}
         variance = self._spread.variance if self._spread else None
         return metrics if variance is None else metrics | {GRADIENT_VARIANCE: variance}
 
@@ -159,15 +165,16 @@ class _Loop:
         """A client that has run out of time still does one step: some work is better than none."""
         training = self._training
         in_time = self._steps == 0 or training.clock() < training.deadline
-        return self._steps < limit and in_time and not training.should_stop()
+        return self._steps < limit and training.team.agree(may=in_time and not training.should_stop())
 
     def _step(self, batch: Batch) -> Tensor:
-        inputs, targets = batch
+        (inputs, targets), factor = self._training.team.part(batch)
         self._optimizer.zero_grad()
-        outputs = self._model(inputs)
+        outputs = self._forward(inputs)
         loss = self._task.loss(outputs, targets)
-        if self._training.wants_losses:
+        if self._training.wants_losses and factor:
             self._note_losses(outputs, targets)
+        loss = loss if factor == 1 else loss * factor
         loss.backward()  # type: ignore[no-untyped-call]
         if self._spread is not None:
             self._spread.add(self._parameters)
@@ -193,7 +200,7 @@ class _Loop:
                 parameter.grad.add_(parameter.detach() - start, alpha=self._training.proximal_mu)
 
     def _finite(self, total: Tensor) -> float:
-        value = total.item()
+        value = self._training.team.mean(total).item()
         if math.isfinite(value):
             return value
         rate = self._training.local.learning_rate

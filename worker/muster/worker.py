@@ -19,19 +19,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from muster.errors import MusterError
 from muster_telemetry.logs import LogFormat, bound, start_logging
+
+Ranks = Literal["mpi", "distributed"]
 
 if TYPE_CHECKING:
     from muster.credentials import Credentials
     from muster.desk import Desk
     from muster.logtail import LogTail
+    from muster.site.shop import Site
 
 log = logging.getLogger(__name__)
 
 EXIT_BAD_INPUT = 2
+_WARNINGS = (signal.SIGUSR1,)  # of mpirun, which hands it on to the ranks and lives on, as it doesn't with SIGTERM
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class WorkerSettings:
     state: Path | None = None
     security: TlsFiles | Join | None = None
     log_format: LogFormat = "text"
+    ranks: Ranks | None = None  # this process is one of several that are one worker, started by MPI or by torch's way
     metrics: str | None = None  # HOST:PORT to serve them at
 
     def data_of(self, index: int) -> Path | None:
@@ -92,15 +97,19 @@ def run_worker(settings: WorkerSettings) -> int:
     from muster.desk import Desk
 
     desk = Desk()
-    with _signals(desk), _log_kept() as tail:
+    with _signals(desk, _WARNINGS if settings.ranks else ()), _log_kept() as tail:
         try:
-            return _work(settings, desk, tail)
+            if settings.ranks is None:
+                return _work(settings, desk, tail)
+            from muster.site.running import run_rank
+
+            return run_rank(settings.ranks, desk, partial(_work, settings, desk, tail))
         except MusterError as error:
             log.error("%s", error)  # noqa: TRY400 -- one plain line; what raised has logged its traceback
             return EXIT_BAD_INPUT
 
 
-def _work(settings: WorkerSettings, desk: Desk, tail: LogTail) -> int:
+def _work(settings: WorkerSettings, desk: Desk, tail: LogTail, site: Site | None = None) -> int:
     from muster.connection import Connection
     from muster.courier import Courier
     from muster.membership import Membership
@@ -109,7 +118,7 @@ def _work(settings: WorkerSettings, desk: Desk, tail: LogTail) -> int:
     watch = Watch(settings.pool, settings.metrics)
     connection = Connection(settings.coordinator, settings.token, _credentials(settings), watch.carry)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    membership = Membership(settings, name, connection)
+    membership = Membership(settings, name, connection, site)
     courier = Courier(connection, desk, membership.join, tail, membership.heed)
     membership.on_change(courier.rejoin)
     try:
@@ -162,17 +171,21 @@ def _log_kept() -> Iterator[LogTail]:
 
 
 @contextmanager
-def _signals(desk: Desk) -> Iterator[None]:
-    """SIGTERM and SIGINT end the work at the next batch; they are a main thread's to hear, so others just work."""
+def _signals(desk: Desk, warnings: tuple[signal.Signals, ...] = ()) -> Iterator[None]:
+    """SIGTERM and SIGINT end the work at the next batch; they are a main thread's to hear, so others just work.
+
+    So do `warnings`, which count as SIGTERM.
+    """
     from muster.desk import Ending
 
     def end(number: int, _: FrameType | None) -> None:
-        desk.end(Ending(128 + number, f"stopped by {signal.Signals(number).name}"))
+        counted = signal.SIGTERM if number in warnings else number
+        desk.end(Ending(128 + counted, f"stopped by {signal.Signals(number).name}"))
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT, *warnings)}
     try:
         yield
     finally:

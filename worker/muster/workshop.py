@@ -28,7 +28,8 @@ from muster.loading import load_task
 from muster.orders import Scope, SubModel
 from muster.slopes import Ground, ground_of, slopes
 from muster.submodels import Shrinker
-from muster.task import Client, Data, Task
+from muster.task import Client, Data, Shard, Task
+from muster.team import ALONE, Team
 from muster.training import Trained, Training, seeded
 from muster.variates import corrections, without_variate
 from muster_spec.durations import duration_s
@@ -50,6 +51,7 @@ class Hooks(NamedTuple):
 
 log = logging.getLogger(__name__)
 
+_ALL: Final = Shard()
 SAMPLE: Final = 256  # examples whose loss is compared between models
 
 
@@ -65,11 +67,18 @@ class Trainee:
 
 
 class Workshop:
-    """The task of one job, with the model and the data that it has loaded so far. Trainings are timed by the clock."""
+    """The task of one job, with the model and the data that it has loaded so far. Trainings are timed by the clock.
 
-    def __init__(self, work: Work, clock: Callable[[], float] = time.monotonic) -> None:
+    Where several ranks are one client, each has a workshop: for its shard of the client's data, or in a team.
+    """
+
+    def __init__(
+        self, work: Work, clock: Callable[[], float] = time.monotonic, shard: Shard = _ALL, team: Team = ALONE
+    ) -> None:
         self._work = work
         self._clock = clock
+        self._shard = shard
+        self._team = team
         self._task: Task | None = None
         self._pristine: nn.Module | None = None
         self._data: dict[str, Data] = {}
@@ -94,6 +103,15 @@ class Workshop:
     def part(self, wanted: SubModel) -> Part:
         """What an order wants of this task's model."""
         return self._cutter().part(wanted)
+
+    def load(self, client: Client) -> None:
+        """Load what a training of this client needs, so that trouble with that comes before the training."""
+        self._data_of(client)
+        self._whole()
+
+    def examples(self, client: Client) -> int:
+        """How many examples there are to train on."""
+        return size_of(self._data_of(client).train)
 
     def train(
         self,
@@ -177,9 +195,15 @@ class Workshop:
 
     def _data_of(self, client: Client) -> Data:
         if client.name not in self._data:
-            with _blame("load_data"):
-                self._data[client.name] = _expect(Data, self._load().load_data(client), "load_data")
+            self._data[client.name] = self._read(client)
         return self._data[client.name]
+
+    def _read(self, client: Client) -> Data:
+        where = "load_data" if self._shard.count == 1 else "load_shard"
+        with _blame(where):
+            task = self._load()
+            data = task.load_data(client) if self._shard.count == 1 else task.load_shard(client, self._shard)
+            return _expect(Data, data, where)
 
     def _model(self, values: Values, state: Mapping[str, Tensor]) -> nn.Module:
         """A model of its own for each piece of work, so that nothing leaks from one client to another."""
@@ -229,6 +253,7 @@ class Workshop:
             progress=hooks.show,
             measures_gradient_variance=self._work.measures_gradient_variance,
             steps=hooks.steps,
+            team=self._team,
         )
 
 

@@ -19,6 +19,7 @@ def test_the_public_names():
         "MusterError",
         "Options",
         "RefusedError",
+        "Shard",
         "Task",
         "TaskError",
         "parse_options",
