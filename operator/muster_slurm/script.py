@@ -1,16 +1,16 @@
 """The job script of a pool's workers. Pure: a pool in, text out.
 
 One script serves all tasks of an array: a task's number says which worker it is, and with it which clients. The worker
-is started by srun, as a step: SLURM's warnings (--signal, a preemption's GraceTime) go to steps, and v0.0.38 of the
-REST API can't send them to the batch shell at all. What is secret stands in the environment of the submission, never
-here.
+is a step (`launch.py`): SLURM's warnings (--signal, a preemption's GraceTime) go to steps, and v0.0.38 of the REST API
+can't send them to the batch shell at all. What is secret stands in the environment of the submission, never here.
 """
 
 from __future__ import annotations
 
 import shlex
 
-from muster_spec.pool_types import PoolSpec, Slurm, SlurmContainer
+from muster_slurm.launch import launch
+from muster_spec.pool_types import PoolSpec, Slurm
 from muster_spec.types import ResolvedJob, ResolvedPool
 
 LOG = "muster-%A_%a.log"
@@ -39,7 +39,7 @@ def build_script(job: ResolvedJob, pool: ResolvedPool, base: int) -> str:
         *([slurm.preamble.rstrip("\n")] if slurm.preamble else []),
         'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # from 22.05 on, srun forgets what sbatch was told',
-        f"exec {' '.join([*_launch(slurm), *_worker(spec)])}",
+        *launch(slurm, _worker(spec)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -63,27 +63,3 @@ def _worker(spec: PoolSpec) -> list[str]:
     if spec.state and spec.state.path:
         words += ["--state", shlex.quote(spec.state.path.path)]
     return words
-
-
-def _launch(slurm: Slurm) -> list[str]:
-    srun = ["srun", "--nodes=1", "--ntasks=1", "--export=ALL"]  # else only what sbatch was told by name
-    container = slurm.container
-    if container is None:
-        return srun
-    match container.runtime:
-        case "Pyxis":
-            mounts = [f"--container-mounts={shlex.quote(','.join(_mounts(container)))}"] if container.mounts else []
-            return [*srun, f"--container-image={shlex.quote(container.image)}", *mounts]
-        case "Apptainer":
-            device = ["--nv"] if slurm.gres and "gpu" in slurm.gres else []
-            binds = [word for mount in _mounts(container) for word in ("--bind", shlex.quote(mount))]
-            return [*srun, "apptainer", "exec", *device, *binds, shlex.quote(container.image)]
-        case "Enroot":
-            names = ("MUSTER_JOIN", "OMP_NUM_THREADS", *(variable.name for variable in slurm.environment))
-            given = [word for name in names for word in ("--env", name)]  # a name alone: its value is never an argument
-            mounts = [word for mount in _mounts(container) for word in ("--mount", shlex.quote(mount))]
-            return [*srun, "enroot", "start", *given, *mounts, shlex.quote(container.image)]
-
-
-def _mounts(container: SlurmContainer) -> list[str]:
-    return [mount if ":" in mount else f"{mount}:{mount}" for mount in container.mounts]

@@ -19,6 +19,7 @@ Finding = tuple[Document, FieldPath, Problem]
 _ROBUST_FACTORS = {"krum": 2, "multiKrum": 2, "bulyan": 4}
 # Fields of spec.rounds that count clients, or updates that a round needs of as many clients.
 _OF_CLIENTS: tuple[tuple[str, ...], ...] = (("cohort",), ("minUpdates",), ("asynchronous", "bufferSize"))
+_BY_STEPS = {"FedNova", "Scaffold"}
 _A_MAJORITY = 3  # of two updates nobody can say which one is the hostile one
 
 
@@ -69,6 +70,7 @@ def _job_problems(job: Document, documents: Sequence[Document]) -> Iterator[Find
         yield from _sum_problems(job, pools)
         yield from _label_problems(job, pools)
         yield from _trust_problems(job, pools)
+        yield from _rank_problems(job, pools)
 
 
 def _pool_spec(job: Document, entry: Any, documents: Sequence[Document]) -> dict[str, Any] | Problem | None:
@@ -160,6 +162,16 @@ def _trust_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:
     message = f"the first model has to come from a trusted pool, and none of {names} is one"
     remedy = "set trusted: true on a pool whose clients you trust, or give the model with initialModel.type: File"
     yield _finding(job, ("spec", "task", "initialModel"), message, remedy)
+
+
+def _rank_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:
+    """Ranks of an MPI site each take steps of their own, and their site is one client, which has one number of them."""
+    strategy = dig(job.value, "spec", "strategy", "type")
+    site = next((pool.name for pool in pools if dig(pool.spec, "slurm", "mpi", "type") == "Mpi"), None)
+    if site is not None and strategy in _BY_STEPS:
+        message = f"{strategy} goes by each client's steps, and ranks of pool {site} may take different numbers of them"
+        remedy = "take another strategy, slurm.mpi.type Distributed, or a client for each rank"
+        yield _finding(job, ("spec", "strategy", "type"), message, remedy)
 
 
 def _is_trusted(pool: _Pool) -> bool:

@@ -135,7 +135,7 @@ def test_a_job_in_each_phase(make: Callable[[], Cluster], for_kstatus: str, for_
         (None, {}, "Current"),
         (2, {}, "Current"),
         (1, {}, "InProgress"),
-        (None, {"type": "Slurm", "slurm": {"url": "https://s:6820", "mpi": {"type": "pmix"}}}, "Failed"),
+        (None, {"type": "Slurm", "slurm": {"url": "https://s:6820", "relay": {"type": "SharedFolder"}}}, "Failed"),
     ],
 )
 def test_a_pool(ready: int | None, pool: dict[str, Any], expected: str) -> None:

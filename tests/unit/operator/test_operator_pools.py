@@ -63,9 +63,11 @@ def test_a_job_that_is_being_deleted_uses_nothing() -> None:
 
 
 def test_what_no_version_of_the_operator_can_run_is_said_at_the_pool() -> None:
-    status = status_of(pool=pool_object(type="Slurm", slurm={"url": "https://s:6820", "mpi": {"type": "pmix"}}))
+    status = status_of(
+        pool=pool_object(type="Slurm", slurm={"url": "https://s:6820", "relay": {"type": "SharedFolder"}})
+    )
     assert status["reason"] == "NotSupported"
-    assert "spec.slurm.mpi" in status["message"]
+    assert "spec.slurm.relay" in status["message"]
     assert conditions(status) == {"Stalled": "NotSupported"}
 
 
