@@ -74,6 +74,11 @@ class Api:
         head = {"apiVersion": RESOURCES[kind].api_version, "kind": kind}
         return [head | item for item in answer["items"]]
 
+    async def find(self, kind: str, namespace: str, name: str) -> Object | None:
+        """An object by its name, for whom it is enough to be allowed to list."""
+        answer = await self._ask("GET", path_of(kind, namespace), query={"fieldSelector": f"metadata.name={name}"})
+        return next(iter(answer["items"]), None)
+
     async def events_of(self, namespace: str, uid: str, reason: str) -> Sequence[Object]:
         """The Events of that reason about one object."""
         fields = f"involvedObject.uid={uid},reason={reason}"

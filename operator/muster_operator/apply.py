@@ -15,7 +15,7 @@ from muster_operator.actions import Action, Apply, Create, CreateAuthority, Dele
 from muster_operator.api import Api
 from muster_operator.errors import ApiError, Conflict, NotFound
 from muster_operator.issuing import create_authority, issue
-from muster_operator.objects import RESOURCES, Object, contains, digest, timestamp
+from muster_operator.objects import MANAGED_BY, MANAGER, RESOURCES, Object, contains, digest, label_of, timestamp
 from muster_operator.status import Transition
 
 log = logging.getLogger("muster.operator")
@@ -23,19 +23,25 @@ log = logging.getLogger("muster.operator")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the API server refused for good (a quota, a policy), for the status; and whether we had seen what is."""
+    """What the API server refused for good (a quota, a policy), and which names are somebody else's, for the status;
+    and whether we had seen what is.
+    """
 
     refused: list[str]
+    taken: list[str]
     was_stale: bool
 
 
 async def apply_actions(api: Api, namespace: str, actions: Sequence[Action]) -> Outcome:
     """Carry them out in order. Raises TryLater where the server is busy or away, so that the whole is tried again."""
-    refused, was_stale = [], False
+    refused, taken, was_stale = list[str](), list[str](), False
     for action in actions:
         try:
             await _apply(api, namespace, action)
         except (Conflict, NotFound) as error:
+            if error.reason == "AlreadyExists" and await _is_anothers(api, namespace, action):
+                taken.append(_name(action))
+                continue
             log.info("%s: as good as done, or the next pass will see: %s", namespace, error)
             was_stale = True
         except ApiError as error:
@@ -43,7 +49,15 @@ async def apply_actions(api: Api, namespace: str, actions: Sequence[Action]) -> 
                 refused.append(f"{_name(action)}: {error.message}")
             else:
                 raise
-    return Outcome(refused, was_stale)
+    return Outcome(refused, taken, was_stale)
+
+
+async def _is_anothers(api: Api, namespace: str, action: Action) -> bool:
+    """Whether what there is under this name was not made by us. What was, a watch is about to show."""
+    if isinstance(action, (Patch, Delete)):
+        return False
+    found = await api.find(action.manifest["kind"], namespace, action.manifest["metadata"]["name"])
+    return found is not None and label_of(found, MANAGED_BY) != MANAGER
 
 
 async def _apply(api: Api, namespace: str, action: Action) -> None:

@@ -22,6 +22,7 @@ STOPPED = 143
 
 # Words of the API server's admission, in which a refusal can be recognised.
 _REFUSALS = (
+    ("NameTaken", re.compile(r"changes what carries its label app\.kubernetes\.io/managed-by")),
     ("QuotaExceeded", re.compile(r"exceeded quota|failed quota")),
     ("LimitRange", re.compile(r"(minimum|maximum|max limit to request ratio) .*\bper (Container|Pod)\b")),
     ("PodSecurityViolated", re.compile(r"violates PodSecurity")),

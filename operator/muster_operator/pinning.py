@@ -40,6 +40,10 @@ _MEANWHILE = "which this version of Muster doesn't have; `muster run` trains suc
 _NOT_THERE_YET = {
     "External": f"need a lobby for their workers to wait in, {_MEANWHILE}",
 }
+_NOT_IN_PODS = {
+    "Local": "a pod has no sbatch",
+    "Ssh": "the bridge's image has no ssh client, and none of its users has a name, without which ssh refuses to run",
+}
 CODE_AGAIN_S = 30.0
 _ANY_WORKERS = Workers(min=1, clients_per_worker=1)
 
@@ -245,10 +249,11 @@ def _refuse(seen: Observed, live: JobSpec, pools: tuple[ResolvedPool, ...]) -> R
 
 def _refuse_slurm(live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | None:
     slurm = [pool for pool in pools if pool.spec.type == "Slurm"]
-    by_command = ", ".join(pool.name for pool in slurm if pool.spec.slurm and pool.spec.slurm.command)
-    if by_command:
-        message = f"pools of type Slurm ({by_command}): a pod has no sbatch; use url, or `muster run --pools real`"
-        return Refusal("SlurmPoolNotSupported", message)
+    for kind, lacking in _NOT_IN_PODS.items():
+        names = ", ".join(pool.name for pool in slurm if _command_of(pool) == kind)
+        if names:
+            message = f"pools of type Slurm ({names}): {lacking}; use url, or `muster run --pools real` on a login node"
+            return Refusal("SlurmPoolNotSupported", message)
     service = live.coordinator.service if live.coordinator else None
     if slurm and not (service and service.address):
         message = (
@@ -256,6 +261,11 @@ def _refuse_slurm(live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | N
         )
         return Refusal("NoOutsideAddress", message)
     return None
+
+
+def _command_of(pool: ResolvedPool) -> str | None:
+    command = pool.spec.slurm.command if pool.spec.slurm else None
+    return command.type if command else None
 
 
 def _refuse_code(seen: Observed) -> Refusal | None:

@@ -16,7 +16,7 @@ from muster_operator.plan import plan
 from muster_operator.pools import PoolSeen, pool_status, pool_transitions
 from muster_operator.refusals import with_refusals
 from muster_operator.settings import Install
-from muster_operator.status import transitions, with_refused
+from muster_operator.status import transitions, with_refused, with_taken
 
 log = logging.getLogger("muster.operator")
 
@@ -56,10 +56,10 @@ class Reconciler:
         outcome = await apply_actions(self._api, namespace, planned.actions)
         was_stale = outcome.was_stale
         if planned.status is not None:
-            status = with_refused(planned.status, outcome.refused)
+            status = with_taken(with_refused(planned.status, outcome.refused), outcome.taken)
             news = transitions(seen.job.get("status") or {}, status)
             was_stale |= not await write_status(self._api, seen.job, status, news)
-        return _next_look(planned.wake_at, now, was_stale=was_stale, was_refused=bool(outcome.refused))
+        return _next_look(planned.wake_at, now, was_stale=was_stale, was_refused=bool(outcome.refused or outcome.taken))
 
     async def reconcile_pool(self, namespace: str, name: str) -> float | None:
         """Bring a pool's status up to date. It changes with its jobs only, so there is no next look by itself."""

@@ -20,6 +20,7 @@ from muster_operator.pinning import Pinned, Refusal
 from muster_spec.types import ResolvedPool
 from muster_spec.wording import counted
 
+NAME_TAKEN = "NameTaken"
 WARNINGS = frozenset({"Stalled", "Failed"})
 
 
@@ -93,7 +94,7 @@ def _starting(seen: Observed, context: Context, active: list[Object], pods: list
     """Of a job whose coordinator doesn't run."""
     if seen.strangers:
         names = ", ".join(map(str, sorted(seen.strangers)))
-        return Standing("Pending", "NameTaken", f"what is left of an older job has to go first: {names}"[:1024])
+        return Standing("Pending", NAME_TAKEN, f"what is left of an older job has to go first: {names}"[:1024])
     job = seen.child("Job", context.coordinator_name)
     if job is not None and is_queued(job):
         message = f"Job {context.coordinator_name} is suspended by somebody else, such as a queue"
@@ -230,8 +231,22 @@ def with_refused(status: Object, refused: Sequence[str]) -> Object:
     """The status of a job some of whose parts the API server won't have: a quota, a policy, a bad value."""
     if not refused:
         return status
-    message = f"the API server refused {'; '.join(refused)}"[:1024]
-    told = {"reason": refusal(message, "Refused"), "message": message}
+    message = f"the API server refused {'; '.join(refused)}"
+    return _told(status, refusal(message, "Refused"), message)
+
+
+def with_taken(status: Object, taken: Sequence[str]) -> Object:
+    """The status of a job some of whose parts can't be made, since somebody else's objects are called the same."""
+    if not taken:
+        return status
+    names = ", ".join(taken)
+    return _told(
+        status, NAME_TAKEN, f"{names}: there already, and not the job's; remove it, or give the job another name"
+    )
+
+
+def _told(status: Object, reason: str, message: str) -> Object:
+    told = {"reason": reason, "message": message[:1024]}
     return status | told | {"conditions": [condition | told for condition in status["conditions"]]}
 
 

@@ -127,6 +127,27 @@ def test_limits_of_the_namespace_are_filled_in_and_fought_by_nobody(lab: Lab) ->
         assert lab.requests()[before:] == []
 
 
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["secret/digits-authority", "secret/digits-server", "job/digits-coordinator"])
+def test_somebody_elses_object_under_a_name_of_ours_is_told_of_and_left_alone(lab: Lab, name: str) -> None:
+    kind, _, named = name.partition("/")
+    lab.tell(*(("create", "secret", "generic", named) if kind == "secret" else ("create", "job", named, "--image=x")))
+    uid = lab.get(name)["metadata"]["uid"]
+    with lab.operator():
+        lab.apply()
+        wait_until(lambda: lab.status().get("reason") == "NameTaken", "it is told")
+        assert lab.status()["message"].lower().startswith(f"{name}: there already, and not the job's")
+        wait_until(lambda: "NameTaken" in lab.tell("get", "events", "-o", "jsonpath={..reason}"), "an Event says it")
+        found = lab.get(name)["metadata"]
+        assert found["uid"] == uid
+        assert "muster.dev/job" not in found.get("labels", {})
+        lab.tell("delete", name)
+        lab.tell("annotate", "fedjob/digits", "look=again")  # or half a minute later by itself
+        wait_until(lambda: len(lab.children()) == PARTS, "then all parts are made")
+
+
 # --- deleting ---------------------------------------------------------------------------------------------------------
 
 WARDS = MANIFEST.replace("clients: 2}", "clients: 2, data: {perClient: [{path: /a}, {path: /b}]}}")

@@ -12,6 +12,12 @@ from muster_operator.credentials import renewal_of
 from muster_operator.objects import Key, Object, annotation_of, is_controlled_by, timestamp
 from operating import START, Cluster, conditions, ended, job_object, pool_object
 
+SSH = {
+    "host": "login",
+    "user": "fl",
+    "keySecret": {"name": "s", "key": "k"},
+    "knownHostsSecret": {"name": "s", "key": "h"},
+}
 COORDINATOR, WORKERS = "digits-coordinator", "digits-workers-cloud"
 
 
@@ -180,6 +186,7 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
         ({}, [], "PoolNotFound"),
         ({}, [pool_object(type="External")], "ExternalPoolNotSupported"),
         ({}, [pool_object(type="Slurm", slurm={"command": {"type": "Local"}})], "SlurmPoolNotSupported"),
+        ({}, [pool_object(type="Slurm", slurm={"command": {"type": "Ssh", "ssh": SSH}})], "SlurmPoolNotSupported"),
         ({}, [pool_object(type="Slurm", slurm={"url": "https://s:6820"})], "NoOutsideAddress"),
         (
             {"checkpoint": {"storage": {"type": "Path", "path": {"path": "/x"}}}},

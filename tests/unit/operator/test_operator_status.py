@@ -8,7 +8,7 @@ import pytest
 
 from muster_operator.diagnosis import lacks_pods, refused_pods, trouble_of
 from muster_operator.objects import Object, timestamp
-from muster_operator.status import transitions, with_refused
+from muster_operator.status import transitions, with_refused, with_taken
 from operating import START, Cluster, conditions, ended, job_object, pool_object
 
 COORDINATOR, WORKERS = "digits-coordinator", "digits-workers-cloud"
@@ -230,3 +230,16 @@ def test_what_the_api_server_refused_is_the_reason() -> None:
     assert {one["reason"] for one in refused["conditions"]} == {"QuotaExceeded"}
     assert with_refused(status, ["Job/a: no"])["reason"] == "Refused"
     assert with_refused(status, []) == status
+    denied = (
+        "denied request: the operator changes what carries its label app.kubernetes.io/managed-by, and nothing else"
+    )
+    assert with_refused(status, [f"ConfigMap/a: {denied}"])["reason"] == "NameTaken"
+
+
+def test_names_that_others_have_are_named() -> None:
+    status = status_of(started())
+    taken = with_taken(status, ["Secret/a", "Job/b"])
+    assert (taken["phase"], taken["reason"]) == (status["phase"], "NameTaken")
+    assert taken["message"].startswith("Secret/a, Job/b: there already")
+    assert {one["reason"] for one in taken["conditions"]} == {"NameTaken"}
+    assert with_taken(status, []) == status
