@@ -27,7 +27,7 @@ class Worker:
     def _run(self):
         try:
             if self._courier.connect():
-                loop = self._membership.build_loop(self._desk, Watch("p", None))
+                loop = self._membership.build_loop(self._desk, Watch("p", None), self._membership.build_workshop())
                 self._courier.start()
                 loop.run()
         finally:
@@ -43,5 +43,5 @@ class Worker:
         assert not book.held()
         return {
             client: {name: array.tobytes() for name, array in book.memory(client, self._values).arrays().items()}
-            for client in self._membership._clients
+            for client in self._membership._leases.clients
         }
