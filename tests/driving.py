@@ -50,7 +50,7 @@ class World:
     def save_evaluation(self, record):
         self.done.append(f"evaluation {record.round}")
 
-    def open(self, base, number):
+    def open(self, base, number, phase):  # noqa: ARG002 -- nothing is matched
         self.done.append(f"open {number} on {base}")
 
     def fold(self, assignment, weight, beside):
@@ -60,8 +60,9 @@ class World:
     def forget(self, assignment):
         self.done.append(f"forget {assignment}")
 
-    def make(self, number, scale):
+    def make(self, number, scale, corrections):
         assert scale == 1
+        assert not corrections
         self.models += 1
         return Made(f"model-{number}")
 

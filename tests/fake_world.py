@@ -131,6 +131,8 @@ class FakeWorld:
         self.carried_out: list[Instruction] = []
         self.crash_in: int | None = None  # instructions from now
         self.says: dict[str, Any] = {}  # what is more in every update
+        self.norm = 0.0  # of what a round's updates come to
+        self.widths: tuple[int, ...] = ()  # of the first model, where its layers are matched
         self.slow_disk = False  # what is stored is only heard of when `hear_of_stores` is called
         self.start()
 
@@ -256,6 +258,9 @@ class FakeWorld:
             owed=instruction.owed,
             stragglers=instruction.stragglers,
             reason=instruction.reason,
+            norm=self.norm,
+            widths=self.widths if number == 0 else (),
+            matches={each.client: (1, 0) for each in instruction.used} if self.widths and number else {},
             absences=instruction.absences,
             is_rolling=instruction.is_rolling,
         )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from muster_coordinator.aggregation import AggregationNumber
 from muster_coordinator.compression import codecs_of, parts_text, search_of
 from muster_coordinator.deadlines import AdaptiveDeadline
 from muster_coordinator.exclusion import Exclusion
@@ -21,7 +22,7 @@ from muster_coordinator.stepcontrol import StepControl, step_control_of
 from muster_coordinator.stragglers import PartialWork
 from muster_coordinator.weighing import Weighing, weighing_of
 from muster_spec.clients import ClientId, client_id
-from muster_spec.types import ResolvedJob, Rounds
+from muster_spec.types import ResolvedJob
 from muster_wire.adaptive import Search
 
 GRACE_S = 10.0  # how long the first round waits for more clients after the last one came
@@ -99,6 +100,9 @@ class EngineConfig:
     weighing: Weighing = field(default_factory=Weighing)
     least: int = 1  # updates without which the way they are combined makes no sense
     step_control: StepControl | None = None  # where the number of local steps is learnt
+    aggregation: AggregationNumber | None = None  # where each round chooses how many updates it waits for (FedPA)
+    is_matched: bool = False  # whether layers are matched, a round each (FedMA)
+    is_balanced: bool = False  # whether slow clients choose examples (local.sampling: FedBalancer)
     search: Search | None = None  # where the share of values that updates send is learnt: how that begins
     mode: Mode | None = None  # None: each round waits for its cohort
 
@@ -142,11 +146,11 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         total=rounds.total,
         cohort=mode.size if isinstance(mode, Buffered) else cohort,
         asked=min(math.ceil(cohort * (1 + rounds.overselect) - ROUNDING), there),
-        min_updates=rounds.min_updates,
+        min_updates=_min_updates(job, cohort),
         deadline_s=float(rounds.deadline_seconds),
         on_insufficient=rounds.on_insufficient,
         max_failed=max(rounds.max_failed_rounds, 1),
-        late=_late_policy(rounds),
+        late=_late_policy(job),
         goal=Goal(rounds.target.metric, rounds.target.value) if rounds.target else None,
         patience=rounds.patience,
         evaluate_every=evaluation.every,
@@ -169,6 +173,9 @@ def config_of(job: ResolvedJob, epoch: int) -> EngineConfig:
         partial=_partial(job),
         step_control=step_control_of(job.spec.local),
         mode=mode,
+        aggregation=AggregationNumber(job.spec.strategy.fed_pa.min_share) if job.spec.strategy.fed_pa else None,
+        is_matched=job.spec.strategy.type == "FedMA",
+        is_balanced=job.spec.local.sampling.type == "FedBalancer",
         inclusion_limit=rounds.inclusion_correction.max_factor if rounds.inclusion_correction else None,
         contribution_decay=history.decay
         if (history := job.spec.selection.contribution_history)
@@ -204,17 +211,24 @@ def _deadline_control(job: ResolvedJob) -> AdaptiveDeadline | None:
     adaptive, local = job.spec.rounds.deadline_control.adaptive, job.spec.local
     if adaptive is None:
         return None
-    return AdaptiveDeadline(float(adaptive.min_seconds), local.epochs, job.spec.rounds.stragglers.type == "Partial")
+    return AdaptiveDeadline(float(adaptive.min_seconds), local.epochs, job.spec.rounds.stragglers.type != "Drop")
 
 
 def _partial(job: ResolvedJob) -> PartialWork | None:
     """FedNova counts steps by itself, so that weights by steps would count them twice."""
     local = job.spec.local
-    is_partial = job.spec.rounds.stragglers.type == "Partial"
+    is_partial = job.spec.rounds.stragglers.type in {"Partial", "LayerWise"}
     is_weighed = job.spec.strategy.type != "FedNova"
     return PartialWork(local.epochs, local.batch_size, local.max_steps, is_weighed) if is_partial else None
 
 
-def _late_policy(rounds: Rounds) -> LatePolicy | None:
-    late = rounds.late_updates.next_round or rounds.asynchronous or rounds.semi_synchronous
+def _min_updates(job: ResolvedJob, cohort: int) -> int | None:
+    partial = job.spec.strategy.fed_pa
+    return job.spec.rounds.min_updates if partial is None else math.ceil(partial.min_share * cohort - ROUNDING)
+
+
+def _late_policy(job: ResolvedJob) -> LatePolicy | None:
+    """What becomes of late updates: as `rounds` says, or the strategy."""
+    rounds = job.spec.rounds
+    late = job.spec.strategy.fed_pa or rounds.late_updates.next_round or rounds.asynchronous or rounds.semi_synchronous
     return LatePolicy(late.max_staleness, late.exponent) if late else None

@@ -145,7 +145,9 @@ class Driver:
         return self._commit(first, made)
 
     def _store_commit(self, instruction: StoreCommit) -> Event:
-        return self._commit(instruction, self.ports.models.make(instruction.round, instruction.scale))
+        return self._commit(
+            instruction, self.ports.models.make(instruction.round, instruction.scale, instruction.corrections)
+        )
 
     def _commit(self, instruction: StoreCommit, made: Made) -> Event:
         commit = self._record_of(instruction, made)
@@ -182,6 +184,8 @@ class Driver:
             stragglers=instruction.stragglers,
             reason=instruction.reason,
             norm=made.norm,
+            widths=made.widths,
+            matches={each.client: places for each, places in zip(instruction.used, made.matches, strict=False)},
             server_state=made.server_state,
             absences=instruction.absences,
             is_rolling=instruction.is_rolling,
@@ -194,7 +198,7 @@ class Driver:
     # --- sums ---------------------------------------------------------------------------------------------------------
 
     def _open_round(self, instruction: OpenRound) -> None:
-        self.ports.models.open(instruction.base, instruction.round)
+        self.ports.models.open(instruction.base, instruction.round, instruction.phase)
 
     def _fold(self, instruction: Fold) -> None:
         self.ports.models.fold(instruction.assignment, instruction.weight, instruction.beside)

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from muster_coordinator import arrivals, membership, rolling, tells, transitions, waves
 from muster_coordinator.config import GRACE_S, EngineConfig, config_of
-from muster_coordinator.evaluation import is_due
 from muster_coordinator.events import (
     BudgetExceeded,
     ClientsJoined,
@@ -31,7 +30,7 @@ from muster_coordinator.events import (
     WorkFailed,
 )
 from muster_coordinator.gathering import Ready, decide_gathering, next_look
-from muster_coordinator.instructions import Instruction, LoadFirstModel, OpenRound, Outcome, Reason, WakeAt
+from muster_coordinator.instructions import Instruction, LoadFirstModel, Outcome, Reason, WakeAt
 from muster_coordinator.moves import Moves, moved
 from muster_coordinator.recovery import History, HistoryError, Restored, restore
 from muster_coordinator.rounds import Commit, Extend, Fail, Retry, Wait, decide_closing, reopen_round
@@ -83,11 +82,11 @@ def _begin(state: JobState, restored: Restored, now: float) -> Moves:
     told = [tells.resumed(restored.progress, plan)] if last or plan else []
     if plan is not None:
         phase = Collecting(reopen_round(plan, now, GRACE_S, state.config.weighing, restored.next_plan))
-        return moved(state, *told, OpenRound(plan.round, plan.base), phase=phase)
+        return moved(state, *told, transitions.opened_of(state, plan), phase=phase)
     if last is None:
         return _first_model(state)
     measured = restored.progress.evaluated
-    if is_due(state.config, last.round) and (measured is None or measured.round < last.round):
+    if transitions.is_to_measure(state, last.round) and (measured is None or measured.round < last.round):
         state, out = transitions.measure(state, last, now, restored=True)
     else:
         state, out = transitions.go_on(state, now, patient=True)

@@ -53,6 +53,7 @@ class UpdateStaged:
     plain_bytes: int = 0  # what it would have been in float32, and of the whole model
     memory_lost: bool = False  # its client began without what it had left to send of earlier updates
     norm: float = 0.0  # of its trainable values
+    missing: tuple[str, ...] = ()  # trainable tensors that it lacks (stragglers: LayerWise)
     factor: float = 1.0  # what its weight is multiplied by: the engine says it
     elapsed_s: float = 0.0  # from its order to its arrival: the engine says it; 0: not known
 

@@ -220,7 +220,8 @@ class Federation:
 
     def _orders(self, notice: Notice, session: Session) -> pb.Orders:
         service = self._service
-        told = Told(service.broadcasts.reference, service.codecs.recipe, service.parts)
+        is_matched = service.job.spec.strategy.type == "FedMA"
+        told = Told(service.broadcasts.reference, service.codecs.recipe, service.parts, is_matched)
         orders = orders_of(notice, told, service.clock.now())
         if session.lease:
             orders.revision += session.lease.changes

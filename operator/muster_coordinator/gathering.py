@@ -11,12 +11,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from muster_coordinator.allocations import next_start
 from muster_coordinator.config import GRACE_S, LONGEST_GRACE_S, EngineConfig
 from muster_coordinator.histories import Histories
 from muster_coordinator.instructions import Reason
+from muster_coordinator.matching.phases import passes_after
 from muster_coordinator.rounds import Fail, Wait
 from muster_coordinator.state import Gathering, JobState, Roster
 from muster_spec.clients import ClientId
@@ -98,7 +100,9 @@ def next_look(state: JobState, gathering: Gathering, now: float) -> float:
 def available(state: JobState, now: float) -> tuple[ClientId, ...]:
     """Who is here that may be asked to train, and won't be sent away by a batch system before a round is over."""
     config, roster = state.config, state.roster
-    here = tuple(client for client in config.candidates_in_order if client in roster.workers)
+    bound = in_pass(state)
+    asked = config.candidates_in_order if bound is None else tuple(c for c in config.clients if c in bound)
+    here = tuple(client for client in asked if client in roster.workers)
     allocations, table = roster.queues.allocations, state.progress.histories.table
     if not allocations:
         return here
@@ -113,7 +117,7 @@ def available(state: JobState, now: float) -> tuple[ClientId, ...]:
 
 def count_available(state: JobState, now: float) -> int:
     """How many those are. Asked at every event: where no batch system has a say, nobody is looked at one by one."""
-    if not state.roster.queues.allocations:
+    if not state.roster.queues.allocations and in_pass(state) is None:
         return _present(state.config, state.roster)
     return len(available(state, now))
 
@@ -121,6 +125,8 @@ def count_available(state: JobState, now: float) -> int:
 def eligible_clients(state: JobState, now: float) -> tuple[ClientId, ...]:
     """Who may be asked: whoever is available, and rather not those that are left out, or still busy with late work."""
     config, here = state.config, admitted(state, now)
+    if in_pass(state) is not None:
+        return here
     busy = {work.client for work in state.owed.values()} - {update.client for update in state.parked}
     idle = tuple(client for client in here if client not in busy) if busy else here
     return idle if len(idle) >= config.minimum else here
@@ -129,10 +135,18 @@ def eligible_clients(state: JobState, now: float) -> tuple[ClientId, ...]:
 def admitted(state: JobState, now: float) -> tuple[ClientId, ...]:
     """Who is available and not left out, busy or not."""
     config, here = state.config, available(state, now)
-    if config.exclusion is None:
+    if config.exclusion is None or in_pass(state) is not None:
         return here
     rows = known(state).rows_of(here, config.ordinals)
     return config.exclusion.admitted(here, rows, state.progress.committed + 1, config.minimum)
+
+
+def in_pass(state: JobState) -> Collection[ClientId] | None:
+    """Who alone can go on with the pass that is under way, where layers are matched; None between two passes."""
+    last, widths = state.progress.last, state.progress.widths
+    if not widths or last is None or passes_after(last.round, widths) is not None:
+        return None
+    return last.matches
 
 
 def left_out(state: JobState) -> dict[ClientId, int]:

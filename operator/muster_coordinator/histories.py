@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from muster_coordinator.records import Absence, RoundCommit, UsedUpdate
 from muster_spec.clients import ClientId
+from muster_spec.work import LOSS_HIGH, LOSS_LOW
 
 Table = NDArray[np.void]
 Floats = NDArray[np.float64]
@@ -204,8 +205,8 @@ def _measures_of(used: Sequence[UsedUpdate]) -> dict[str, Floats]:
     return {
         "loss": of("loss"),
         "loss_rms": of("lossRms", "loss"),
-        "loss_low": of("lossLow"),
-        "loss_high": of("lossHigh"),
+        "loss_low": of(LOSS_LOW),
+        "loss_high": of(LOSS_HIGH),
         "norm": _floats(each.norm for each in used),
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
+from muster_coordinator.matching.phases import Phase
 from muster_coordinator.records import USUAL, Absence, AssignmentId, EvaluationRecord, RoundPlan, Uplink, UsedUpdate
 from muster_spec.clients import ClientId
 
@@ -30,6 +31,23 @@ class OpenRound:
 
     round: int
     base: str
+    phase: Phase | None = None  # whose layer updates are, where layers are matched
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The client trains for one layer's match: which it is, and where its units of the layer before are now."""
+
+    phase: int
+    places: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The client chooses examples: to be done by then (engine's clock), those above the loss first."""
+
+    finish_by: float | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,8 @@ class OrderTraining:
     participations: int = 0  # of the client's updates, those that were used so far
     stop_by: float | None = None  # on the engine's clock: when to stop training, done or not (stragglers: Partial)
     steps: int = 0  # to take, whatever the job's epochs; 0: as the job says
+    sampling: Sampling | None = None  # None: it trains on everything
+    matched: Matched | None = None  # None: it trains the model as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +148,7 @@ class StoreCommit:
     absences: Mapping[ClientId, Absence] = field(default_factory=dict)
     scale: float = 1.0  # of the mean update, before the server steps with it
     is_rolling: bool = False
+    corrections: Mapping[str, float] = field(default_factory=dict)  # of single tensors' (stragglers: LayerWise)
 
 
 @dataclass(frozen=True, slots=True)

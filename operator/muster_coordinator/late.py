@@ -66,6 +66,7 @@ def owed_of(plan: RoundPlan, names: Collection[AssignmentId]) -> dict[Assignment
             planned.factor,
             planned.stint.steps if planned.stint else plan.steps,
             planned.stint,
+            loss_threshold=plan.loss_threshold,
         )
         for place, planned in enumerate(plan.cohort)
         if planned.assignment in names

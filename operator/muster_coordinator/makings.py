@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from muster_coordinator.broadcast import Broadcasts
-from muster_coordinator.combining import Combining, combining_of
+from muster_coordinator.combining import Combining, combining_of, matching_of
 from muster_coordinator.compression import Codecs, Down, codecs_of
 from muster_coordinator.config import config_of
 from muster_coordinator.errors import StorageError
@@ -62,7 +62,14 @@ def make_ready(job: ResolvedJob, store: FileStore, problem: Callable[[Layout], s
 def combining_of_job(job: ResolvedJob) -> Combining:
     """How the job's updates become one."""
     of_parts = job.spec.compression.federated_dropout is not None
-    return combining_of(job.spec.robustness, of_parts=of_parts, beside=strategy_of_job(job).sums_beside)
+    if job.spec.strategy.fed_ma is not None:
+        return Combining(matching=matching_of(job.spec.strategy.fed_ma))
+    return combining_of(
+        job.spec.robustness,
+        of_parts=of_parts,
+        beside=strategy_of_job(job).sums_beside,
+        of_layers=job.spec.rounds.stragglers.type == "LayerWise",
+    )
 
 
 def strategy_of_job(job: ResolvedJob) -> Strategy:

@@ -17,12 +17,15 @@ from muster_coordinator.config import GRACE_S
 from muster_coordinator.events import ClientsJoined, ClientsLost, QueueSeen
 from muster_coordinator.instructions import (
     Instruction,
+    Matched,
     OrderEvaluation,
     OrderInitialisation,
     OrderTraining,
+    Sampling,
     Scope,
     Settle,
 )
+from muster_coordinator.matching.phases import phase_of
 from muster_coordinator.moves import Moves, moved
 from muster_coordinator.records import AssignmentId, PlannedClient
 from muster_coordinator.rounds import shift_first_model
@@ -158,12 +161,31 @@ def order_of(state: JobState, round_: Round, planned: PlannedClient) -> Instruct
         participations=state.progress.participations.get(planned.client, 0),
         stop_by=_stop_by(state, round_.deadline, round_.plan.deadline_s, planned.client),
         steps=round_.plan.steps,
+        sampling=_sampling(state, round_, planned.client),
+        matched=_matched(state, round_, planned.client),
     )
 
 
-def _stop_by(state: JobState, deadline: float, length_s: float, client: ClientId) -> float | None:
-    if state.config.partial is None:
+def _matched(state: JobState, round_: Round, client: ClientId) -> Matched | None:
+    phase, last = phase_of(round_.number, state.progress.widths), state.progress.last
+    if phase is None or last is None:
         return None
+    return Matched(phase.number, () if phase.is_first else last.matches.get(client, ()))
+
+
+def _sampling(state: JobState, round_: Round, client: ClientId) -> Sampling | None:
+    if not state.config.is_balanced:
+        return None
+    finish_by = _finish_by(state, round_.deadline, round_.plan.deadline_s, client)
+    return Sampling(finish_by, round_.plan.loss_threshold)
+
+
+def _stop_by(state: JobState, deadline: float, length_s: float, client: ClientId) -> float | None:
+    return _finish_by(state, deadline, length_s, client) if state.config.partial else None
+
+
+def _finish_by(state: JobState, deadline: float, length_s: float, client: ClientId) -> float:
+    """When a client has to be done for its update to be here in time."""
     table = state.progress.histories.table
     upload_s = float(table["upload_s"][state.config.ordinals[client]]) if len(table) else math.nan
     return stop_by(deadline, length_s, upload_s)
@@ -204,4 +226,5 @@ def _order_owed(state: JobState, assignment: AssignmentId, work: Owed, now: floa
         participations=state.progress.participations.get(work.client, 0),
         stop_by=_stop_by(state, deadline, length_s, work.client) if state.config.mode else None,
         steps=work.steps,
+        sampling=Sampling(threshold=work.loss_threshold) if state.config.is_balanced else None,
     )

@@ -18,10 +18,12 @@ from muster_coordinator.records import USUAL, AssignmentId
 from muster_coordinator.workbench import Workbench
 from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline, pipeline_of
-from muster_wire.errors import Cause, PayloadError
+from muster_wire.errors import Cause, LayoutError, PayloadError
 from muster_wire.frames import Header
 from muster_wire.layout import Layout
+from muster_wire.matching import chain_of
 from muster_wire.payload import PayloadKind, Shape
+from muster_wire.reduced import missing_of
 from muster_wire.submodel import Part
 from muster_wire.v1 import federation_pb2 as pb
 
@@ -55,7 +57,7 @@ class Offers:
         if isinstance(order, OrderInitialisation):
             return Offered(client, assignment, offer, PayloadKind.SNAPSHOT, Pipeline(), None)
         part = self.workbench.part(order) if isinstance(order, OrderTraining) else None
-        layout = part.layout if part else self.workbench.layout
+        layout = part.layout if part else self.workbench.update_layout
         uplink = order.uplink if isinstance(order, OrderTraining) else USUAL
         pipeline = self.codecs.recipe(uplink).pipeline
         return Offered(client, assignment, offer, PayloadKind.UPDATE, pipeline, layout, part)
@@ -66,13 +68,28 @@ class Offers:
         if found != offered.pipeline:
             asked = _named(offered.pipeline)
             raise PayloadError(Cause.MALFORMED, f"encoded as {_named(found)}, and {asked} was asked for")
-        if offered.layout is not None and header.layout != offered.layout:
+        if offered.layout is not None and header.layout != offered.layout and not self._is_reduced(header, offered):
             raise PayloadError(Cause.WRONG_LAYOUT, difference_of_layouts(header.layout, offered.layout))
+        self._check_first(header, offered)
+
+    def _check_first(self, header: Header, offered: Offered) -> None:
+        """A first model has to say of itself what the job's way with models needs to know."""
         is_first = offered.kind is PayloadKind.SNAPSHOT
         if is_first and self.workbench.trains_parts and not header.layout.groups:
             raise PayloadError(
                 Cause.WRONG_LAYOUT, "the first model doesn't say which of its units may be left out together"
             )
+        if is_first and self.workbench.matches_layers:
+            try:
+                chain_of(header.layout)
+            except LayoutError as error:
+                raise PayloadError(Cause.WRONG_LAYOUT, f"FedMA can't match this model: {error}") from error
+
+    def _is_reduced(self, header: Header, offered: Offered) -> bool:
+        """Whether it lacks nothing but layers, where it may."""
+        if offered.layout is None or offered.part is not None or not self.workbench.sums_layers:
+            return False
+        return missing_of(header.layout, offered.layout) is not None
 
     def staged(self, offered: Offered, header: Header, upload_s: float, norm: float) -> UpdateStaged:
         """What the engine hears of an update that is here, whole and checked; 0 for seconds that are not known, and for
@@ -93,6 +110,7 @@ class Offers:
             losses=losses_of(message),
             memory_lost=message.memory_lost,
             norm=norm,
+            missing=missing_of(header.layout, whole) or () if self.workbench.sums_layers else (),
         )
 
 

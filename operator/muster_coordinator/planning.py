@@ -14,7 +14,9 @@ from itertools import repeat
 import msgspec
 import numpy as np
 
+from muster_coordinator.aggregation import Number
 from muster_coordinator.assignments import training_id, training_seed
+from muster_coordinator.balancing import loss_threshold
 from muster_coordinator.compass import ALONE, Speed, assign
 from muster_coordinator.deadlines import Deadline, choose_deadline
 from muster_coordinator.gathering import Ready, known
@@ -39,10 +41,22 @@ def build_plan(state: JobState, gathering: Gathering, ready: Ready) -> RoundPlan
         config.seed, gathering.round, gathering.attempt, config.asked, ready.eligible, known(state), config.ordinals
     )
     choices = config.selector(request)
-    close_at = max(min(config.min_updates or config.cohort, len(choices)), config.least)
+    number = _number(state, request, [choice.client for choice in choices])
+    close_at = max(min(number.updates, len(choices)), config.least)
     plan = _plan(state, gathering, choices, close_at)
     deadline = _deadline(state, request, plan)
-    return msgspec.structs.replace(plan, deadline_s=deadline.seconds, deadline_reason=deadline.why)
+    return msgspec.structs.replace(
+        plan, deadline_s=deadline.seconds, deadline_reason=deadline.why, number_reason=number.why
+    )
+
+
+def _number(state: JobState, request: Request, cohort: list[ClientId]) -> Number:
+    """How many updates close the round."""
+    config = state.config
+    if config.aggregation is None:
+        return Number(config.min_updates or config.cohort, "")
+    times = replace(request, eligible=cohort).rows["elapsed_s"]
+    return config.aggregation.choose(times, min(config.cohort, len(cohort)), state.progress.noise)
 
 
 def build_rolling(
@@ -105,6 +119,7 @@ def _plan(state: JobState, gathering: Gathering, choices: tuple[Choice, ...], cl
         epoch=config.epoch,
         absences=state.absences,
         steps=_steps(state) if gathering.round else 0,
+        loss_threshold=loss_threshold(state.progress.histories.rounds) if config.is_balanced else None,
     )
 
 

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
+from muster_coordinator.matching.phases import Phase
 from muster_coordinator.meter import Traffic
 from muster_coordinator.observer import Observer
 from muster_coordinator.orders import Orders
 from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
 from muster_wire.chain import Audience
+
+Corrections = Mapping[str, float]  # by tensor
+NO_CORRECTIONS: Corrections = MappingProxyType({})
 
 
 class Store(Protocol):
@@ -34,15 +39,17 @@ class Made:
     model: str
     server_state: str = ""  # empty: nothing
     norm: float = 0.0  # of the mean of the updates that it is made of
+    widths: tuple[int, ...] = ()  # of a first model whose layers are matched
+    matches: tuple[tuple[int, ...], ...] = ()  # where the units of each update are, in the order of the folds
 
 
 class Models(Protocol):
     """Makes models out of staged updates, keeps them durably, and gives them out to clients."""
 
-    def open(self, base: str, number: int) -> None:
+    def open(self, base: str, number: int, phase: Phase | None = None) -> None:
         """Make ready to sum the updates of this round against this model, and to give out what its clients train.
 
-        With an empty base the next update is a whole first model.
+        With an empty base the next update is a whole first model. With a phase updates are of that layer alone.
         """
 
     def fold(self, assignment: AssignmentId, weight: float, beside: float = 0.0) -> None:
@@ -51,8 +58,10 @@ class Models(Protocol):
     def forget(self, assignment: AssignmentId) -> None:
         """Drop a staged update, if there is one."""
 
-    def make(self, number: int, scale: float = 1.0) -> Made:
-        """Turn the sum into the model of this round, durably; the mean update is multiplied by the scale."""
+    def make(self, number: int, scale: float = 1.0, corrections: Corrections = NO_CORRECTIONS) -> Made:
+        """Turn the sum into the model of this round, durably; the mean update is multiplied by the scale, and where
+        updates may lack layers, each tensor's by its correction.
+        """
 
     def load_first(self, path: str) -> Made:
         """Read the first model from a file, and keep it durably. Raises InputError."""

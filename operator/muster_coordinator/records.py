@@ -102,6 +102,10 @@ class RoundPlan(Record, frozen=True):
     epoch: int  # the coordinator session that planned it: a name, not a fence
     absences: Mapping[ClientId, Absence] = msgspec.field(default_factory=dict)  # of attempts at this round before
     deadline_reason: str = ""  # where it is chosen for each round
+    number_reason: str = ""  # why `close_at`, where it is chosen for each round
+    loss_threshold: float | None = (
+        None  # above which examples teach most (local.sampling); None: not known, or not asked
+    )
     steps: int = 0  # that each client takes (local.stepControl); 0: as the job says
 
 
@@ -122,6 +126,7 @@ class UsedUpdate(Record, frozen=True):
     elapsed_s: float = 0.0  # from its order to its arrival, as the coordinator saw it; 0: not known
     size_bytes: int = 0
     norm: float = 0.0  # of its trainable values
+    missing: tuple[str, ...] = ()  # trainable tensors that it lacked (stragglers: LayerWise)
     discount: float = 1.0  # what its weight is multiplied by: for coming late, for how often its client is counted
 
 
@@ -145,6 +150,12 @@ class RoundCommit(Record, frozen=True):
     stragglers: int = 0  # of `failed`: who was still waited for when the round closed
     reason: str = ""  # why it closed when it did, and why these clients were asked
     norm: float = 0.0  # of what its updates come to together, before the server steps with it
+    widths: tuple[
+        int, ...
+    ] = ()  # of round 0, where layers are matched: units of each but the last, as the task made them
+    matches: Mapping[ClientId, tuple[int, ...]] = msgspec.field(
+        default_factory=dict
+    )  # where clients' units are (FedMA)
     server_state: str = ""  # digest of what a server optimiser keeps with this model; empty: nothing
     absences: Mapping[ClientId, Absence] = msgspec.field(default_factory=dict)  # of all attempts at this round
     is_rolling: bool = False  # it is a version that nobody waited for: updates of any age count alike (modes.py)

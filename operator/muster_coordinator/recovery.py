@@ -10,6 +10,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from muster_coordinator.aggregation import noise_after
 from muster_coordinator.carried import begin_with
 from muster_coordinator.config import EngineConfig
 from muster_coordinator.errors import StorageError
@@ -83,6 +84,9 @@ def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) 
         last=commit,
         used=used,
         search=after_round(progress.search or config.search, commit),
+        reach=progress.reach.after(commit),
+        noise=noise_after(progress.noise, commit),
+        widths=progress.widths or commit.widths,
         pace=_pace_after(progress, commit, config),
         rounds=add_round(progress.rounds, commit),
         seconds=progress.seconds + commit.seconds,

@@ -284,6 +284,7 @@ def used_update(update: UpdateStaged, round_number: int, discount: float = 1.0) 
         elapsed_s=round(max(update.elapsed_s, 0.0), 3),
         size_bytes=update.size_bytes,
         norm=update.norm,
+        missing=update.missing,
         discount=discount * update.factor if round_number else 1.0,
     )
 

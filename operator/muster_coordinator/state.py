@@ -17,6 +17,7 @@ from muster_coordinator.config import EngineConfig
 from muster_coordinator.events import UpdateStaged
 from muster_coordinator.histories import Histories
 from muster_coordinator.instructions import Outcome, Reason, Settle, Withdraw
+from muster_coordinator.reach import Reach
 from muster_coordinator.records import (
     USUAL,
     Absence,
@@ -256,6 +257,9 @@ class Progress:
     bytes_down: int = 0
     bytes_plain: int = 0  # in float32
     search: Search | None = None  # for the share of values to send; None: nothing is learnt yet
+    reach: Reach = field(default_factory=Reach)  # how often each tensor came, where updates may lack some
+    noise: float | None = None  # how far updates scatter, beside their mean; None: not known yet
+    widths: tuple[int, ...] = ()  # of the first model, where layers are matched
     pace: Pace | None = None  # where steps are learnt; None: before the first round
     participations: Mapping[ClientId, int] = field(default_factory=dict)  # updates of each client that were used
     histories: Histories = field(default_factory=Histories)
@@ -296,6 +300,7 @@ class Owed:
     stint: Stint | None = None
     asked_at: float | None = None
     until: float = math.inf  # when it is given up
+    loss_threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ def planned(
         "deadlineSeconds": plan.deadline_s,
         **({"deadlineReason": plan.deadline_reason} if plan.deadline_reason else {}),
         **({"steps": plan.steps} if plan.steps else {}),
+        **({"closeAt": plan.close_at, "closeAtReason": plan.number_reason} if plan.number_reason else {}),
         "reasons": {each.client: each.reason for each in plan.cohort},
         **({"leftOutUntil": dict(left_out)} if left_out else {}),
         **({"stints": stints} if stints else {}),

@@ -26,6 +26,7 @@ from muster_coordinator.instructions import (
     Withdraw,
 )
 from muster_coordinator.late import expired, owed_after, owed_of
+from muster_coordinator.matching.phases import length_of, passes_after, phase_of
 from muster_coordinator.membership import order_evaluation, order_of, orders_for
 from muster_coordinator.moves import Moves, moved
 from muster_coordinator.planning import build_plan
@@ -67,7 +68,7 @@ def plan_stored(state: JobState, stored: RoundPlan, now: float) -> Moves:
     if state.config.mode and stored.round:
         return waves.plan_stored(state, state.phase, now)
     asked = [planned.client for planned in stored.cohort]
-    out: list[Instruction] = [*state.deferred.values(), OpenRound(stored.round, stored.base)]
+    out: list[Instruction] = [*state.deferred.values(), opened_of(state, stored)]
     state, withdrawn = _release(state, asked)
     opened = open_round(stored, now, state.config.weighing)
     state = replace(state, phase=Collecting(opened), deferred={}, initialisers=_asked_first(state, stored))
@@ -76,6 +77,11 @@ def plan_stored(state: JobState, stored: RoundPlan, now: float) -> Moves:
     round_ = state.phase.round if isinstance(state.phase, Collecting) else None
     orders = [order_of(state, round_, planned) for planned in here] if round_ else []
     return state, [*out, *withdrawn, *folds, *orders, tells.planned(stored, state.config, left_out(state))]
+
+
+def opened_of(state: JobState, stored: RoundPlan) -> OpenRound:
+    """What has to be ready for a round's updates."""
+    return OpenRound(stored.round, stored.base, phase_of(stored.round, state.progress.widths))
 
 
 def _asked_first(state: JobState, stored: RoundPlan) -> tuple[ClientId, ...]:
@@ -117,6 +123,7 @@ def close(state: JobState, round_: Round, why: str, now: float) -> Moves:
         owed=owed_after(round_, state.config.late),
         stragglers=round_.outstanding - in_queue(round_, state.roster),
         scale=round_.scale,
+        corrections=state.progress.reach.corrections(len(round_.places)),
         reason=history.closing_reason(round_.plan, why),
         absences=_absences(state, round_, now),
     )
@@ -202,9 +209,21 @@ def _dismiss(client: ClientId, assignment: AssignmentId, *, held: bool) -> Instr
 
 def _measure_or_go_on(state: JobState, commit: RoundCommit, now: float) -> Moves:
     can_be_measured = state.config.federated or state.has_test_set
-    if not can_be_measured or not evaluation.is_due(state.config, commit.round):
+    if not can_be_measured or not is_to_measure(state, commit.round):
         return go_on(state, now, patient=commit.round == 0)
     return measure(state, commit, now, restored=False)
+
+
+def is_to_measure(state: JobState, number: int) -> bool:
+    """Whether this round's model is to be measured. Within a pass of matching none is whole, and passes count."""
+    done = passes_after(number, state.progress.widths)
+    if not state.progress.widths or done is None:
+        return done is not None and evaluation.is_due(state.config, number)
+    return evaluation.is_due(state.config, state.config.total if _is_last_pass(state, number) else done)
+
+
+def _is_last_pass(state: JobState, number: int) -> bool:
+    return number + length_of(state.progress.widths) > state.config.total
 
 
 def measure(state: JobState, commit: RoundCommit, now: float, *, restored: bool) -> Moves:
@@ -259,20 +278,38 @@ def evaluation_stored(state: JobState, record: EvaluationRecord, now: float) -> 
 
 def go_on(state: JobState, now: float, *, patient: bool) -> Moves:
     """The next round, or the end."""
+    progress = state.progress
+    is_in_pass = progress.widths and passes_after(progress.committed, progress.widths) is None
+    if not is_in_pass and (end := _end_of(state)):
+        return finish(state, *end)
+    return moved(state, phase=Gathering(progress.committed + 1, 0, now, patient))
+
+
+def _end_of(state: JobState) -> tuple[Outcome, Reason, str] | None:
+    """Why there is no next round; None if there is one."""
     config, progress = state.config, state.progress
     if evaluation.has_reached(config.goal, progress.evaluated):
-        return finish(
-            state, Outcome.COMPLETE, Reason.TARGET_REACHED, f"the target is reached after round {progress.committed}"
-        )
+        return Outcome.COMPLETE, Reason.TARGET_REACHED, f"the target is reached after round {progress.committed}"
     if evaluation.has_stalled(config.patience, progress.best, progress.evaluated):
         why = f"no better model for {counted(config.patience or 0, 'round')}"
-        return finish(state, Outcome.COMPLETE, Reason.NO_IMPROVEMENT, why)
+        return Outcome.COMPLETE, Reason.NO_IMPROVEMENT, why
     if progress.committed >= config.total:
-        return finish(state, Outcome.COMPLETE, Reason.ROUNDS_COMPLETED, f"{_all(config.total)} done")
+        return Outcome.COMPLETE, Reason.ROUNDS_COMPLETED, f"{_all(config.total)} done"
+    if progress.widths and _is_last_pass(state, progress.committed):
+        return _no_further_pass(state)
     if progress.pace and progress.pace.is_spent:
         why = f"the budget is used up after {counted(progress.committed, 'round')} in {progress.seconds:.0f} s"
-        return finish(state, Outcome.COMPLETE, Reason.BUDGET_SPENT, why)
-    return moved(state, phase=Gathering(progress.committed + 1, 0, now, patient))
+        return Outcome.COMPLETE, Reason.BUDGET_SPENT, why
+    return None
+
+
+def _no_further_pass(state: JobState) -> tuple[Outcome, Reason, str]:
+    """Fewer rounds are left than the model has layers."""
+    length, done = length_of(state.progress.widths), state.progress.committed
+    if not done:
+        why = f"the model has {length} layers to match, a round each: raise rounds.total to {length} or more"
+        return Outcome.FAILED, Reason.TASK_FAILED, why
+    return Outcome.COMPLETE, Reason.ROUNDS_COMPLETED, f"{done} rounds done, and another pass would take {length}"
 
 
 def give_up(state: JobState, round_: Round, reason: Reason, why: str, now: float) -> Moves:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining, Scope
+from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining, Sampling, Scope
 from muster_coordinator.leases import Handover
 from muster_coordinator.orders import Fate, Notice, Order
 from muster_coordinator.parts import Parts
@@ -29,6 +29,7 @@ class Told:
     reference: Reference
     recipes: Recipes
     parts: Parts | None = None
+    is_matched: bool = False  # layers are matched: the first model has to say what it is made of
 
 
 def orders_of(notice: Notice, told: Told, now: float) -> pb.Orders:
@@ -57,7 +58,9 @@ def _assignment(order: Order, told: Told, now: float) -> pb.Assignment:
             assignment.round = order.round
             assignment.train.CopyFrom(_train(order, told, now))
         case OrderInitialisation():
-            assignment.initialise.CopyFrom(pb.Initialise(seed=order.seed, groups=told.parts is not None))
+            assignment.initialise.CopyFrom(
+                pb.Initialise(seed=order.seed, groups=told.parts is not None or told.is_matched)
+            )
         case OrderEvaluation():
             assignment.round = order.round
             model = told.reference(order.model)
@@ -78,8 +81,19 @@ def _train(order: OrderTraining, told: Told, now: float) -> pb.Train:
         sub_model=parts.message(order) if parts else None,
         participations=order.participations,
         steps=order.steps,
-        budget_ms=0 if order.stop_by is None else min(max(round((order.stop_by - now) * 1000), 1), 2**32 - 1),
+        budget_ms=_left_ms(order.stop_by, now),
+        sampling=_sampling(order.sampling, now) if order.sampling else None,
+        matched=pb.Matched(phase=order.matched.phase, places=order.matched.places) if order.matched else None,
     )
+
+
+def _sampling(sampling: Sampling, now: float) -> pb.Sampling:
+    return pb.Sampling(threshold=sampling.threshold, budget_ms=_left_ms(sampling.finish_by, now))
+
+
+def _left_ms(when: float | None, now: float) -> int:
+    """0: there is no such time."""
+    return 0 if when is None else min(max(round((when - now) * 1000), 1), 2**32 - 1)
 
 
 def _settlement(fate: Fate) -> pb.Settlement:

@@ -23,9 +23,12 @@ from muster_coordinator.compared import Compared
 from muster_coordinator.controlled import ControlledSum
 from muster_coordinator.errors import InputError
 from muster_coordinator.instructions import OrderTraining
+from muster_coordinator.layered import LayeredSum
+from muster_coordinator.matching.phases import Phase
+from muster_coordinator.matching.rows import MatchedRows
 from muster_coordinator.models import ModelFileError, StoredModel, read_first_model, views, write_model
 from muster_coordinator.parts import Parts
-from muster_coordinator.ports import Made
+from muster_coordinator.ports import NO_CORRECTIONS, Corrections, Made
 from muster_coordinator.records import AssignmentId, RoundCommit
 from muster_coordinator.serverstate import ServerState
 from muster_coordinator.staging import Upload
@@ -37,6 +40,7 @@ from muster_wire.chain import Audience
 from muster_wire.control import with_control
 from muster_wire.errors import WireError
 from muster_wire.layout import Layout
+from muster_wire.matching import chain_of, widths_of
 from muster_wire.payload import decode
 from muster_wire.submodel import Part
 from muster_wire.values import Values
@@ -101,7 +105,7 @@ class Workbench:
         self._staged: dict[AssignmentId, Upload] = {}
         self._name = ""
         self._model: Values | None = None
-        self._sum: Sum | Compared | None = None
+        self._sum: Sum | Compared | MatchedRows | None = None
         self._first: Values | None = None
 
     # --- updates ------------------------------------------------------------------------------------------------------
@@ -115,6 +119,21 @@ class Workbench:
     def trains_parts(self) -> bool:
         """Whether clients train parts of the model, so that a first model has to say what it is made of."""
         return self._parts is not None
+
+    @property
+    def matches_layers(self) -> bool:
+        """Whether layers are matched one after the other, so that a first model has to be a chain of them."""
+        return self._combining.matching is not None
+
+    @property
+    def update_layout(self) -> Layout | None:
+        """Of updates that are not of a part: the model's, or that of the layer that is matched in this round."""
+        return self._sum.layout if isinstance(self._sum, MatchedRows) else self.layout
+
+    @property
+    def sums_layers(self) -> bool:
+        """Whether an update may lack layers."""
+        return self._combining.of_layers
 
     def part(self, order: OrderTraining) -> Part | None:
         """Which part of the model the update has to be of that answers this order; None: it is of the whole."""
@@ -132,16 +151,17 @@ class Workbench:
 
     # --- a round ------------------------------------------------------------------------------------------------------
 
-    def open(self, base: str, number: int) -> None:
+    def open(self, base: str, number: int, phase: Phase | None = None) -> None:
         if base != self._name:
             self.load(base)
         self._first = None
-        if isinstance(self._sum, Compared):  # of an attempt that failed
+        if isinstance(self._sum, Compared | MatchedRows):  # of an attempt that failed
             self._sum.close()
         self._sum = None
         if self._parts and self._model:
             self._parts.publish(self._model, number)  # before there is a sum: encoding needs about as much memory
-        self._sum = self._combining.open(self._model.layout, self._store.staging) if self._model is not None else None
+        if self._model is not None:
+            self._sum = self._combining.open(self._model.layout, self._store.staging, phase)
 
     def fold(self, assignment: AssignmentId, weight: float, beside: float = 0.0) -> None:
         with self._staged.pop(assignment) as upload:
@@ -152,20 +172,32 @@ class Workbench:
             if isinstance(self._sum, ControlledSum):
                 self._sum.fold_beside(upload, beside)
 
-    def make(self, number: int, scale: float = 1.0) -> Made:
-        mean = Measured()
+    def make(self, number: int, scale: float = 1.0, corrections: Corrections = NO_CORRECTIONS) -> Made:
         if self._model is None or self._sum is None:
-            made, self._first = self._first, None
-        else:
-            made, self._sum = self._finished(self._model, self._sum, scale, mean), None
-        if made is None:
-            raise ValueError("a model is made from at least one update")
+            return self._made_first(number)
+        total, self._sum = self._sum, None
+        if isinstance(total, MatchedRows):
+            made, matches = total.finish(self._model, number)
+            return Made(self._keep(made, number), matches=matches)
+        mean = Measured()
+        made = self._finished(self._model, total, scale, corrections, mean)
         return Made(self._keep(made, number), self._state.keep(), mean.norm)
 
-    def _finished(self, base: Values, total: Sum | Compared, scale: float, mean: Measured) -> Values:
+    def _made_first(self, number: int) -> Made:
+        first, self._first = self._first, None
+        if first is None:
+            raise ValueError("a model is made from at least one update")
+        widths = widths_of(first.layout, chain_of(first.layout)) if self.matches_layers else ()
+        return Made(self._keep(first, number), self._state.keep(), widths=widths)
+
+    def _finished(
+        self, base: Values, total: Sum | Compared, scale: float, corrections: Corrections, mean: Measured
+    ) -> Values:
         """The next model; what the server keeps has taken its step with it, but is not durable yet."""
-        taken = total.folded
-        made = total.finish(base, mean.before(self._state.begin(base.layout, scale)))
+        taken, step = total.folded, mean.before(self._state.begin(base.layout, scale))
+        if isinstance(total, LayeredSum):
+            return total.finish(base, step, corrections)
+        made = total.finish(base, step)
         if isinstance(total, ControlledSum):
             self._state.move_control(base.layout, total.beside, taken)
         return made

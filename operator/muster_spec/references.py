@@ -20,6 +20,11 @@ _ROBUST_FACTORS = {"krum": 2, "multiKrum": 2, "bulyan": 4}
 # Fields of spec.rounds that count clients, or updates that a round needs of as many clients.
 _OF_CLIENTS: tuple[tuple[str, ...], ...] = (("cohort",), ("minUpdates",), ("asynchronous", "bufferSize"))
 _BY_STEPS = {"FedNova", "Scaffold"}
+_ALONE = (
+    (("strategy", "type"), "FedMA"),
+    (("local", "sampling", "type"), "FedBalancer"),
+    (("rounds", "stragglers", "type"), "LayerWise"),
+)
 _A_MAJORITY = 3  # of two updates nobody can say which one is the hostile one
 
 
@@ -71,6 +76,7 @@ def _job_problems(job: Document, documents: Sequence[Document]) -> Iterator[Find
         yield from _label_problems(job, pools)
         yield from _trust_problems(job, pools)
         yield from _rank_problems(job, pools)
+        yield from _own_state_problems(job, pools)
 
 
 def _pool_spec(job: Document, entry: Any, documents: Sequence[Document]) -> dict[str, Any] | Problem | None:
@@ -172,6 +178,15 @@ def _rank_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:
         message = f"{strategy} goes by each client's steps, and ranks of pool {site} may take different numbers of them"
         remedy = "take another strategy, slurm.mpi.type Distributed, or a client for each rank"
         yield _finding(job, ("spec", "strategy", "type"), message, remedy)
+
+
+def _own_state_problems(job: Document, pools: list[_Pool]) -> Iterator[Finding]:
+    """What a client does with single examples or layers of its own, ranks that share its work can't."""
+    site = next((pool.name for pool in pools if dig(pool.spec, "slurm", "mpi", "type")), None)
+    for path, value in _ALONE:
+        if site is not None and dig(job.value, "spec", *path) == value:
+            message = f"{value} is for clients that are one process each, and those of pool {site} are several ranks"
+            yield _finding(job, ("spec", *path), message, "choose another one, or remove slurm.mpi from the pool")
 
 
 def _is_trusted(pool: _Pool) -> bool:

@@ -103,8 +103,13 @@ class StepControl(Value, frozen=True):
     progress: Progress | None = None
 
 
+class FedBalancer(Value, frozen=True):
+    hard_share: float
+
+
 class Sampling(Value, frozen=True):
     type: Literal["All", "FedBalancer"]
+    fed_balancer: FedBalancer | None = None
 
 
 class Local(Value, frozen=True):

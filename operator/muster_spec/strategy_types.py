@@ -50,9 +50,14 @@ class Scaffold(Value, frozen=True):
 
 class FedPA(Value, frozen=True):
     min_share: float
+    max_staleness: int
+    exponent: float
 
 
 class FedMA(Value, frozen=True):
+    prior_sigma: float
+    gamma: float
+    sweeps: int
     max_growth: float
     sigma: float
 

@@ -12,6 +12,8 @@ from muster_spec.types import Local, ResolvedJob, Strategy, TaskSpec
 LOSS: Final = "loss"  # the mean over the last pass
 BASE_LOSS: Final = "baseLoss"  # of the model that the client got, on its examples, before it trained
 GRADIENT_VARIANCE: Final = "gradientVariance"  # of the gradients of its steps around their mean
+LOSS_LOW: Final = "lossLow"  # the smallest of a client's examples, and a high one that is no outlier
+LOSS_HIGH: Final = "lossHigh"
 # How steep the loss and its gradient are between the model that the client got and the one that it made.
 LOSS_SLOPE: Final = "lossSlope"
 GRADIENT_SLOPE: Final = "gradientSlope"
@@ -29,6 +31,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     measures_base_loss: bool = False
     measures_gradient_variance: bool = False
     measures_slopes: bool = False
+    stops_between_layers: bool = False
+    matches_layers: bool = False
 
 
 def work_of(job: ResolvedJob) -> Work:
@@ -43,6 +47,8 @@ def work_of(job: ResolvedJob) -> Work:
         wants_losses=job.spec.selection.type == "Oort",
         measures_base_loss=strategy.type == "QFedAvg" or job.spec.local.step_control.type == "Progress",
         measures_gradient_variance=_weighs_by_variance(strategy),
+        matches_layers=strategy.type == "FedMA",
+        stops_between_layers=job.spec.rounds.stragglers.type == "LayerWise",
         measures_slopes=job.spec.local.step_control.type == "ResourceBudget",
     )
 

@@ -34,6 +34,10 @@ def size_of(dataset: Dataset[Any]) -> int:
     return len(dataset)
 
 
+def _unheard(places: Tensor) -> None:
+    pass
+
+
 def batches(
     dataset: Dataset[Any],
     batch_size: int,
@@ -41,14 +45,17 @@ def batches(
     shuffle: torch.Generator | None,
     *,
     merge: bool = False,
+    note: Callable[[Tensor], None] = _unheard,
 ) -> Pass:
     """Passes over the data in batches: in order, or shuffled anew each time by a generator.
+
+    `note` hears the places of each batch's examples before it comes.
 
     With `merge`, a last batch of a single example joins the one before it: batch norm can't train on one example.
     """
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
-        return _tensor_batches(dataset, batch_size, device, shuffle, merge)
-    return _loader_batches(dataset, batch_size, device, shuffle, merge)
+        return _tensor_batches(dataset, batch_size, device, shuffle, merge, note)
+    return _loader_batches(dataset, batch_size, device, shuffle, merge, note)
 
 
 def _cuts(size: int, batch_size: int, merge: bool) -> list[int]:
@@ -63,14 +70,21 @@ def _order(size: int, shuffle: torch.Generator | None) -> Tensor:
 
 
 def _tensor_batches(
-    dataset: TensorDataset, batch_size: int, device: torch.device, shuffle: torch.Generator | None, merge: bool
+    dataset: TensorDataset,
+    batch_size: int,
+    device: torch.device,
+    shuffle: torch.Generator | None,
+    merge: bool,
+    note: Callable[[Tensor], None],
 ) -> Pass:
     inputs, targets = (tensor.to(device) for tensor in dataset.tensors)
     cuts = _cuts(len(dataset), batch_size, merge)
 
     def run() -> Iterator[Batch]:
-        order = _order(len(dataset), shuffle).to(device)
+        places = _order(len(dataset), shuffle)
+        order = places.to(device)
         for start, end in pairwise(cuts):
+            note(places[start:end])
             chosen = order[start:end]
             yield inputs[chosen], targets[chosen]
 
@@ -78,7 +92,12 @@ def _tensor_batches(
 
 
 def _loader_batches(
-    dataset: Dataset[Any], batch_size: int, device: torch.device, shuffle: torch.Generator | None, merge: bool
+    dataset: Dataset[Any],
+    batch_size: int,
+    device: torch.device,
+    shuffle: torch.Generator | None,
+    merge: bool,
+    note: Callable[[Tensor], None],
 ) -> Pass:
     size = size_of(dataset)
     cuts = _cuts(size, batch_size, merge)
@@ -87,7 +106,9 @@ def _loader_batches(
         order = _order(size, shuffle).tolist()
         chosen = [order[start:end] for start, end in pairwise(cuts)]
         # The loader draws a seed even for workers it doesn't have; its own generator leaves torch's alone.
-        for batch in DataLoader(dataset, batch_sampler=chosen, generator=torch.Generator()):
+        loader = DataLoader(dataset, batch_sampler=chosen, generator=torch.Generator())
+        for places, batch in zip(chosen, loader, strict=True):
+            note(torch.tensor(places))
             yield _pair(batch, device)
 
     return run

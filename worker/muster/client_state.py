@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -29,10 +29,16 @@ from muster_wire.feedback import Memory
 log = logging.getLogger(__name__)
 
 State = Mapping[str, Tensor]
+OURS: Final = "muster."  # names in a state begin so that are no tensor's of a model
 _PAYLOAD = "payload"
 _STATE = "state."
 _MEMORY = "memory."
 _TORN = (SafetensorError, OSError, msgspec.MsgspecError, LayoutError)
+
+
+def of_model(state: State) -> State:
+    """What is the model's own of a client's state."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith(OURS)}
 
 
 class Offered(msgspec.Struct, frozen=True, kw_only=True):

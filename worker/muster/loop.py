@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from muster.client_state import Book, HeldUpdate, Offered, State
+from muster.client_state import Book, HeldUpdate, Offered, State, of_model
 from muster.connection import Postponed, Verdict
 from muster.courier import backoff_s
 from muster.desk import Activity, Desk, Ending
@@ -26,7 +26,7 @@ from muster.models import Models
 from muster.orders import Assignment, Evaluate, Initialise, Orders, Scope, Settlement, SubModel, Train
 from muster.reconcile import Action, Leave, Offer, Settle, Standing, Wait, Work, next_action
 from muster.task import Client
-from muster.variates import variate_after, variate_of, with_variate, without_variate
+from muster.variates import variate_after, variate_of, with_variate
 from muster.witness import Witness
 from muster.workshop import Hooks, Trainee
 from muster_spec.clients import ClientId
@@ -248,7 +248,7 @@ class Loop:
             case Evaluate(model, scope):
                 values, _ = split_control(self._fetch(assignment, model))
                 self._desk.activity = Activity(assignment.id, "evaluating")
-                state = without_variate(self._book.state(assignment.client))
+                state = of_model(self._book.state(assignment.client))
                 evaluated = self._workshop.evaluate(client, values, state, scope)
                 self._results[assignment.id] = Result(evaluated)
 
@@ -270,10 +270,14 @@ class Loop:
         show(0.0)
         part = self._workshop.part(order.sub_model) if order.sub_model else None
         variate, is_lost = self._variate(assignment, order, state, control)
-        own = without_variate(state)
-        corrected = own if variate is None or control is None else with_variate(own, control - variate)
+        corrected = state if variate is None or control is None else with_variate(state, control - variate)
         trainee = self._workshop.train(
-            client, base, corrected, order.seed, Hooks(should_stop, show, order.stop_at, order.steps), part
+            client,
+            base,
+            corrected,
+            order.seed,
+            Hooks(should_stop, show, order.stop_at, order.steps, order.sampling, order.matched),
+            part,
         )
         if trainee is None:
             log.info("stopped %s: it is no longer wanted", assignment.id)
@@ -285,7 +289,7 @@ class Loop:
             assignment=assignment.id,
             client=assignment.client,
             pipeline=order.recipe.pipeline.fields,
-            layout=base.layout.to_json(),
+            layout=trainee.update.layout.to_json(),
             digest=encoded.decoded.digest(),
             examples=trainee.trained.examples,
             steps=trainee.trained.steps,
@@ -322,7 +326,7 @@ class Loop:
             return None
         models = (base, applied(encoded.decoded, base), applied(encoded.fewer(order.recipe.probe), base))
         before, after, fewer = self._workshop.losses(
-            client, models, without_variate(self._book.state(ClientId(client.name))), order.seed, part
+            client, models, of_model(self._book.state(ClientId(client.name))), order.seed, part
         )
         return before, after, fewer
 

@@ -38,6 +38,22 @@ class SubModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """Choose examples: so that training is over by then (this worker's clock), hard ones first (None: all are)."""
+
+    finish_at: float = math.inf
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Train for one layer's match: which it is, and where this client's units of the layer before are."""
+
+    phase: int
+    places: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Train:
     """Train from the model of this digest, or from that of a part, and make the update's bytes by this recipe."""
 
@@ -48,6 +64,8 @@ class Train:
     participations: int = 0  # updates of this client that were used so far, as the coordinator counts them
     stop_at: float = math.inf  # on this worker's clock: no new step after it
     steps: int = 0  # to take, whatever the job's epochs; 0: as the job says
+    sampling: Sampling | None = None  # None: train on everything
+    matched: Matched | None = None  # None: train the model as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +155,19 @@ def _work(message: wire.Assignment, now: float) -> Initialise | Train | Evaluate
 
 def _train(message: wire.Train, now: float) -> Train:
     part = SubModel(draw_from(message.sub_model), message.sub_model.groups) if message.HasField("sub_model") else None
-    stop_at = now + message.budget_ms / 1000 if message.budget_ms else math.inf
-    return Train(message.base, message.seed, _recipe(message), part, message.participations, stop_at, message.steps)
+    stop_at = _until(message.budget_ms, now)
+    sampling = _sampling(message.sampling, now) if message.HasField("sampling") else None
+    matched = Matched(message.matched.phase, tuple(message.matched.places)) if message.HasField("matched") else None
+    recipe, steps = _recipe(message), message.steps
+    return Train(message.base, message.seed, recipe, part, message.participations, stop_at, steps, sampling, matched)
+
+
+def _sampling(message: wire.Sampling, now: float) -> Sampling:
+    return Sampling(_until(message.budget_ms, now), message.threshold if message.HasField("threshold") else None)
+
+
+def _until(left_ms: int, now: float) -> float:
+    return now + left_ms / 1000 if left_ms else math.inf
 
 
 def _recipe(message: wire.Train) -> Recipe:

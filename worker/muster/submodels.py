@@ -100,6 +100,24 @@ class Shrinker:
         return {name: _put(before[name], tensor, places.get(name, {})) for name, tensor in after.items()}
 
 
+def resize(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Give tensors of a model other sizes, in place; what was in them is lost."""
+    tensors = model.state_dict(keep_vars=True)
+    others = {
+        id(tensors[name]): _blank(tensors[name], shape)
+        for name, shape in shapes.items()
+        if tuple(tensors[name].shape) != tuple(shape)
+    }
+    for module in model.modules():
+        _replace(module, others)
+        _tell_sizes(module)
+
+
+def _blank(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    made = tensor.detach().new_zeros(shape)
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
+
+
 def _is_public(group: Group, private: IsPrivate) -> bool:
     return any(not private(member.tensor) for member in group.members)
 

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from muster.batches import Batch, batches, size_of
 from muster.errors import TaskError
+from muster.layers import Layers
 from muster.task import Task
 from muster.team import ALONE, Team
 from muster_spec.types import Local, Optimizer
@@ -43,7 +44,9 @@ class Training:
     `lossRms` says the root of the mean square over the examples' losses (Oort, Lai et al. 2021, equation 1).
     `measures_gradient_variance` asks for a metric of that name: how far the steps' gradients lie apart. `correction` is
     what SCAFFOLD adds to each step's gradient, by parameter: c - c_i. `steps` are to be taken whatever the epochs say.
-    `team` are those who do each step together.
+    With `notes_losses` the result has each example's last loss. `is_layered`: a step that the deadline cuts short is
+    taken by the layers that are done; `within` hears how far through a step it is. `team` are those who do each step
+    together.
     """
 
     local: Local
@@ -58,6 +61,9 @@ class Training:
     measures_gradient_variance: bool = False
     correction: Mapping[str, Tensor] = field(default_factory=dict)
     steps: int = 0
+    notes_losses: bool = False
+    is_layered: bool = False
+    within: Callable[[float], None] = _unheard
     team: Team = ALONE
 
 
@@ -73,6 +79,8 @@ class Trained:
     steps: int
     metrics: dict[str, float] = field(default_factory=dict)
     stopped: bool = False
+    losses: Tensor | None = None  # of each example, as it was last seen; nan: not seen
+    missing: tuple[str, ...] = ()  # parameters that no step has touched, as there was no time for their layers
 
 
 @contextmanager
@@ -97,8 +105,10 @@ def train(task: Task, model: nn.Module, dataset: Dataset[Any], training: Trainin
     size = size_of(dataset)
     model.to(training.device).train()
     with seeded(training.seed + training.team.rank, training.device):  # other masks of dropout on each rank
-        steps, metrics, stopped = _Loop(task, model, dataset, training).run(size)
-    return Trained(size, steps, metrics, stopped)
+        loop = _Loop(task, model, dataset, training)
+        steps, metrics, stopped = loop.run(size)
+        loop.close()
+    return Trained(size, steps, metrics, stopped, loop.losses, loop.missing)
 
 
 class _Loop:
@@ -119,11 +129,29 @@ class _Loop:
         self._anchor = [p.detach().clone() for p in self._parameters] if training.proximal_mu else None
         shuffle = torch.Generator().manual_seed(training.seed % 2**63)
         batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())  # noqa: SLF001
-        self._pass = batches(dataset, local.batch_size, training.device, shuffle, merge=batch_norm)
+        self.losses = torch.full((size_of(dataset),), math.nan) if training.notes_losses else None
+        self._places: Tensor | None = None  # of the batch's examples
+        self._pass = batches(
+            dataset, local.batch_size, training.device, shuffle, merge=batch_norm, note=self._note_places
+        )
         self._forward = training.team.wrap(model)
+        self._layers = Layers(model, self._is_late, training.within) if training.is_layered else None
         self._steps = 0
         self._squares, self._seen = torch.zeros((), device=training.device), 0
         self._spread = GradientSpread() if training.measures_gradient_variance else None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Parameters that no step has touched."""
+        return self._layers.missing if self._layers else ()
+
+    def close(self) -> None:
+        """Leave the model as any other."""
+        if self._layers:
+            self._layers.close()
+
+    def _is_late(self) -> bool:
+        return self._training.clock() >= self._training.deadline
 
     def run(self, size: int) -> tuple[int, dict[str, float], bool]:
         local = self._training.local
@@ -154,7 +182,11 @@ class _Loop:
         for count, (inputs, targets) in enumerate(self._pass()):
             if not self._may_step(limit):
                 return self._finite(total), count, False
-            total += self._step((inputs, targets))
+            loss, is_whole = self._step((inputs, targets))
+            total += loss
+            if not is_whole:
+                self._steps = max(self._steps, 1)  # a part of the first one is a step, too
+                return self._finite(total), count + 1, False
             self._steps += 1
             if self._steps % _CHECK_EVERY == 0:
                 self._finite(total)
@@ -167,16 +199,17 @@ class _Loop:
         in_time = self._steps == 0 or training.clock() < training.deadline
         return self._steps < limit and training.team.agree(may=in_time and not training.should_stop())
 
-    def _step(self, batch: Batch) -> Tensor:
+    def _step(self, batch: Batch) -> tuple[Tensor, bool]:
+        """The loss, and whether there was time for all layers."""
         (inputs, targets), factor = self._training.team.part(batch)
         self._optimizer.zero_grad()
         outputs = self._forward(inputs)
         loss = self._task.loss(outputs, targets)
-        if self._training.wants_losses and factor:
+        if (self._training.wants_losses or self.losses is not None) and factor:
             self._note_losses(outputs, targets)
         loss = loss if factor == 1 else loss * factor
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self._spread is not None:
+        is_whole = self._backward(loss)
+        if self._spread is not None and is_whole:
             self._spread.add(self._parameters)
         if self._anchor is not None:
             self._pull(self._anchor)
@@ -186,12 +219,28 @@ class _Loop:
         for parameter, correction in self._corrected:
             parameter.grad = correction.clone() if parameter.grad is None else parameter.grad.add_(correction)
         self._optimizer.step()
-        return loss.detach()
+        return loss.detach(), is_whole
+
+    def _backward(self, loss: Tensor) -> bool:
+        if self._layers is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            return True
+        is_whole = self._layers.backward(loss)
+        if not is_whole:
+            self._layers.keep_whole(self._parameters)
+        return is_whole
 
     def _note_losses(self, outputs: Tensor, targets: Tensor) -> None:
         with torch.no_grad():
-            self._squares += self._task.losses(outputs, targets).square().sum()
-        self._seen += len(targets)
+            losses = self._task.losses(outputs, targets)
+        if self.losses is not None and self._places is not None:
+            self.losses[self._places] = losses.float().cpu()
+        if self._training.wants_losses:
+            self._squares += losses.square().sum()
+            self._seen += len(targets)
+
+    def _note_places(self, places: Tensor) -> None:
+        self._places = places
 
     def _pull(self, anchor: list[Tensor]) -> None:
         """Add μ·(w − w₀), the gradient of the proximal term."""

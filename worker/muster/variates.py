@@ -20,11 +20,6 @@ from muster_wire.values import Floats, Values
 State = Mapping[str, Tensor]
 
 
-def without_variate(state: State) -> State:
-    """What is the model's own of a client's state."""
-    return {name: tensor for name, tensor in state.items() if name != CONTROL}
-
-
 def with_variate(state: State, variate: Floats) -> State:
     """The state with this variate in it."""
     return {**state, CONTROL: torch.from_numpy(variate)}

@@ -21,23 +21,31 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from muster.arrays import check_layout, layout_of, load_private, load_values, read_private, read_values
+from muster.balancing import Balance, Choice, balance_of, fitting, make_choice, measure
 from muster.batches import size_of
+from muster.client_state import of_model
 from muster.errors import MusterError, TaskError
 from muster.evaluation import Evaluated, mean_loss
 from muster.loading import load_task
-from muster.orders import Scope, SubModel
+from muster.matching import Matcher, classes_of, matchable
+from muster.orders import Matched, Sampling, Scope, SubModel
 from muster.slopes import Ground, ground_of, slopes
-from muster.submodels import Shrinker
+from muster.submodels import Shrinker, resize
 from muster.task import Client, Data, Shard, Task
 from muster.team import ALONE, Team
 from muster.training import Trained, Training, seeded
-from muster.variates import corrections, without_variate
+from muster.variates import corrections
 from muster_spec.durations import duration_s
 from muster_spec.work import BASE_LOSS, Work
+from muster_wire.reduced import reduced
 from muster_wire.submodel import Part
 from muster_wire.values import Values, difference
 
 T = TypeVar("T")
+
+
+def _unheard(fraction: float) -> None:
+    pass
 
 
 class Hooks(NamedTuple):
@@ -47,6 +55,9 @@ class Hooks(NamedTuple):
     show: Callable[[float], None]
     stop_at: float = math.inf  # on the workshop's clock: no new step after it
     steps: int = 0  # to take, whatever the job's epochs; 0: as the job says
+    sampling: Sampling | None = None  # how to choose examples; None: all of them
+    matched: Matched | None = None  # the layer to train for; None: the model as it is
+    within: Callable[[float], None] = _unheard  # how far through a step it is, where one may be cut short
 
 
 log = logging.getLogger(__name__)
@@ -83,6 +94,7 @@ class Workshop:
         self._pristine: nn.Module | None = None
         self._data: dict[str, Data] = {}
         self._shrinker: Shrinker | None = None
+        self._step_s: dict[str, float] = {}  # of each client's last training
         self.device = pick_device()
 
     def prepare(self) -> None:
@@ -98,6 +110,8 @@ class Workshop:
         """The first model, from a seed; its layout says which units may be left out, if that is wanted."""
         model = self._build(seed)
         layout = self._cutter().layout if with_groups else layout_of(model, self._load().private)
+        if self._work.matches_layers:
+            matchable(layout)
         return read_values(model, layout)
 
     def part(self, wanted: SubModel) -> Part:
@@ -124,29 +138,95 @@ class Workshop:
     ) -> Trainee | None:
         """Train on a client's data from a base model, or a part of one; None if the work was withdrawn on the way.
 
-        What the state has under the variate's name is added to the gradients of each step.
+        What the state has under the variate's name is added to the gradients of each step. Where examples are chosen,
+        it has what is known of them, too; and where layers are matched, those of the client's own.
         """
+        if hooks.matched is not None:
+            return self._train_matched(client, base, state, seed, hooks, hooks.matched)
+        return self._train_whole(client, base, state, seed, hooks, part)
+
+    def _train_whole(
+        self,
+        client: Client,
+        base: Values,
+        state: Mapping[str, Tensor],
+        seed: int,
+        hooks: Hooks,
+        part: Part | None,
+    ) -> Trainee | None:
         data = self._data_of(client)
-        correction, state = corrections(state, base), without_variate(state)
+        correction, kept, state = corrections(state, base), state, of_model(state)
         model = self._trainable(base, state, part)
-        training = replace(self._training(seed, hooks), correction=correction)
+        training = replace(self._training(seed, hooks), correction=correction, notes_losses=hooks.sampling is not None)
         started = self._clock()
+        choice = self._choice(client, hooks.sampling, model, kept, seed) if hooks.sampling else None
+        began, examples = self._clock(), choice.examples if choice else data.train
         measured = self._base_loss(model, data) if self._work.measures_base_loss else {}
         ground = self._ground(model, data, seed) if self._work.measures_slopes else None
         with _blame("train"):
-            trained = _expect(Trained, self._load().train(model, data.train, training), "train")
+            trained = _expect(Trained, self._load().train(model, examples, training), "train")
+        if trained.steps:
+            self._step_s[client.name] = (self._clock() - began) / trained.steps
         if trained.stopped:
             return None
+        balance = self._weighed(choice, trained, model) if choice else None
         if ground is not None:
             measured |= slopes(ground, self._ground(model, data, seed))
+        if balance is not None:
+            measured |= balance.metrics
         trained = replace(trained, metrics={**trained.metrics, **measured})
         update = difference(read_values(model, base.layout), base)
+        update = reduced(update, trained.missing) if trained.missing else update
         state_after = read_private(model, self._load().private)
         if part is not None:
             before = read_private(self._whole(), self._load().private) | dict(state)
             state_after = self._cutter().private_after(before, state_after, part)
+        if balance is not None:
+            state_after = {**state_after, **balance.tensors}
         train_ms = round(1000 * (self._clock() - started))
         return Trainee(update, trained, train_ms, state_after, self._work.local.learning_rate)
+
+    def _train_matched(
+        self, client: Client, base: Values, state: Mapping[str, Tensor], seed: int, hooks: Hooks, matched: Matched
+    ) -> Trainee | None:
+        """Train what is this client's own above the layers that are matched; the update is the next one's."""
+        data, started, task = self._data_of(client), self._clock(), self._load()
+        matcher = Matcher(self._cutter().layout)
+        model = copy.deepcopy(self._whole())
+        matcher.begin(model, base, state, matched)
+        load_private(model, of_model(state))
+        with _blame("train"):
+            trained = _expect(Trained, task.train(model, data.train, self._training(seed, hooks)), "train")
+        if trained.stopped:
+            return None
+        values = read_values(model, matcher.layout_of_phase(base.layout, matched.phase))
+        with _blame("load_data"):
+            classes = classes_of(data.train, matcher.classes)
+        update = matcher.update(values, base.layout, matched.phase, classes)
+        state_after = read_private(model, task.private) | matcher.state_after(values, state, matched)
+        train_ms = round(1000 * (self._clock() - started))
+        return Trainee(update, trained, train_ms, state_after, self._work.local.learning_rate)
+
+    def _choice(
+        self, client: Client, wanted: Sampling, model: nn.Module, state: Mapping[str, Tensor], seed: int
+    ) -> Choice:
+        """Which of the client's examples it trains on; their losses are measured where none are known."""
+        data, local = self._data_of(client), self._work.local
+        balance = balance_of(state, size_of(data.train))
+        if balance is None:
+            with _blame("losses"):
+                balance = measure(self._load(), model, data.train, self.device)
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        fits = fitting(wanted.finish_at - self._clock(), self._step_s.get(client.name), local)
+        return make_choice(balance, wanted.threshold, fits, local, data.train, generator)
+
+    def _weighed(self, choice: Choice, trained: Trained, model: nn.Module) -> Balance:
+        """What is known after training. A task whose own loop says nothing of losses is measured once more."""
+        if trained.losses is None:
+            with _blame("losses"):
+                measured = measure(self._load(), model, choice.examples, self.device)
+            trained = replace(trained, losses=measured.losses)
+        return choice.after(trained)
 
     def _base_loss(self, model: nn.Module, data: Data) -> dict[str, float]:
         """The loss of the model that came, on this client's own examples."""
@@ -207,8 +287,10 @@ class Workshop:
 
     def _model(self, values: Values, state: Mapping[str, Tensor]) -> nn.Module:
         """A model of its own for each piece of work, so that nothing leaks from one client to another."""
-        check_layout(layout_of(self._whole(), self._load().private), values.layout)
         model = copy.deepcopy(self._whole())
+        if self._work.matches_layers:
+            resize(model, {spec.name: spec.shape for spec in values.layout.tensors})
+        check_layout(layout_of(model, self._load().private), values.layout)
         load_values(model, values)
         load_private(model, state)
         return model
@@ -253,6 +335,8 @@ class Workshop:
             progress=hooks.show,
             measures_gradient_variance=self._work.measures_gradient_variance,
             steps=hooks.steps,
+            is_layered=self._work.stops_between_layers,
+            within=hooks.within,
             team=self._team,
         )
 

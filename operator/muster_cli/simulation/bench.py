@@ -31,13 +31,14 @@ class Bench:
         self._batch_size = batch_size
         self._ahead_s = 0.0
         self._step_s = 0.0
+        self._within_s = 0.0  # of the step that is being done, what has been spent
 
     def now(self) -> float:
         return self._world.now() + self._ahead_s
 
     def begin(self, step_s: float) -> None:
         """Somebody begins to work whose steps take so long."""
-        self._ahead_s, self._step_s = 0.0, step_s
+        self._ahead_s, self._step_s, self._within_s = 0.0, step_s, 0.0
 
     def end(self) -> float:
         """The seconds that the work has taken."""
@@ -49,7 +50,13 @@ class Bench:
 
     def step(self) -> None:
         """One local step is done."""
-        self._ahead_s += self._step_s
+        self._ahead_s += self._step_s - self._within_s
+        self._within_s = 0.0
+
+    def within(self, fraction: float) -> None:
+        """So much of one is done."""
+        self._ahead_s += fraction * self._step_s - self._within_s
+        self._within_s = fraction * self._step_s
 
     def measure(self, examples: int) -> None:
         """So many examples have gone forward through the model."""
@@ -82,7 +89,9 @@ class PacedShop:
             self._bench.step()
             hooks.show(fraction)
 
-        return self._shop.train(client, base, state, seed, hooks._replace(show=stepped), part)
+        return self._shop.train(
+            client, base, state, seed, hooks._replace(show=stepped, within=self._bench.within), part
+        )
 
     def evaluate(self, client: Client, values: Values, state: Mapping[str, Tensor], scope: Scope) -> Evaluated:
         evaluated = self._shop.evaluate(client, values, state, scope)

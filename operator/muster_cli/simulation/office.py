@@ -65,7 +65,7 @@ class Office:
         ports = Ports(made.store, made.workbench, self.book, world, reporter, self._meter, Unobserved())
         self.driver = Driver(config_of(job, made.store.next_epoch()), ports)
         self._offers = Offers(self.book, made.workbench, made.codecs)
-        self._told = Told(made.broadcasts.reference, made.codecs.recipe, made.parts)
+        self._told = Told(made.broadcasts.reference, made.codecs.recipe, made.parts, made.workbench.matches_layers)
         self._answers: dict[AssignmentId, Answer] = {}
         self.frame_bytes = frame_bytes(job.clients_total)
         self._spool_bytes = spool_bytes(job.clients_total)

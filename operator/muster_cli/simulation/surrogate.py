@@ -65,6 +65,10 @@ class Surrogate:
     ) -> Trainee | None:
         if state:
             raise BadInput("--surrogate: clients keep no state, and this strategy needs them to; choose another one")
+        if hooks.matched:
+            raise BadInput("--surrogate: there are no units to match; choose another strategy than FedMA")
+        if hooks.sampling:
+            raise BadInput("--surrogate: there are no examples to choose from; set local.sampling.type to All")
         began, examples = self._clock(), examples_of(client)
         steps = self._steps(examples, hooks)
         update = Values.zeros(base.layout, frozen=False)

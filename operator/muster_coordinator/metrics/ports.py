@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
+from muster_coordinator.matching.phases import Phase
 from muster_coordinator.metrics.phases import Mark
-from muster_coordinator.ports import Made, Models, Ports, Reporter, Store
+from muster_coordinator.ports import NO_CORRECTIONS, Corrections, Made, Models, Ports, Reporter, Store
 from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
 from muster_wire.chain import Audience
 
@@ -79,8 +80,8 @@ class WatchedModels:
         self._watcher = watcher
         self._timing = timing
 
-    def open(self, base: str, number: int) -> None:
-        self._models.open(base, number)
+    def open(self, base: str, number: int, phase: Phase | None = None) -> None:
+        self._models.open(base, number, phase)
 
     def fold(self, assignment: AssignmentId, weight: float, beside: float = 0.0) -> None:
         self._models.fold(assignment, weight, beside)
@@ -88,10 +89,10 @@ class WatchedModels:
     def forget(self, assignment: AssignmentId) -> None:
         self._models.forget(assignment)
 
-    def make(self, number: int, scale: float = 1.0) -> Made:
+    def make(self, number: int, scale: float = 1.0, corrections: Corrections = NO_CORRECTIONS) -> Made:
         self._watcher.passed(Mark.MAKING, number)
         with self._timing.of("model"):
-            return self._models.make(number, scale)
+            return self._models.make(number, scale, corrections)
 
     def load_first(self, path: str) -> Made:
         return self._models.load_first(path)

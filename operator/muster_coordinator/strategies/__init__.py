@@ -8,8 +8,10 @@ from typing import Final
 
 from muster_coordinator.strategies.base import Step, Strategy
 from muster_coordinator.strategies.fedavg import FedAvg
+from muster_coordinator.strategies.fedma import FedMA
 from muster_coordinator.strategies.fednova import FedNova
 from muster_coordinator.strategies.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
+from muster_coordinator.strategies.fedpa import FedPA
 from muster_coordinator.strategies.fedprox import FedProx
 from muster_coordinator.strategies.optimizers import (
     ADDED,
@@ -28,7 +30,10 @@ from muster_spec import strategy_types as spec
 from muster_spec.rounds_types import Local
 
 STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
-    {each.name: each for each in (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedNova, QFedAvg, Scaffold)}
+    {
+        each.name: each
+        for each in (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad, FedNova, FedPA, FedMA, QFedAvg, Scaffold)
+    }
 )
 
 
@@ -69,7 +74,9 @@ __all__ = [
     "FedAdam",
     "FedAvg",
     "FedAvgM",
+    "FedMA",
     "FedNova",
+    "FedPA",
     "FedProx",
     "FedYogi",
     "Kept",

@@ -169,7 +169,7 @@ class Initialise(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., groups: _Optional[bool] = ...) -> None: ...
 
 class Train(_message.Message):
-    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe", "sub_model", "budget_ms", "steps", "participations")
+    __slots__ = ("base", "seed", "time_left_ms", "codec", "recipe", "sub_model", "budget_ms", "steps", "sampling", "matched", "participations")
     BASE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +178,8 @@ class Train(_message.Message):
     SUB_MODEL_FIELD_NUMBER: _ClassVar[int]
     BUDGET_MS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_FIELD_NUMBER: _ClassVar[int]
     PARTICIPATIONS_FIELD_NUMBER: _ClassVar[int]
     base: str
     seed: int
@@ -187,8 +189,26 @@ class Train(_message.Message):
     sub_model: SubModel
     budget_ms: int
     steps: int
+    sampling: Sampling
+    matched: Matched
     participations: int
-    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., sub_model: _Optional[_Union[SubModel, _Mapping]] = ..., budget_ms: _Optional[int] = ..., steps: _Optional[int] = ..., participations: _Optional[int] = ...) -> None: ...
+    def __init__(self, base: _Optional[str] = ..., seed: _Optional[int] = ..., time_left_ms: _Optional[int] = ..., codec: _Optional[_Union[CodecId, str]] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., sub_model: _Optional[_Union[SubModel, _Mapping]] = ..., budget_ms: _Optional[int] = ..., steps: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., matched: _Optional[_Union[Matched, _Mapping]] = ..., participations: _Optional[int] = ...) -> None: ...
+
+class Matched(_message.Message):
+    __slots__ = ("phase", "places")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    phase: int
+    places: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, phase: _Optional[int] = ..., places: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Sampling(_message.Message):
+    __slots__ = ("threshold", "budget_ms")
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_MS_FIELD_NUMBER: _ClassVar[int]
+    threshold: float
+    budget_ms: int
+    def __init__(self, threshold: _Optional[float] = ..., budget_ms: _Optional[int] = ...) -> None: ...
 
 class SubModel(_message.Message):
     __slots__ = ("seed", "number", "masks", "keep", "groups")

@@ -73,6 +73,52 @@ def test_progress_grows_the_steps_as_the_loss_falls(tmp_path):
     assert steps[-1] > 2
 
 
+def test_fedpa_waits_for_those_that_pay_and_counts_the_others_later(tmp_path):
+    """Two of eight are ten times as slow: FedAvg's rounds are theirs, FedPA's are not, and yet their updates count."""
+    ran = {}
+    for kind in ("FedAvg", "FedPA"):
+        job = job_of(tmp_path, pools=EIGHT, rounds={"total": 20, "deadlineSeconds": 10_000}, strategy={"type": kind})
+        ran[kind] = run(job, machines(8, 8, 8, 8, 8, 8, 0.8, 0.8))
+    assert ran["FedPA"].seconds[0] == pytest.approx(ran["FedAvg"].seconds[0])  # nobody is known yet
+    assert mean(ran["FedPA"].seconds[2:]) < 0.5 * mean(ran["FedAvg"].seconds[2:])
+    assert ran["FedPA"].summary["participation"]["least"] > 1
+    assert {len(line["clients"]) for line in ran["FedPA"].rounds[2:]} - {8}
+
+
+def test_fedma_matches_a_layer_a_round_and_measures_what_a_pass_ends_with(tmp_path):
+    """Digits have three layers. The model of the second pass knows most of them."""
+    job = job_of(
+        tmp_path,
+        task={"entrypoint": "muster.tasks.digits:Digits", "config": {"width": 4}},
+        rounds={"total": 6, "deadlineSeconds": 1000},
+        local={"epochs": 3, "batchSize": 16, "learningRate": 0.05, "optimizer": {"type": "SGD", "momentum": 0.9}},
+        strategy={"type": "FedMA", "fedMA": {"maxGrowth": 2}},
+        evaluation={"every": 1, "central": {"type": "Auto"}, "federated": False},
+    )
+    ran = run(job, machines(1, 1, 1, 1), surrogate=False)
+    assert ran.summary["outcome"] == "Complete"
+    measured = {line["round"]: line["central"]["accuracy"] for line in ran.of("evaluated")}
+    assert list(measured) == [3, 6]
+    assert measured[6] > 0.7
+    assert all(line["failed"] == {} for line in ran.rounds)
+
+
+def test_slow_clients_that_choose_their_examples_are_in_time(tmp_path):
+    """The slowest needs 30 s for its six steps, and rounds last 29: it is there where some of its examples are easy."""
+    times = {}
+    for kind in ("All", "FedBalancer"):
+        job = job_of(
+            tmp_path,
+            task={"entrypoint": "muster.tasks.digits:Digits", "config": {"width": 2}},
+            rounds={"total": 6, "deadlineSeconds": 29},
+            local={"batchSize": 64, "learningRate": 0.05, "sampling": {"type": kind}},
+            evaluation={"every": 6, "central": {"type": "Never"}, "federated": True},
+        )
+        times[kind] = run(job, machines(1, 1, 1, 0.2), surrogate=False).summary["participation"]["rounds"]
+    assert times["All"] == {"p/0": 6, "p/1": 6, "p/2": 6, "p/3": 0}
+    assert times["FedBalancer"]["p/3"] > 0
+
+
 def test_a_deadline_that_adapts_stops_waiting_for_the_slowest(tmp_path):
     speeds = (4, 4, 4, 0.05)
     adaptive, fixed = (

@@ -121,6 +121,21 @@ def test_clients_that_are_told_their_time_send_what_they_have_done(tmp_path):
         assert (counts["p/3"] > 0) is is_there
 
 
+def test_a_client_too_slow_for_one_step_sends_the_layers_that_are_done(tmp_path):
+    """A step of the slowest takes 50 s and its time is up after 36: then it is through its second layer of three."""
+    for stragglers, is_there in (("Partial", False), ("LayerWise", True)):
+        job = job_of(
+            tmp_path,
+            task={"entrypoint": "muster.tasks.digits:Digits", "config": {"width": 2}},
+            rounds={"total": 2, "deadlineSeconds": 40, "stragglers": {"type": stragglers}},
+            local={"batchSize": 64, "learningRate": 0.05},
+            evaluation=NEVER,
+        )
+        ran = run(job, machines(1, 1, 1, 0.02), surrogate=False)
+        assert ("p/3" in ran.rounds[0]["clients"]) is is_there
+        assert ran.rounds[-1]["metrics"]["loss"] > 0
+
+
 def test_a_deadline_cuts_off_who_is_slower(tmp_path):
     ran = run(job_of(tmp_path), machines(1, 1, 1, 0.5))
     assert max(ran.seconds) == pytest.approx(2 * steps(3))

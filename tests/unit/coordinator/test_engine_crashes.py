@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fake_world import FakeWorld, config_for
+from muster_coordinator.aggregation import AggregationNumber
 from muster_coordinator.config import EngineConfig, LatePolicy
 from muster_coordinator.deadlines import AdaptiveDeadline
 from muster_coordinator.events import (
@@ -134,6 +135,8 @@ configs = st.builds(
             "inclusion_limit": st.sampled_from([None, 3.0]),
             "partial": st.sampled_from([None, PartialWork(1, 2, None)]),
             "weighing": st.sampled_from(WEIGHINGS),
+            "is_balanced": st.booleans(),
+            "aggregation": st.sampled_from([None, AggregationNumber(0.5)]),
             "step_control": st.sampled_from([None, Progress(3, 9), ResourceBudget(1e6, 0.025, 0.1, 50)]),
         }
     ),

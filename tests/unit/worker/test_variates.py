@@ -7,8 +7,9 @@ from small_task import points
 from test_local_training import NoFrills, fit, flat
 from torch import nn
 
+from muster.client_state import of_model
 from muster.errors import DataError
-from muster.variates import corrections, variate_after, variate_of, with_variate, without_variate
+from muster.variates import corrections, variate_after, variate_of, with_variate
 from muster_wire.layout import Kind, Layout, TensorSpec
 from muster_wire.values import Values
 
@@ -80,7 +81,7 @@ def test_the_next_variate_is_option_2():
 def test_a_variate_lies_beside_the_clients_own_state():
     own = {"mine": torch.ones(2)}
     state = with_variate(own, FIVE)
-    assert without_variate(state) == own
+    assert of_model(state) == own
     assert variate_of(state, 5).tolist() == FIVE.tolist()
     assert variate_of(own, 5) is None
     with pytest.raises(DataError, match="5 values and not 4"):
