@@ -13,13 +13,15 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 
+from muster_coordinator.admission import JobAdmission
 from muster_coordinator.denylist import DenyList
 from muster_coordinator.enrolment import Enrolment
+from muster_coordinator.external import AuthorityFile, ExternalPools
 from muster_coordinator.guard import Anybody, Guard
 from muster_coordinator.ports import Clock
 from muster_coordinator.refusals import Refusals, Refused
 from muster_coordinator.security import Security
-from muster_coordinator.tls import ServerCertificates, read_authority
+from muster_coordinator.tls import JobRoots, ServerCertificates, read_authority
 
 HEADER = "authorization"
 
@@ -62,6 +64,7 @@ class Access:
     enrolment: Enrolment
     certificates: ServerCertificates | None  # None: a plain port
     refusals: Refusals
+    external: ExternalPools
 
     @property
     def interceptors(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
@@ -69,16 +72,21 @@ class Access:
         return tuple(check for check in (self.token, self.guard) if check is not None)
 
 
-def open_access(security: Security, realm: str, clock: Clock) -> Access:
+def open_access(security: Security, realm: str, clock: Clock, external: ExternalPools | None = None) -> Access:
     """Read what the settings name. Raises InputError for files that can't be used."""
-    refusals = Refusals()
-    guard = Guard(realm, DenyList(security.deny_list), clock, refusals) if security.is_mutual else None
+    refusals, external = Refusals(), external or ExternalPools()
+    guard, roots = None, None
+    if security.tls and security.tls.client_ca:
+        own = AuthorityFile(("--client-ca", security.tls.client_ca))
+        admission = JobAdmission(realm, DenyList(security.deny_list), clock, own.current, external)
+        guard, roots = Guard(admission, refusals), JobRoots(security.tls.client_ca, external)
     files = security.enrolment
     authority = read_authority(files) if files else None
     return Access(
         token=TokenCheck(security.token, refusals) if security.token else None,
         guard=guard,
-        enrolment=Enrolment(guard or Anybody(), clock, refusals, authority, files.valid_s if files else 0.0),
-        certificates=ServerCertificates(security.tls, clock) if security.tls else None,
+        enrolment=Enrolment(realm, guard or Anybody(), clock, refusals, authority, files.valid_s if files else 0.0),
+        certificates=ServerCertificates(security.tls, clock, roots) if security.tls else None,
         refusals=refusals,
+        external=external,
     )

@@ -1,7 +1,8 @@
-"""The API server, as far as a coordinator needs it: to read its own job and to write `status.training` of it.
+"""The API server, as far as a coordinator needs it: to read its own job, to write `status.training` of it, and to look
+at the External pools that it names.
 
-Two requests, made by the standard library, so that the image needs no client library for them. Blocking: whoever calls
-does so from a thread. The files of the service account are read for each request, since kubelets renew them.
+Three requests, made by the standard library, so that the image needs no client library for them. Blocking: whoever
+calls does so from a thread. The files of the service account are read for each request, since kubelets renew them.
 """
 
 from __future__ import annotations
@@ -86,6 +87,10 @@ class ApiServer:
             "status": {"training": training},
         }
         return _read(self._ask("PATCH", f"{job.path}?fieldManager={MANAGER}&force=true", body))
+
+    def pool(self, name: str) -> Mapping[str, Any]:
+        """A ClientPool of the job's namespace as it is."""
+        return self._ask("GET", f"/apis/{API_VERSION}/namespaces/{self._job.namespace}/clientpools/{name}", None)
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> dict[str, Any]:
         try:

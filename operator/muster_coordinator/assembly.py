@@ -169,8 +169,12 @@ def announce(
         if driver.has_started and seen.is_to_suspend != driver.state.is_to_pause:
             inbox.post(PauseWished(seen.is_to_suspend))
 
-    server = ApiServer(account, JobName(job.namespace, job.name, job.uid))
-    return Announcer(server, tell, hear, clock.unix)
+    return Announcer(server_of(account, job), tell, hear, clock.unix)
+
+
+def server_of(account: Account, job: ResolvedJob) -> ApiServer:
+    """The API server, for one who asks about this job. Each takes one request at a time, so each has its own."""
+    return ApiServer(account, JobName(job.namespace, job.name, job.uid))
 
 
 def _outliving(job: ResolvedJob) -> frozenset[str]:

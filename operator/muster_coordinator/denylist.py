@@ -4,7 +4,8 @@ One entry a line; `#` begins a comment:
 
     5f3a…09                 a serial, in hexadecimal (as openssl prints it): this certificate, and all that came of
                             enrolling with it
-    muster://<uid>/<pool>   every certificate of this pool, those that may only enrol included
+    muster://<uid>/<pool>   every certificate of this pool, those that may only enrol included; with the uid of an
+                            External pool, all that came of its credentials as well
     muster://<uid>/<pool>/3 every certificate for exactly these clients
 
 A list that can't be read when it changes leaves the one before in force, and says so: forgetting who was denied would
@@ -36,11 +37,11 @@ class Denied:
     serials: frozenset[int] = frozenset()
     identities: frozenset[Identity] = frozenset()
 
-    def refuses(self, certificate: Certificate) -> bool:
-        """Whether this certificate, what it came from, or whom it names is on the list."""
+    def refuses(self, certificate: Certificate, also: Identity | None = None) -> bool:
+        """Whether this certificate, what it came from, or whom it names is on the list; or who it is `also`."""
         name = certificate.identity.as_worker()
         pool = Identity(name.role, name.realm, name.pool)
-        return bool(self.serials & {certificate.serial, certificate.origin} or self.identities & {name, pool})
+        return bool(self.serials & {certificate.serial, certificate.origin} or self.identities & {name, pool, also})
 
 
 def parse_deny_list(text: str) -> Denied:
@@ -79,11 +80,11 @@ class DenyList:
             except TrustError as error:
                 raise InputError(error.reason) from error
 
-    def refuses(self, certificate: Certificate) -> bool:
-        """Whether it is denied at this moment."""
+    def refuses(self, certificate: Certificate, also: Identity | None = None) -> bool:
+        """Whether it is denied at this moment; or an External pool that it came from."""
         if self._path and self._watched.changed():
             self._reload(self._path)
-        return self._denied.refuses(certificate)
+        return self._denied.refuses(certificate, also)
 
     def _reload(self, path: Path) -> None:
         try:

@@ -1,12 +1,13 @@
 """Enrol: a worker's own key goes in, a short-lived certificate comes out, for the identity that the caller came with.
 
 What the request says of names is ignored: a caller gets the identity it has proven, never one that it asks for. Each
-certificate remembers the join credential it came from, so that revoking that one revokes all that came of it.
+certificate remembers the join credential it came from, so that revoking that one revokes all that came of it. A worker
+of an External pool comes with a certificate of the pool's realm, and gets one of this job's for the same clients.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import grpc
@@ -29,6 +30,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class Enrolment:
     """One method: see the .proto. Without an authority nobody can enrol here."""
 
+    realm: str
     peers: Peers
     clock: Clock
     refusals: Refusals
@@ -46,16 +48,16 @@ class Enrolment:
                 "certificates as files",
             )
         try:
-            chain = certify(self.authority, caller, request.request, self.clock.unix(), self.valid_s)
+            chain = certify(self.authority, self.realm, caller, request.request, self.clock.unix(), self.valid_s)
         except TrustError as error:
             self.refusals.count(Refused.ENROLMENT)
             return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.reason)
         return pb.EnrolReply(chain=chain, authorities=self.authority.pem)
 
 
-def certify(authority: Authority, caller: Certificate, request: bytes, now: float, valid_s: float) -> bytes:
-    """A chain in PEM. Raises TrustError for a request that isn't one."""
+def certify(authority: Authority, realm: str, caller: Certificate, request: bytes, now: float, valid_s: float) -> bytes:
+    """A chain in PEM, for the caller as a worker of this realm. Raises TrustError for a request that isn't one."""
     key = read_request(request)
-    identity = caller.identity
-    origin = caller.serial if identity.role is Role.JOINER else caller.origin
-    return authority.certify(key, identity.as_worker(), now, valid_s, origin)
+    identity = replace(caller.identity.as_worker(), realm=realm)
+    origin = caller.serial if caller.identity.role is Role.JOINER else caller.origin
+    return authority.certify(key, identity, now, valid_s, origin)

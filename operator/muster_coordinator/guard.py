@@ -11,42 +11,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn, Protocol
 
 import grpc
 import grpc.aio
 
-from muster_coordinator.denylist import DenyList
+from muster_coordinator.admission import Admission, Refusal, denied
 from muster_coordinator.interception import Behaviour, Context, Handler, wrapped
-from muster_coordinator.ports import Clock
 from muster_coordinator.refusals import Refusals, Refused
 from muster_wire.errors import TrustError
 from muster_wire.trust.certificate import Certificate, read_certificate
-from muster_wire.trust.identity import Role
 
 log = logging.getLogger("muster.coordinator")
 
-_HEALTH = "/grpc.health.v1.Health/"
-_ATTEND = "/muster.wire.v1.Federation/Attend"
-OPEN_TO = {  # beginnings of methods; workers may make every call but that of bridges
-    Role.JOINER: ("/muster.wire.v1.Federation/Enrol", _HEALTH),
-    Role.BRIDGE: (_ATTEND, _HEALTH),
-}
-_MAY = {Role.JOINER: "may only enrol", Role.BRIDGE: "may only attend"}
 SWEEP_S = 1.0
 
 _read = lru_cache(maxsize=4096)(read_certificate)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a call may not be made, or go on: for the caller, and for the counters."""
-
-    code: grpc.StatusCode
-    reason: str
-    cause: Refused
 
 
 class Peers(Protocol):
@@ -66,10 +47,8 @@ class Anybody:
 class Guard(grpc.aio.ServerInterceptor):
     """Lets calls in, and ends those that should no longer be open."""
 
-    def __init__(self, realm: str, deny_list: DenyList, clock: Clock, refusals: Refusals) -> None:
-        self._realm = realm
-        self._deny_list = deny_list
-        self._clock = clock
+    def __init__(self, admission: Admission, refusals: Refusals) -> None:
+        self._admission = admission
         self._refusals = refusals
         self._open: dict[asyncio.Timeout, tuple[Certificate, str]] = {}
 
@@ -79,20 +58,6 @@ class Guard(grpc.aio.ServerInterceptor):
         if not given:
             raise TrustError("no certificate came with this call")
         return _read(next(iter(given)))
-
-    def refusal(self, certificate: Certificate, method: str) -> Refusal | None:
-        """Why this certificate may not make, or go on with, a call of this method."""
-        identity = certificate.identity
-        if self._deny_list.refuses(certificate):
-            return _denied(f"the certificate of {identity.uri} has been revoked", Refused.REVOKED)
-        if identity.realm != self._realm:
-            return _denied(f"{identity.uri} is not for this job, which is {self._realm}")
-        if identity.role in OPEN_TO and not method.startswith(OPEN_TO[identity.role]):
-            return _denied(f"{identity.uri} {_MAY[identity.role]}")
-        if identity.role is Role.WORKER and method == _ATTEND:
-            return _denied(f"{identity.uri} is a worker's; only a bridge attends")
-        expired = certificate.refused_because(self._clock.unix())
-        return Refusal(grpc.StatusCode.UNAUTHENTICATED, expired, Refused.EXPIRED) if expired else None
 
     async def intercept_service(
         self,
@@ -116,7 +81,7 @@ class Guard(grpc.aio.ServerInterceptor):
             except TimeoutError:
                 if not scope.expired():
                     raise
-            return await self._refuse(self.refusal(certificate, method) or _MOVE_ON, context)
+            return await self._refuse(self._admission.refusal(certificate, method) or _MOVE_ON, context)
 
         return guarded
 
@@ -124,8 +89,8 @@ class Guard(grpc.aio.ServerInterceptor):
         try:
             certificate = self.certificate(context)
         except TrustError as error:
-            return await self._refuse(_denied(error.reason), context)
-        refusal = self.refusal(certificate, method)
+            return await self._refuse(denied(error.reason), context)
+        refusal = self._admission.refusal(certificate, method)
         if refusal:
             await self._refuse(refusal, context)
         return certificate
@@ -146,12 +111,8 @@ class Guard(grpc.aio.ServerInterceptor):
     def sweep(self) -> None:
         """End the open calls whose certificates no longer hold."""
         for scope, (certificate, method) in list(self._open.items()):
-            if self.refusal(certificate, method):
+            if self._admission.refusal(certificate, method):
                 scope.reschedule(asyncio.get_running_loop().time())
-
-
-def _denied(reason: str, cause: Refused = Refused.WRONG_IDENTITY) -> Refusal:
-    return Refusal(grpc.StatusCode.PERMISSION_DENIED, reason, cause)
 
 
 _MOVE_ON = Refusal(grpc.StatusCode.UNAUTHENTICATED, "this certificate no longer holds: enrol again", Refused.EXPIRED)

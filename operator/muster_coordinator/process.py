@@ -17,13 +17,15 @@ import threading
 from collections.abc import Coroutine, Sequence
 
 from muster_coordinator.access import Access, open_access
-from muster_coordinator.assembly import Coordinator, Outside, assemble
+from muster_coordinator.assembly import Coordinator, Outside, assemble, server_of
 from muster_coordinator.errors import CommitLost, CoordinatorError, DiskError, StorageError
 from muster_coordinator.events import StopRequested
+from muster_coordinator.external import read_external
 from muster_coordinator.inbox import Inbox, drain, drive
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.limits import frame_bytes, keep_memory_small
 from muster_coordinator.metrics.metering import Metering
+from muster_coordinator.poolwatch import PoolWatch
 from muster_coordinator.ports import Clock
 from muster_coordinator.recovery import HistoryError
 from muster_coordinator.report import log_to_stderr
@@ -72,7 +74,7 @@ def _say(error: CoordinatorError, code: int, settings: Settings | None) -> int:
 
 async def coordinate(settings: Settings, outside: Outside) -> int:
     """Serve and drive until the job is over or somebody stops it."""
-    access = open_access(settings.security, settings.job.uid, outside.clock)
+    access = _open_access(settings, outside.clock)
     metering = _meter(settings.job, outside.clock)
     server = build_server(access, ConnectionAge(), frame_bytes(settings.job.clients_total), metering.interceptors)
     address = bind(server, settings.listen, access)
@@ -84,7 +86,7 @@ async def coordinate(settings: Settings, outside: Outside) -> int:
     await server.start()
     metrics = {"metrics": metering.serve(settings.metrics)} if settings.metrics else {}
     coordinator.reporter.tell("listening", {"address": address} | metrics)
-    watches = [asyncio.create_task(watch) for watch in _watches(coordinator, access)]
+    watches = [asyncio.create_task(watch) for watch in _watches(coordinator, access, settings)]
     try:
         outcome = await _drive_in_thread(coordinator, loop)
         if coordinator.announcer:
@@ -110,6 +112,11 @@ async def _say_goodbye(coordinator: Coordinator) -> None:
         log.warning("leaving before everybody has heard that the job is over: %s", "; ".join(missing))
 
 
+def _open_access(settings: Settings, clock: Clock) -> Access:
+    external = read_external(settings.job, settings.security.pool_authorities)
+    return open_access(settings.security, settings.job.uid, clock, external)
+
+
 def _meter(job: ResolvedJob, clock: Clock) -> Metering:
     return Metering(job, clock, open_tracing("coordinator", {"muster.job": f"{job.namespace}/{job.name}"}))
 
@@ -121,13 +128,15 @@ def _tell_refusals(coordinator: Coordinator, access: Access) -> None:
         coordinator.reporter.tell("refused", {"causes": counts})
 
 
-def _watches(coordinator: Coordinator, access: Access) -> list[Coroutine[None, None, None]]:
+def _watches(coordinator: Coordinator, access: Access, settings: Settings) -> list[Coroutine[None, None, None]]:
     """What looks around once a second for as long as the server runs."""
     watches = [coordinator.lobby.watch()]
     if access.guard:
         watches.append(access.guard.watch())
     if coordinator.announcer:
         watches.append(coordinator.announcer.run())
+    if settings.account and access.external:
+        watches.append(PoolWatch(server_of(settings.account, settings.job), access.external).run())
     return watches
 
 

@@ -4,6 +4,7 @@ nothing                 a plain port on this machine only; the token of the job 
 --tls-cert, --tls-key   TLS; the token is asked of every call
 and --client-ca         mutual TLS: certificates say who calls, and a token, if there is one, is asked as well
 and --enrol-key         workers come with a join bundle and have their own keys certified here
+and --pool-authorities  so do workers of the job's External pools, with a certificate of their pool
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Security:
     tls: TlsFiles | None = None
     enrolment: EnrolmentFiles | None = None
     deny_list: Path | None = None
+    pool_authorities: Path | None = None
 
     @property
     def is_mutual(self) -> bool:
@@ -52,6 +54,12 @@ def add_security_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how long the certificates made so are valid (default: %(default)s)",
     )
+    add(
+        "--pool-authorities",
+        type=Path,
+        metavar="DIR",
+        help="who vouches for the workers of External pools: <pool>.crt for each, which may come later",
+    )
     add("--deny-list", type=Path, metavar="FILE", help="serials and identities that are refused")
 
 
@@ -63,7 +71,7 @@ def read_security(given: argparse.Namespace) -> Security:
     if given.enrol_key:
         enrolment = EnrolmentFiles(given.client_ca, given.enrol_key, 60.0 * given.enrol_minutes)
     token = _read_token(given.token_file) if given.token_file else None
-    return Security(token, tls, enrolment, given.deny_list)
+    return Security(token, tls, enrolment, given.deny_list, given.pool_authorities)
 
 
 def _check_combination(given: argparse.Namespace) -> None:
@@ -71,6 +79,10 @@ def _check_combination(given: argparse.Namespace) -> None:
         (bool(given.tls_cert) != bool(given.tls_key), "--tls-cert and --tls-key: give both or neither"),
         (given.client_ca and not given.tls_cert, "--client-ca: mutual TLS also needs --tls-cert and --tls-key"),
         (given.enrol_key and not given.client_ca, "--enrol-key: also give its certificate, in --client-ca"),
+        (
+            given.pool_authorities and not given.enrol_key,
+            "--pool-authorities: workers of External pools enrol here, which needs --enrol-key",
+        ),
         (given.deny_list and not given.client_ca, "--deny-list: without mutual TLS (--client-ca) nobody has a name"),
         (not given.client_ca and not given.token_file, "--token-file: needed unless workers have certificates"),
         (

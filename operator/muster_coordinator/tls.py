@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from muster_coordinator.errors import InputError
+from muster_coordinator.external import ExternalPools
 from muster_coordinator.ports import Clock
 from muster_wire.errors import TrustError
 from muster_wire.trust.authority import Authority, authority_from_pem
@@ -43,15 +44,40 @@ class EnrolmentFiles:
     valid_s: float
 
 
-class ServerCertificates:
-    """What each new connection is greeted with."""
+class Roots(Protocol):
+    """Who vouches for clients. Grpc's own threads ask."""
 
-    def __init__(self, files: TlsFiles, clock: Clock) -> None:
+    def changed(self) -> bool:
+        """Whether it is somebody else than when this was asked last."""
+
+    def read(self) -> bytes:
+        """In PEM. Raises TrustError."""
+
+
+class JobRoots:
+    """Those of a job: its own, and those of its External pools."""
+
+    def __init__(self, client_ca: Path, external: ExternalPools) -> None:
+        self._file = ("--client-ca", client_ca)
+        self._external = external
+        self._watched = Watched([client_ca, *external.files])
+
+    def changed(self) -> bool:
+        return self._watched.changed()
+
+    def read(self) -> bytes:
+        return read_authorities(self._file) + self._external.roots()
+
+
+class ServerCertificates:
+    """What each new connection is greeted with, and who vouches for those who come: without `roots`, nobody does."""
+
+    def __init__(self, files: TlsFiles, clock: Clock, roots: Roots | None) -> None:
         """Raises InputError, which names the file and the remedy."""
         self._files = files
         self._clock = clock
-        paths = [files.certificate, files.key, *([files.client_ca] if files.client_ca else [])]
-        self._watched = Watched(paths)
+        self._roots = roots
+        self._watched = Watched([files.certificate, files.key])
         self._is_stale = False
         try:
             self._first = self._read()
@@ -61,12 +87,13 @@ class ServerCertificates:
     def credentials(self) -> grpc.ServerCredentials:
         """For a port."""
         return grpc.dynamic_ssl_server_credentials(
-            self._first, self.renewed, require_client_authentication=self._files.client_ca is not None
+            self._first, self.renewed, require_client_authentication=self._roots is not None
         )
 
     def renewed(self) -> Any:
         """The configuration, if it has changed since the last connection, else None. Grpc's own threads call this."""
-        if not self._watched.changed() and not self._is_stale:
+        is_new = [self._watched.changed(), self._roots is not None and self._roots.changed()]
+        if not any(is_new) and not self._is_stale:
             return None
         try:
             configuration = self._read()
@@ -81,7 +108,7 @@ class ServerCertificates:
     def _read(self) -> grpc.ServerCertificateConfiguration:
         files = self._files
         pair = read_pair(("--tls-cert", files.certificate), ("--tls-key", files.key), self._clock.unix())
-        roots = read_authorities(("--client-ca", files.client_ca)) if files.client_ca else None
+        roots = self._roots.read() if self._roots else None
         return grpc.ssl_server_certificate_configuration([(pair.key, pair.chain)], roots)
 
 

@@ -171,9 +171,12 @@ class JobSpec(Value, frozen=True):
 # --- What runs --------------------------------------------------------------------------------------------------------
 
 
-class ResolvedPool(Value, frozen=True):
+class ResolvedPool(Value, frozen=True, omit_defaults=True):
+    """`uid` is that of the ClientPool in a cluster, where its credentials are the pool's own (type External)."""
+
     name: str
     spec: PoolSpec
+    uid: str = ""
 
 
 class ResolvedJob(Value, frozen=True):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-GENERATED = ("federation_pb2.py", "federation_pb2.pyi", "federation_pb2_grpc.py")
+GENERATED = [f"{name}_pb2{end}" for name in ("federation", "lobby") for end in (".py", ".pyi", "_grpc.py")]
 
 
 def test_generated_code_is_up_to_date(tmp_path: Path) -> None:

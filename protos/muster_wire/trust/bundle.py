@@ -3,6 +3,8 @@
 The credential is a certificate and key that may only enrol. It is good for as long as the batch job that carries it may
 wait in a queue, for one pool, and is exchanged for a short-lived certificate of a key that the worker makes itself. As
 text it is JSON, for a file, or the same in base64 on one line, for an environment variable.
+
+An External pool's bundle outlives jobs: what it names is the lobby, where coordinators are learnt of.
 """
 
 from __future__ import annotations
@@ -21,13 +23,17 @@ MAX_TEXT = 256 * 1024
 
 
 class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`server_name` is what the coordinator's certificate is held against, where that isn't the host dialled."""
+    """`coordinator` is where to dial; with `lobby` that is the lobby of an External pool.
+
+    `server_name` is what the other side's certificate is held against, where that isn't the host dialled.
+    """
 
     coordinator: str
     ca: str
     certificate: str
     key: str
     server_name: str = ""
+    lobby: bool = False
 
     @property
     def pair(self) -> Pair:
@@ -49,6 +55,14 @@ def make_bundle(
     """A bundle for `joiner`, an identity in the role of one who may only enrol."""
     pair = authority.issue_client(joiner, now, valid_s)
     return Bundle(coordinator, authority.pem.decode(), pair.chain.decode(), pair.key.decode(), server_name)
+
+
+def make_pool_bundle(
+    authority: Authority, lobby: str, lobby_ca: str, joiner: Identity, now: float, valid_s: float
+) -> Bundle:
+    """A bundle for an External pool, which has an authority of its own; another vouches for the lobby."""
+    pair = authority.issue_client(joiner, now, valid_s)
+    return Bundle(lobby, lobby_ca, pair.chain.decode(), pair.key.decode(), lobby=True)
 
 
 def read_bundle(text: str) -> Bundle:

@@ -6,11 +6,11 @@ written; the dates at each call) is checked with what this module reads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from muster_wire.errors import TrustError
@@ -30,13 +30,17 @@ UNREADABLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Who holds it, and from when to when (seconds since 1970). `origin` is the serial of the join credential."""
+    """Who holds it, and from when to when (seconds since 1970). `origin` is the serial of the join credential.
+
+    `pem` is what it was read from.
+    """
 
     identity: Identity
     serial: int
     origin: int | None
     not_before: float
     not_after: float
+    pem: bytes = field(default=b"", repr=False, compare=False)
 
     def refused_because(self, now: float) -> str | None:
         """Why it doesn't hold at this moment."""
@@ -59,6 +63,7 @@ def read_certificate(pem: bytes) -> Certificate:
         origin=_origin(certificate),
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
+        pem=pem,
     )
 
 
@@ -70,6 +75,28 @@ def parse_pem(pem: bytes) -> x509.Certificate:
         return x509.load_pem_x509_certificate(pem)
     except UNREADABLE as error:
         raise TrustError(f"not a certificate in PEM: {error}") from error
+
+
+def is_issued_by(pem: bytes, authorities: bytes) -> bool:
+    """Whether one of these authorities (PEM) signed the first certificate of a chain.
+
+    TLS only says that some authority did that the server trusts. Where it trusts several, each for its own realm, that
+    is not enough. Raises TrustError for authorities or a certificate that can't be read.
+    """
+    certificate = parse_pem(pem)
+    try:
+        roots = x509.load_pem_x509_certificates(authorities)
+    except UNREADABLE as error:
+        raise TrustError(f"no certificates in PEM: {error}") from error
+    return any(_signed(root, certificate) for root in roots)
+
+
+def _signed(root: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (InvalidSignature, *UNREADABLE):
+        return False
+    return True
 
 
 def _identity(certificate: x509.Certificate) -> Identity:

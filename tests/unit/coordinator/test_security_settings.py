@@ -48,6 +48,12 @@ def test_each_way_of_proving_who_one_is(read):
         (["--client-ca", "ca"], "127.0.0.1:0", None, "--client-ca: mutual TLS also needs"),
         ([*SERVER, "--enrol-key", "k"], "127.0.0.1:0", "token", "--enrol-key: also give"),
         ([*SERVER, "--deny-list", "d"], "127.0.0.1:0", "token", "--deny-list: without mutual TLS"),
+        (
+            [*MUTUAL, "--pool-authorities", "d"],
+            "127.0.0.1:0",
+            None,
+            "--pool-authorities: workers of External",
+        ),
         ([*MUTUAL, "--enrol-minutes", "0"], "127.0.0.1:0", None, "--enrol-minutes 0: from 1"),
         ([*MUTUAL, "--enrol-minutes", "99999"], "127.0.0.1:0", None, "--enrol-minutes 99999: from 1"),
         ([], "0.0.0.0:0", "token", "--listen 0.0.0.0:0: a port that other machines can reach"),
