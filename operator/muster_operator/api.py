@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 import msgspec
@@ -26,6 +26,13 @@ _PAUSE_S = 0.5
 
 Observer = Callable[[str, str, str], None]
 """Told of each request: `before` or `after`, the method, the path. A test may raise in it, or kill the process."""
+
+
+class Listing(NamedTuple):
+    """All objects of a kind, and the version to watch them from."""
+
+    objects: Sequence[Object]
+    version: str
 
 
 class Meter(Protocol):
@@ -79,6 +86,34 @@ class Api:
         answer = await self._ask("GET", path_of(kind, namespace), query={"fieldSelector": f"metadata.name={name}"})
         return next(iter(answer["items"]), None)
 
+    async def listing(self, kind: str, namespace: str | None) -> Listing:
+        """All objects of a kind, each with its kind in it, and the version to watch from."""
+        answer = await self._ask("GET", path_of(kind, namespace))
+        head = {"apiVersion": RESOURCES[kind].api_version, "kind": kind}
+        return Listing([head | item for item in answer["items"]], str(answer["metadata"]["resourceVersion"]))
+
+    async def watch(self, kind: str, namespace: str | None, version: str, lasts_s: int) -> AsyncIterator[Object]:
+        """What happens to objects of a kind after that version, as the API server's events, for so long.
+
+        Raises TryLater where it is out of reach, and ApiError where it won't (410: that version is forgotten; list).
+        """
+        query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true"}
+        query["timeoutSeconds"] = str(lasts_s)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=lasts_s + 10)
+        try:
+            async with self._session.get(
+                self._connection.server + path_of(kind, namespace),
+                params=query,
+                headers=self._headers(),
+                timeout=timeout,
+            ) as response:
+                if response.status >= 400:
+                    raise _error(response.status, response.headers.get("Retry-After", ""), await response.read())
+                async for event in _events(response.content):
+                    yield event
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise TryLater(0, "Unreachable", f"the watch broke: {error or type(error).__name__}") from error
+
     async def events_of(self, namespace: str, uid: str, reason: str) -> Sequence[Object]:
         """The Events of that reason about one object."""
         fields = f"involvedObject.uid={uid},reason={reason}"
@@ -91,11 +126,11 @@ class Api:
         path = path_of(manifest["kind"], metadata["namespace"])
         return await self._ask("POST", path, manifest, query={"fieldManager": MANAGER})
 
-    async def apply(self, manifest: Object, subresource: str = "") -> Object:
+    async def apply(self, manifest: Object, subresource: str = "", manager: str = MANAGER) -> Object:
         """Server-side apply. We win: these fields are ours."""
         metadata = manifest["metadata"]
         path = path_of(manifest["kind"], metadata["namespace"], metadata["name"], subresource)
-        query = {"fieldManager": MANAGER, "force": "true"}
+        query = {"fieldManager": manager, "force": "true"}
         return await self._ask("PATCH", path, manifest, query=query, content=_APPLY)
 
     async def patch(self, key: Key, namespace: str, uid: str, body: Object) -> Object:
@@ -151,9 +186,12 @@ class Api:
         finally:
             self._observer("after", method, path)  # whatever the answer was
 
-    async def _send(self, method: str, path: str, body: Object | None, query: dict[str, str], content: str) -> Object:
+    def _headers(self) -> dict[str, str]:
         token = self._connection.current_token()
-        headers = {"Accept": JSON, "Content-Type": content} | ({"Authorization": f"Bearer {token}"} if token else {})
+        return {"Accept": JSON} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+    async def _send(self, method: str, path: str, body: Object | None, query: dict[str, str], content: str) -> Object:
+        headers = self._headers() | {"Content-Type": content}
         data = msgspec.json.encode(body) if body is not None else None
         url = self._connection.server + path
         began, code = time.monotonic(), 0
@@ -170,6 +208,19 @@ class Api:
             ) from error
         finally:
             self._meter.answered(method, _resource_in(path), code, time.monotonic() - began)
+
+
+async def _events(content: aiohttp.StreamReader) -> AsyncIterator[Object]:
+    """A line an event. Lines are as long as objects are, so they are put together from what comes."""
+    rest = b""
+    async for piece in content.iter_any():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in filter(None, lines):
+            event = _object(line)
+            if event.get("type") == "ERROR":
+                told = event.get("object") or {}
+                raise _error(int(told.get("code") or 500), "", msgspec.json.encode(told))
+            yield event
 
 
 def _object(raw: bytes) -> Object:
