@@ -15,7 +15,9 @@ from muster_telemetry.address import AddressError, parse_address
 from muster_telemetry.logs import LOG_FORMATS, LogFormat, log_format_of
 
 if TYPE_CHECKING:
+    from muster.external import ExternalSettings
     from muster.worker import Join, Ranks, TlsFiles, WorkerSettings
+    from muster_wire.trust.bundle import Bundle
 
 PATH = click.Path(path_type=Path)
 
@@ -38,6 +40,8 @@ class Given(TypedDict):
     ranks: Ranks | None
     log_format: LogFormat | None
     metrics: str | None
+    policy: Path | None
+    audit_log: Path | None
 
 
 @click.command()
@@ -53,6 +57,8 @@ class Given(TypedDict):
 @click.option("--cert", type=PATH, help="Mutual TLS: this worker's certificate chain, in PEM. May change meanwhile.")
 @click.option("--key", type=PATH, help="Its private key.")
 @click.option("--server-name", help="What the coordinator's certificate names, if that isn't the host dialled.")
+@click.option("--policy", type=PATH, help="External pools: the site's policy. [default: only Muster's own tasks]")
+@click.option("--audit-log", type=PATH, help="External pools: the site's audit log. [default: audit.jsonl in --state]")
 @click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus here. Or MUSTER_METRICS.")
 @click.option(
     "--ranks",
@@ -63,16 +69,23 @@ class Given(TypedDict):
 def worker(**given: Unpack[Given]) -> None:
     """Work for a coordinator that runs elsewhere.
 
+    With the bundle of an External pool the worker waits in the lobby, works for one job after the other, as far as the
+    site's own policy allows, and never ends by itself.
+
     The job's token is read from the environment variable MUSTER_TOKEN, and a join bundle may be in MUSTER_JOIN, so that
     they show in no list of processes. A worker with a bundle or a certificate needs no token.
     """
     settings = settings_of(given, os.environ)
-    from muster.worker import run_worker
+    from muster.worker import WorkerSettings, run_worker
 
-    raise SystemExit(run_worker(settings))
+    if isinstance(settings, WorkerSettings):
+        raise SystemExit(run_worker(settings))
+    from muster.external import run_external
+
+    raise SystemExit(run_external(settings))
 
 
-def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings:
+def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings | ExternalSettings:
     """What to run. Raises BadInput for combinations that can't work."""
     if given["indices"] is not None and given["capacity"] is not None:
         raise BadInput("--indices and --capacity: give one of them")
@@ -83,8 +96,12 @@ def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings:
     security = security_of(given, environment)
     coordinator, pool = given["coordinator"], given["pool"]
     if isinstance(security, Join):
-        place, named = _read_join(security)
-        coordinator, pool = coordinator or place, pool or named
+        bundle, named = _read_join(security)
+        coordinator, pool = coordinator or bundle.coordinator, pool or named
+        if bundle.lobby:
+            return _external_settings_of(given, environment, security, coordinator, pool)
+    if given["policy"] or given["audit_log"]:
+        raise BadInput("--policy and --audit-log: are for the join bundle of an External pool")
     if coordinator is None or pool is None:
         raise BadInput(f"{'--pool' if coordinator else '--coordinator'}: needed unless a join bundle says it")
     return WorkerSettings(
@@ -99,6 +116,36 @@ def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings:
         security=security,
         log_format=given["log_format"] or _log_format(environment),
         ranks=given["ranks"],
+        metrics=_metrics(given["metrics"] or environment.get("MUSTER_METRICS")),
+    )
+
+
+def _external_settings_of(
+    given: Given, environment: Mapping[str, str], join: Join, lobby: str, pool: str
+) -> ExternalSettings:
+    from muster.errors import ConfigError
+    from muster.external import ExternalSettings
+    from muster.policy import DEFAULT, read_policy
+
+    audit = given["audit_log"] or (given["state"] / "audit.jsonl" if given["state"] else None)
+    if audit is None:
+        raise BadInput("--state or --audit-log: give a folder that stays, or a file, for the site's audit log")
+    try:
+        policy = read_policy(given["policy"]) if given["policy"] else DEFAULT
+    except ConfigError as error:
+        raise BadInput(str(error)) from error
+    return ExternalSettings(
+        lobby=lobby,
+        pool=pool,
+        join=join,
+        policy=policy,
+        policy_place=str(given["policy"].absolute()) if given["policy"] else "none: only Muster's own tasks",
+        audit=audit,
+        indices=parse_indices(given["indices"]) if given["indices"] is not None else (),
+        capacity=given["capacity"] or 0,
+        data=given["data"],
+        state=given["state"],
+        log_format=given["log_format"] or _log_format(environment),
         metrics=_metrics(given["metrics"] or environment.get("MUSTER_METRICS")),
     )
 
@@ -128,8 +175,8 @@ def _read(path: Path) -> str:
         raise BadInput(f"--join {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
 
 
-def _read_join(join: Join) -> tuple[str, str]:
-    """Where to dial and for which pool, as the bundle says."""
+def _read_join(join: Join) -> tuple[Bundle, str]:
+    """The bundle, and which pool it is for."""
     from muster.credentials import read_join
     from muster.errors import CredentialError
     from muster_wire.trust.certificate import read_certificate
@@ -138,7 +185,7 @@ def _read_join(join: Join) -> tuple[str, str]:
         bundle = read_join(join.text, join.place)
     except CredentialError as error:
         raise BadInput(str(error)) from error
-    return bundle.coordinator, read_certificate(bundle.pair.chain).identity.pool
+    return bundle, read_certificate(bundle.pair.chain).identity.pool
 
 
 def _metrics(address: str | None) -> str | None:

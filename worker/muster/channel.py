@@ -20,6 +20,7 @@ from muster_wire import keepalive
 from muster_wire.frames import FRAME_BYTES, MAX_FRAME_BYTES, message_limit
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.v1.federation_pb2_grpc import FederationStub
+from muster_wire.v1.lobby_pb2_grpc import LobbyStub
 
 CALL_S = 20.0  # for calls that are small and answered at once
 _LOOKAHEAD_BYTES = 2**22  # of a model that may be under way at once
@@ -49,6 +50,7 @@ class Calls:
     def __init__(self, address: str, material: Material) -> None:
         self._channel = open_channel(address, material)
         self.stub = FederationStub(self._channel)  # type: ignore[no-untyped-call]
+        self.lobby = LobbyStub(self._channel)  # type: ignore[no-untyped-call]
         self.submit = self._channel.stream_stream(
             "/muster.wire.v1.Federation/Submit",
             request_serializer=_as_is,
@@ -134,13 +136,13 @@ class Line:
             calls.close()
 
 
-def enrol(address: str, material: Material, request: bytes) -> Enrolled:
+def enrol(address: str, material: Material, request: bytes, who: str = "coordinator") -> Enrolled:
     """Have a key certified, over a channel of its own. Raises RefusedError and ConnectionBrokenError."""
     calls = Calls(address, material)
     try:
         reply = calls.stub.Enrol(wire.EnrolRequest(request=request), timeout=CALL_S)
     except grpc.RpcError as error:
-        raise explain(error, address, joining=True) from error
+        raise explain(error, address, joining=True, who=who) from error
     finally:
         calls.close()
     return Enrolled(reply.chain, reply.authorities)
@@ -170,23 +172,21 @@ def open_channel(address: str, material: Material) -> grpc.Channel:
     return grpc.secure_channel(address, credentials, options=options)
 
 
-def explain(error: Any, address: str, *, joining: bool) -> ConnectionBrokenError | RefusedError:
+def explain(
+    error: Any, address: str, *, joining: bool, who: str = "coordinator"
+) -> ConnectionBrokenError | RefusedError:
     """One of our errors for one of grpc's (a `grpc.RpcError` that is a call)."""
-    code, details = error.code(), error.details() or "no details"
+    code, details, place = error.code(), error.details() or "no details", f"the {who} at {address}"
     if joining and code is grpc.StatusCode.UNAUTHENTICATED:
         if "token" in details:
-            return RefusedError(
-                f"the coordinator at {address} refuses this worker's token: {details}; check MUSTER_TOKEN"
-            )
-        return StaleCertificateError(f"the coordinator at {address} refuses this worker: {details}")
+            return RefusedError(f"{place} refuses this worker's token: {details}; check MUSTER_TOKEN")
+        return StaleCertificateError(f"{place} refuses this worker: {details}")
     if joining and code in _FINAL:
-        return RefusedError(f"the coordinator at {address} refuses this worker: {details}")
+        return RefusedError(f"{place} refuses this worker: {details}")
     if code is grpc.StatusCode.UNAUTHENTICATED:
-        return SessionLostError(f"the coordinator at {address} has closed this session: {details}")
+        return SessionLostError(f"{place} has closed this session: {details}")
     hint = next((f" ({hint})" for words, hint in _HINTS if words in details), "")
-    return ConnectionBrokenError(
-        f"the coordinator at {address}: {code.name.lower().replace('_', ' ')}: {details}{hint}"
-    )
+    return ConnectionBrokenError(f"{place}: {code.name.lower().replace('_', ' ')}: {details}{hint}")
 
 
 def _as_is(message: bytes) -> bytes:

@@ -171,7 +171,8 @@ class EnrolledCredentials:
         )
         certificate = _read(bundle)
         self._current = _material(bundle), certificate
-        log.info("enrolled as %s until %s s from now", self._name.uri, round(certificate.not_after - self._clock()))
+        holds_s = round(certificate.not_after - self._clock())
+        log.info("enrolled as %s until %s s from now", certificate.identity.uri, holds_s)
         self._keep(bundle)
         return True
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from muster.audit import Told
 from muster.client_state import Book, HeldUpdate, Offered, State, of_model
 from muster.connection import Postponed, Verdict
 from muster.courier import backoff_s
@@ -188,12 +189,15 @@ class Loop:
     def _offer(self, assignment: Assignment) -> None:
         self._desk.activity = Activity(assignment.id, "submitting")
         offered, transfer = self._prepared(assignment)
+        self._witness.sends(assignment, _told(offered, transfer))
         answer = self._connection.offer(_offer_message(offered), transfer)
         if isinstance(answer, Postponed):
             self._not_before[assignment.id] = self._clock() + answer.delay_s
         elif answer.accepted:
+            self._witness.answered(assignment, accepted=True, reason=answer.reason)
             self._offered.add(assignment.id)
         else:
+            self._witness.answered(assignment, accepted=False, reason=answer.reason)
             log.warning("update %s was not taken: %s", assignment.id, answer.reason)
             self._done.add(assignment.id)
             if not answer.is_unknown:  # a coordinator that has just restarted may still come to want it
@@ -226,6 +230,9 @@ class Loop:
         result = self._results.get(assignment.id)
         if result is not None:
             evaluated = result.evaluated
+            self._witness.sends(
+                assignment, {"examples": evaluated.examples, "metrics": dict(evaluated.metrics), "error": result.error}
+            )
             self._connection.report(assignment.id, evaluated.examples, evaluated.metrics, result.error)
             self._done.add(assignment.id)
 
@@ -349,6 +356,17 @@ class Loop:
             digest=values.digest(),
         )
         self._book.keep(HeldUpdate(offered, encode_snapshot(values, Pipeline())))
+
+
+def _told(offered: Offered, transfer: Transfer) -> dict[str, Told]:
+    """What is said of an update where it is written down that it leaves."""
+    return {
+        "bytes": transfer.header.size,
+        "digest": offered.digest,
+        "examples": offered.examples,
+        "steps": offered.steps,
+        "metrics": dict(offered.metrics),
+    }
 
 
 def _offer_message(offered: Offered) -> wire.Offer:

@@ -21,6 +21,7 @@ from muster.witness import Watch
 from muster.worker import WorkerSettings
 from muster.workshop import Workshop, name_device, pick_device
 from muster_spec.clients import client_id
+from muster_spec.terms import Terms
 from muster_spec.work import Work
 from muster_wire.codecs import CODECS
 from muster_wire.v1 import federation_pb2 as wire
@@ -109,6 +110,7 @@ class Membership:
     def _learn(self, reply: wire.JoinReply) -> None:
         if self._book is None:
             self._work, self._uid = _read_work(reply.work), reply.job_uid
+            _check_terms(self._settings.terms, self._work)
             state = self._settings.state
             self._book = FolderBook(state, reply.job_uid) if state else MemoryBook()
         seed = self._work.seed if self._work else 0
@@ -131,6 +133,15 @@ class Membership:
             pool_clients=grant.pool_clients,
             seed=seed,
             data_dir=self._settings.data_of(grant.index),
+        )
+
+
+def _check_terms(terms: Terms | None, work: Work) -> None:
+    """What the site has agreed to is what is done, whatever the coordinator says."""
+    if terms is not None and (work.task, work.local) != (terms.task, terms.local):
+        raise RefusedError(
+            f"the coordinator of job {work.job} gives out other work ({work.task.entrypoint}) than what was offered to "
+            f"this site ({terms.task.entrypoint}), or trains otherwise: nothing of it is done"
         )
 
 

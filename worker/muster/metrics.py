@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from prometheus_client import Counter, Gauge, Histogram
 
 from muster.orders import Assignment
+from muster.witness import Tacit
 from muster_telemetry.scraping import labelled, new_registry
 
 _SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
 
-class WorkerMetrics:
+class WorkerMetrics(Tacit):
     """A witness that counts. `registry` has all that it knows, with these labels."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:

@@ -6,10 +6,12 @@ where neither was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from muster.audit import AuditLog, Told
 from muster.errors import MusterError
 from muster.orders import Assignment
 from muster_telemetry.logs import bound
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 class Witness(Protocol):
     """Looks on. All from the working thread."""
 
+    def sends(self, assignment: Assignment, told: Mapping[str, Told]) -> None:
+        """This is about to leave the site. What raises here keeps it from leaving."""
+
+    def answered(self, assignment: Assignment, *, accepted: bool, reason: str) -> None:
+        """The coordinator has taken an update, or not."""
+
     def doing(self, what: str, assignment: Assignment) -> AbstractContextManager[None]:
         """While this is done for this assignment."""
 
@@ -29,7 +37,17 @@ class Witness(Protocol):
         """An update was used, or not."""
 
 
-class Nobody:
+class Tacit:
+    """The base of those who don't tell of what is sent."""
+
+    def sends(self, assignment: Assignment, told: Mapping[str, Told]) -> None:
+        """Nothing to do."""
+
+    def answered(self, assignment: Assignment, *, accepted: bool, reason: str) -> None:
+        """Nothing to do."""
+
+
+class Nobody(Tacit):
     """Only the log knows."""
 
     def doing(self, what: str, assignment: Assignment) -> AbstractContextManager[None]:  # noqa: ARG002 - a witness's
@@ -39,7 +57,7 @@ class Nobody:
         """Nothing to do."""
 
 
-class Traced:
+class Traced(Tacit):
     """Makes a span of whatever is done, under the round that it is done for."""
 
     def __init__(self, tracing: Tracing, job_uid: str) -> None:
@@ -57,11 +75,45 @@ class Traced:
         """Nothing to do: the round's own span tells."""
 
 
+class Audited(Nobody):
+    """Writes down what is sent, before it is: its size and digest, never what is in it.
+
+    Once, however often it is tried.
+    """
+
+    def __init__(self, log: AuditLog, job: str, now: Callable[[], float] = time.time) -> None:
+        self._log = log
+        self._job = job
+        self._now = now
+        self._begun: dict[str, Mapping[str, Told]] = {}
+
+    def sends(self, assignment: Assignment, told: Mapping[str, Told]) -> None:
+        if self._begun.get(assignment.id) != told:
+            self._write("sends", assignment, **told)
+            self._begun[assignment.id] = told
+
+    def answered(self, assignment: Assignment, *, accepted: bool, reason: str) -> None:
+        self._write("accepted" if accepted else "not accepted", assignment, **({"reason": reason} if reason else {}))
+        self._begun.pop(assignment.id, None)
+
+    def _write(self, event: str, assignment: Assignment, **told: Told) -> None:
+        about: dict[str, Told] = {"job": self._job, "round": assignment.round, "client": str(assignment.client)}
+        self._log.write(event, self._now(), **(about | told))
+
+
 class Several:
     """All of them look on."""
 
     def __init__(self, *witnesses: Witness) -> None:
         self._witnesses = witnesses
+
+    def sends(self, assignment: Assignment, told: Mapping[str, Told]) -> None:
+        for witness in self._witnesses:
+            witness.sends(assignment, told)
+
+    def answered(self, assignment: Assignment, *, accepted: bool, reason: str) -> None:
+        for witness in self._witnesses:
+            witness.answered(assignment, accepted=accepted, reason=reason)
 
     @contextmanager
     def doing(self, what: str, assignment: Assignment) -> Iterator[None]:
@@ -78,7 +130,8 @@ class Several:
 class Watch:
     """The witnesses that a worker's settings and environment ask for, from before it joins until it leaves."""
 
-    def __init__(self, pool: str, metrics: str | None) -> None:
+    def __init__(self, pool: str, metrics: str | None, audit: AuditLog | None = None) -> None:
+        self._audit = audit
         self._tracing = open_tracing("worker", {"muster.pool": pool})
         self._pool = pool
         self._address = metrics
@@ -95,6 +148,8 @@ class Watch:
             witnesses.append(Traced(self._tracing, job_uid))
         if self._address:
             witnesses.append(self._serve(self._address, job))
+        if self._audit:
+            witnesses.append(Audited(self._audit, job))
         return Several(*witnesses)
 
     def _serve(self, address: str, job: str) -> Witness:

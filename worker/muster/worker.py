@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from muster.desk import Desk
     from muster.logtail import LogTail
     from muster.site.shop import Site
+    from muster_spec.terms import Terms
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,9 @@ class WorkerSettings:
     `indices` are the pool's clients it is for; without them it takes up to `capacity` free ones, and no more than
     `share` (0: no limit) while other workers may still come for the rest. `data` is the directory that tasks read from,
     or one for each index, where clients' data lies in different places; `state` is one that outlives this process and
-    keeps client state and updates.
-    Without `security` the channel is plain; `Join` holds a join bundle and where that came from.
+    keeps client state and updates. Without `security` the channel is plain; `Join` holds a join bundle and where that
+    came from. `terms` are those that its site has agreed to: work for anything else is refused. `audit` is where the
+    site's log is.
     """
 
     coordinator: str
@@ -80,6 +82,9 @@ class WorkerSettings:
     log_format: LogFormat = "text"
     ranks: Ranks | None = None  # this process is one of several that are one worker, started by MPI or by torch's way
     metrics: str | None = None  # HOST:PORT to serve them at
+    terms: Terms | None = None
+    audit: Path | None = None
+    keeps_credential: bool = True  # where there is a folder for state
 
     def data_of(self, index: int) -> Path | None:
         """Where the data of one client lies."""
@@ -110,12 +115,13 @@ def run_worker(settings: WorkerSettings) -> int:
 
 
 def _work(settings: WorkerSettings, desk: Desk, tail: LogTail, site: Site | None = None) -> int:
+    from muster.audit import AuditLog
     from muster.connection import Connection
     from muster.courier import Courier
     from muster.membership import Membership
     from muster.witness import Watch
 
-    watch = Watch(settings.pool, settings.metrics)
+    watch = Watch(settings.pool, settings.metrics, AuditLog(settings.audit) if settings.audit else None)
     connection = Connection(settings.coordinator, settings.token, _credentials(settings), watch.carry)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     membership = Membership(settings, name, connection, site)
@@ -146,7 +152,8 @@ def _credentials(settings: WorkerSettings) -> Credentials:
             return FileCredentials(files, time.time)
         case Join(text, place, file):
             source = BundleSource(text, place, file)
-            return EnrolledCredentials(source, partial(enrol, settings.coordinator), settings.state, time.time)
+            folder = settings.state if settings.keeps_credential else None
+            return EnrolledCredentials(source, partial(enrol, settings.coordinator), folder, time.time)
 
 
 def _conclude(desk: Desk) -> int:
