@@ -84,8 +84,11 @@ class Proxy:
         self.down_bytes = 0
         self.connections = 0
         self.cuts: list[Cut] = []
+        self.is_down = False  # nobody gets through who dials now
+        self.turned_away = 0
         self._forecast = forecast
         self._open: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._listening: socket.socket | None = None
@@ -106,6 +109,22 @@ class Proxy:
         if self._listening is not None:
             self._listening.close()
 
+    def go_down(self) -> int:
+        """Break every connection that is open, with a RST, and let nobody through from now on; how many were broken."""
+        return asyncio.run_coroutine_threadsafe(self._go_down(), self._loop).result(GIVE_UP_S)
+
+    async def _go_down(self) -> int:
+        self.is_down = True
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        return len(serving)
+
+    def come_back(self) -> None:
+        """Who dials now gets through."""
+        self.is_down = False
+
     async def _begin(self, listening: socket.socket) -> None:
         self._hold(self._accept(listening))
 
@@ -114,15 +133,23 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
 
-    def _hold(self, coroutine) -> None:
+    def _hold(self, coroutine) -> asyncio.Task[None]:
         task = self._loop.create_task(coroutine)
         self._open.add(task)
         task.add_done_callback(self._open.discard)
+        return task
 
     async def _accept(self, listening: socket.socket) -> None:
         while True:
             worker, _ = await self._loop.sock_accept(listening)
-            self._hold(self._serve(worker, self.connections))
+            if self.is_down:
+                self.turned_away += 1
+                _reset(worker)
+                worker.close()
+                continue
+            task = self._hold(self._serve(worker, self.connections))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
             self.connections += 1
 
     async def _serve(self, worker: socket.socket, number: int) -> None:
@@ -131,11 +158,18 @@ class Proxy:
             for end in (worker, coordinator):
                 end.setblocking(False)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with contextlib.suppress(OSError):  # either end may go at any time; the other then sees a closed connection
-                await self._loop.sock_connect(coordinator, (host, int(port)))
-                up = _Way(number, Direction.UP, worker, coordinator, self._forecast(number, Direction.UP))
-                down = _Way(number, Direction.DOWN, coordinator, worker, self._forecast(number, Direction.DOWN))
-                await self._carry_both(up, down)
+            try:
+                await self._join(worker, coordinator, number, host, int(port))
+            except asyncio.CancelledError:
+                _reset(worker, coordinator)
+                raise
+
+    async def _join(self, worker: socket.socket, coordinator: socket.socket, number: int, host: str, port: int) -> None:
+        with contextlib.suppress(OSError):  # either end may go at any time; the other then sees a closed connection
+            await self._loop.sock_connect(coordinator, (host, port))
+            up = _Way(number, Direction.UP, worker, coordinator, self._forecast(number, Direction.UP))
+            down = _Way(number, Direction.DOWN, coordinator, worker, self._forecast(number, Direction.DOWN))
+            await self._carry_both(up, down)
 
     async def _carry_both(self, up: _Way, down: _Way) -> None:
         """Until both ends have said goodbye, or one of them is gone."""
@@ -187,6 +221,12 @@ class Proxy:
         await self._loop.sock_sendall(way.sink, piece)
 
 
+def _reset(*ends: socket.socket) -> None:
+    """Have them closed with a RST."""
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 @dataclass(slots=True)
 class _Way:
     """One direction of one connection."""
@@ -202,6 +242,5 @@ class _Way:
     def break_off(self) -> None:
         """Have both ends closed, by whom this raises to."""
         if self.weather.by_reset:
-            for end in (self.source, self.sink):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            _reset(self.source, self.sink)
         raise ConnectionAbortedError("cut, as the weather wanted it")

@@ -5,7 +5,7 @@ An idle worker is a coroutine that waits for its seat's news.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
@@ -85,7 +85,7 @@ class Lobby:
         service.enrolled()
         return federation.EnrolReply(chain=chain, authorities=service.own.current())
 
-    async def attend(self, request: pb.AttendRequest, context: Context) -> AsyncIterator[pb.JobOffers]:
+    async def attend(self, request: pb.AttendRequest, context: Context) -> None:
         """The offers, whole, as often as they change, until the stream ends or a newer one takes its place."""
         version = await self._agree(request, context)
         seat = await self._sit(request, context)
@@ -95,7 +95,7 @@ class Lobby:
                 offers = self._service.world.offers(seat.pool)
                 if offers != seat.offered:
                     seat.offered = offers
-                    yield _message(version, offers)
+                    await context.write(_message(version, offers))
                 await seat.news.wait()
         finally:
             self._service.attendance.leave(seat)

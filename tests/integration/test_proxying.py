@@ -166,3 +166,20 @@ def test_a_line_with_a_rate_takes_its_time(echo):
         began = time.monotonic()
         assert say(connection, payload) == (payload, False)
         assert time.monotonic() - began > 0.35
+
+
+def test_an_outage_breaks_what_is_open_and_lets_nobody_through_until_it_is_over(echo):
+    with Proxy(echo) as proxy:
+        with dial(proxy) as first:
+            first.sendall(b"one")
+            assert first.recv(10) == b"one"
+            assert proxy.go_down() == 1
+            with pytest.raises(ConnectionResetError):
+                first.recv(10)
+        with pytest.raises(ConnectionResetError), dial(proxy) as second:
+            second.recv(10)
+        assert proxy.turned_away == 1
+        proxy.come_back()
+        with dial(proxy) as third:
+            third.sendall(b"two")
+            assert third.recv(10) == b"two"

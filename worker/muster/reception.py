@@ -29,7 +29,7 @@ from muster_wire.version import CURRENT, Version, negotiate
 log = logging.getLogger(__name__)
 
 RENEWAL_CHECK_S = 10.0
-FAILURES_BEFORE_RENEWAL = 3
+FAILURES_BEFORE_RENEWAL = 3  # a handshake that fails doesn't say whether a newer certificate would have passed
 WHO = "lobby"
 
 
@@ -98,7 +98,8 @@ class Reception:
                 self._pause(error)
 
     def _come_in(self) -> None:
-        self._line.refresh(is_forced=self._failures >= FAILURES_BEFORE_RENEWAL)
+        is_forced = self._failures > 0 and self._failures % FAILURES_BEFORE_RENEWAL == 0
+        self._line.refresh(is_forced=is_forced)
         try:
             self._listen()
         except StaleCertificateError as error:
