@@ -11,7 +11,7 @@ from typing import Any
 
 from muster_operator.actions import Action, Apply, Create, CreateAuthority, Delete, Issue, Patch, Plan
 from muster_operator.build.common import COORDINATOR
-from muster_operator.issuing import content_of, encoded, new_authority, read_authority
+from muster_operator.issuing import content_of, encoded, read_authority, with_authority
 from muster_operator.objects import COMPONENT, JOB, Key, Object, is_controlled_by, key_of, label_of, timestamp
 from muster_operator.observed import Observed, observe
 from muster_operator.plan import plan
@@ -92,7 +92,7 @@ class Cluster:
                 self._put(manifest)
             case CreateAuthority(manifest):
                 assert key_of(manifest) not in self.objects
-                self._put(manifest | {"data": encoded(new_authority(action, self.now))})
+                self._put(with_authority(action, self.now))
             case Issue(manifest):
                 have = self.objects.get(key_of(manifest))
                 assert (have and have["metadata"]["uid"]) == (action.replaces and action.replaces.uid)

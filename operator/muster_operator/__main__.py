@@ -13,8 +13,10 @@ from muster_operator.api import Api, Observer, unobserved
 from muster_operator.connection import Connection, find_connection
 from muster_operator.errors import OperatorError
 from muster_operator.handlers import KopfWorld, Queues, build_registry, place_kopf_line, run_kopf, watched
+from muster_operator.keeper import LobbyKeeper
 from muster_operator.lease import Lease
 from muster_operator.metrics import OperatorMetrics, Sights
+from muster_operator.objects import CHILDREN, ROUTED
 from muster_operator.queue import WorkQueue
 from muster_operator.reconcile import Reconciler
 from muster_operator.service import Line, Service, serve_probes, tell_of_silence
@@ -46,23 +48,25 @@ def log_to_stderr(log_format: LogFormat, level: str = "INFO") -> None:
 
 async def operate(settings: Settings, connection: Connection, observer: Observer = unobserved) -> int:
     """Watch and reconcile until a signal comes or the lease is lost. The observer hears of every request."""
-    metrics, watches = OperatorMetrics(), Watches(connection, watched(settings.namespaces), time.monotonic)
+    children = ROUTED if settings.install.routes else CHILDREN
+    metrics, watches = OperatorMetrics(), Watches(connection, watched(settings.namespaces, children), time.monotonic)
     api = Api(connection, observer, metrics)
     world, clock = KopfWorld(), asyncio.get_running_loop().time
     queues = Queues(WorkQueue(clock), WorkQueue(clock))
     ready, stop = asyncio.Event(), asyncio.Event()
     lease = Lease(api, settings.lease_namespace, settings.identity, time.time)
-    reconciler = Reconciler(api, world, settings.install, time.time)
+    keeper = _keeper(settings, api, world, queues)
+    reconciler = Reconciler(api, world, settings.install, time.time, lambda: keeper.lobby if keeper else None)
     jobs = Line("FederatedJob", queues.jobs, reconciler.reconcile, world.jobs, settings.reconcilers)
     pools = Line("ClientPool", queues.pools, reconciler.reconcile_pool, world.pools, at_once=1)
-    service = Service((jobs, pools), lease, metrics, watches.beginning.is_over)
+    service = Service((jobs, pools), lease, metrics, watches.beginning.is_over, (keeper.run,) if keeper else ())
     metrics.look_at(Sights(lambda: service.is_leading, service.standings, world.phases, watches.silences))
     probes = await serve_probes(service, watches.silence, settings.probe_port, metrics.registry)
     # Begun before kopf, which takes whatever is begun after it for its own, and waits for it in vain.
     working = asyncio.create_task(_work(service, settings, stop))
     besides = [asyncio.create_task(_take_signals(ready, stop)), asyncio.create_task(tell_of_silence(watches.silence))]
     try:
-        await run_kopf(build_registry(world, queues, connection, watches), settings.namespaces, ready, stop)
+        await run_kopf(build_registry(world, queues, connection, watches, children), settings.namespaces, ready, stop)
     finally:
         stop.set()
         for task in besides:
@@ -72,6 +76,17 @@ async def operate(settings: Settings, connection: Connection, observer: Observer
         await probes.cleanup()
         await api.close()
     return LEASE_LOST if is_lost else STOPPED
+
+
+def _keeper(settings: Settings, api: Api, world: KopfWorld, queues: Queues) -> LobbyKeeper | None:
+    """Who keeps the lobby's certificate. Once there is another authority, every bundle has to name it."""
+    install = settings.install.lobby
+
+    def look_at_pools() -> None:
+        for key in world.pools():
+            queues.pools.add(key)
+
+    return LobbyKeeper(api, install, settings.lease_namespace, time.time, look_at_pools) if install else None
 
 
 async def _work(service: Service, settings: Settings, stop: asyncio.Event) -> bool:

@@ -66,6 +66,19 @@ class JoinBundle:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolBundle:
+    """For the site of an External pool, which dials the lobby; `lobby_authority` (PEM) vouches for that."""
+
+    realm: str
+    pool: str
+    lobby: str
+    lobby_authority: str
+
+
+Content: TypeAlias = ServerCertificate | JoinBundle | PoolBundle
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """An object as it was seen: whoever changes it meanwhile is faster."""
 
@@ -81,7 +94,7 @@ class Issue:
     """
 
     manifest: Object
-    content: ServerCertificate | JoinBundle
+    content: Content
     authority: Key
     authority_uid: str
     issued: float

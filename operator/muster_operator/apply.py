@@ -83,10 +83,14 @@ def _name(action: Action) -> str:
     return f"{action.manifest['kind']}/{action.manifest['metadata']['name']}"
 
 
+THEIRS = frozenset({"training", "lobby"})
+"""Parts of a status that others write: of a job its coordinator, of a pool the lobby."""
+
+
 async def write_status(api: Api, owner: Object, status: Object, news: Sequence[Transition]) -> bool:
     """Write the status of a job or a pool where it differs, then tell of its news. False if it wasn't as we saw it."""
     before, metadata = owner.get("status") or {}, owner["metadata"]
-    ours = {name: value for name, value in before.items() if name != "training"}
+    ours = {name: value for name, value in before.items() if name not in THEIRS}
     if ours.keys() == status.keys() and contains(ours, status) and contains(status, ours):
         return True
     head = {"apiVersion": RESOURCES[owner["kind"]].api_version, "kind": owner["kind"]}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from muster_operator.actions import Action, CreateAuthority, Issue, JoinBundle, ServerCertificate, Version
+from muster_operator.actions import Action, Content, CreateAuthority, Issue, JoinBundle, ServerCertificate, Version
 from muster_operator.build.common import INPUTS, Context, annotated
 from muster_operator.build.trust import build_authority, build_join, build_server
 from muster_operator.objects import Key, Object, annotation_of, digest, is_going, key_of, timestamp, unix_of
@@ -22,6 +22,8 @@ DAY_S = 86_400.0
 AUTHORITY_S = 10 * 365 * DAY_S
 CREDENTIAL_S = 30 * DAY_S
 ISSUED, EXPIRES = "operator.muster.dev/issued", "operator.muster.dev/expires"
+CERTIFICATE = "operator.muster.dev/certificate"
+"""Annotation of an authority's Secret: its certificate, which is no secret, for plans to see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +31,28 @@ class Credential:
     """One Secret that the authority signs something for."""
 
     manifest: Object
-    content: ServerCertificate | JoinBundle
+    content: Content
 
     @property
     def key(self) -> Key:
         return key_of(self.manifest)
 
 
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """The Secret of an authority, exactly that one."""
+
+    key: Key
+    uid: str
+
+
 def credentials_of(context: Context) -> list[Credential]:
-    """The coordinator's certificate, and the pools' bundles."""
-    bundles = [Credential(build_join(context, pool.name), _join(context, pool)) for pool in context.job.pools]
+    """The coordinator's certificate, and the bundles of the pools whose workers we start: others have their own."""
+    bundles = [
+        Credential(build_join(context, pool.name), _join(context, pool))
+        for pool in context.job.pools
+        if pool.spec.type != "External"
+    ]
     return [Credential(build_server(context), ServerCertificate(context.hosts)), *bundles]
 
 
@@ -59,12 +73,13 @@ def plan_credentials(seen: Observed, context: Context, now: float) -> Iterator[A
         yield CreateAuthority(authority, AUTHORITY_S)
     if not context.authority_id:
         return
+    signer = Signer(Key("Secret", context.authority_name), context.authority_id)
     for credential in credentials_of(context):
-        have = seen.children.get(credential.key)
+        have, inputs = seen.children.get(credential.key), _inputs_wanted(context, credential.content)
         if credential.key in seen.strangers or (have is not None and is_going(have)):
             continue
-        if have is None or _inputs(have) != _inputs_wanted(context, credential) or now >= renewal_of(have):
-            yield _issue(context, credential, have, now)
+        if have is None or annotation_of(have, INPUTS) != inputs or now >= renewal_of(have):
+            yield issue_of(credential, signer, inputs, have, now, CREDENTIAL_S)
 
 
 def next_renewal(seen: Observed, context: Context) -> float | None:
@@ -79,28 +94,28 @@ def renewal_of(secret: Object) -> float:
     return 0.0 if issued is None or expires is None else issued + (expires - issued) * 2 / 3
 
 
-def _issue(context: Context, credential: Credential, have: Object | None, now: float) -> Issue:
-    dates = {ISSUED: timestamp(now), EXPIRES: timestamp(now + CREDENTIAL_S)}
+def issue_of(
+    credential: Credential, signer: Signer, inputs: str, have: Object | None, now: float, valid_s: float
+) -> Issue:
+    """Have it signed: made, or put into the place of what there is. `inputs` names what the content is made from."""
+    dates = {ISSUED: timestamp(now), EXPIRES: timestamp(now + valid_s)}
     metadata = have["metadata"] if have else {}
     return Issue(
-        annotated(credential.manifest, {INPUTS: _inputs_wanted(context, credential)} | dates),
+        annotated(credential.manifest, {INPUTS: inputs} | dates),
         credential.content,
-        authority=Key("Secret", context.authority_name),
-        authority_uid=context.authority_id,
+        authority=signer.key,
+        authority_uid=signer.uid,
         issued=now,
-        valid_s=CREDENTIAL_S,
+        valid_s=valid_s,
         replaces=Version(metadata["uid"], metadata.get("resourceVersion", "")) if have else None,
     )
 
 
-def _inputs(secret: Object) -> str:
-    return annotation_of(secret, INPUTS)
-
-
-def _inputs_wanted(context: Context, credential: Credential) -> str:
+def _inputs_wanted(context: Context, content: Content) -> str:
     """What the content is made from: another authority or address makes it another."""
-    match credential.content:
-        case ServerCertificate(hosts):
-            return digest([context.authority_id, hosts])
-        case JoinBundle(realm, pool, address, bridge):
-            return digest([context.authority_id, realm, pool, address, *([bridge] if bridge else [])])
+    if isinstance(content, ServerCertificate):
+        return digest([context.authority_id, content.hosts])
+    if isinstance(content, JoinBundle):
+        bridge = [content.bridge] if content.bridge else []
+        return digest([context.authority_id, content.realm, content.pool, content.address, *bridge])
+    raise TypeError(f"no credential of a job: {content}")

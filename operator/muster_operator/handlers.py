@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from muster_operator.api import path_of
 from muster_operator.connection import Connection
 from muster_operator.index import Index
 from muster_operator.news import News
-from muster_operator.objects import CHILDREN, JOB, RESOURCES, SELECTOR, Object, dig, label_of
+from muster_operator.objects import CHILDREN, JOB, POOL, RESOURCES, ROUTED, SELECTOR, Object, dig, key_of, label_of
 from muster_operator.observed import Observed, observe
 from muster_operator.pools import PoolSeen
 from muster_operator.queue import JobKey, WorkQueue
@@ -57,6 +57,7 @@ class KopfWorld:
 
     def __init__(self) -> None:
         self._jobs, self._pools, self._parts = Index[bytes](), Index[bytes](), Index[bytes]()
+        self._pool_parts = Index[bytes]()
         self._users = Index[str]()
 
     def keep(self, kind: str, event: kopf.RawEvent) -> None:
@@ -71,8 +72,9 @@ class KopfWorld:
         elif kind == "ClientPool":
             self._pools.put(uid, by_name)
         else:
-            job = "" if is_gone else label_of(dict(body), JOB)
+            job, pool = ("", "") if is_gone else (label_of(dict(body), label) for label in (JOB, POOL))
             self._parts.put(uid, {(namespace, job): slim(kind, body)} if job else {})
+            self._pool_parts.put(uid, {(namespace, pool): slim(kind, body)} if pool and not job else {})
 
     def observe(self, namespace: str, name: str) -> Observed | None:
         found = _read(self._jobs, (namespace, name))
@@ -91,7 +93,8 @@ class KopfWorld:
     def observe_pool(self, namespace: str, name: str) -> PoolSeen | None:
         found = _read(self._pools, (namespace, name))
         jobs = [job for key in self.users_of(namespace, name) for job in _read(self._jobs, key)]
-        return PoolSeen(found[0], tuple(jobs)) if found else None
+        parts = {key_of(part): part for part in _read(self._pool_parts, (namespace, name))}
+        return PoolSeen(found[0], tuple(jobs), parts) if found else None
 
     def pools(self) -> Collection[JobKey]:
         return list(self._pools)
@@ -128,13 +131,15 @@ class Patience:
             yield 4.0
 
 
-def watched(namespaces: tuple[str, ...]) -> dict[str, str]:
+def watched(namespaces: tuple[str, ...], children: Sequence[str] = CHILDREN) -> dict[str, str]:
     """The path of each watch, and the kind that it shows."""
-    kinds = ("FederatedJob", "ClientPool", *CHILDREN)
+    kinds = ("FederatedJob", "ClientPool", *children)
     return {path_of(kind, namespace): kind for kind in kinds for namespace in (namespaces or (None,))}
 
 
-def build_registry(world: KopfWorld, queues: Queues, connection: Connection, watches: Watches) -> kopf.OperatorRegistry:
+def build_registry(
+    world: KopfWorld, queues: Queues, connection: Connection, watches: Watches, children: Sequence[str] = CHILDREN
+) -> kopf.OperatorRegistry:
     """All that kopf is told to do."""
     registry = kopf.OperatorRegistry()
 
@@ -143,7 +148,7 @@ def build_registry(world: KopfWorld, queues: Queues, connection: Connection, wat
         return kopf.AiohttpSession(server=connection.server, aiohttp_session=watches.session())
 
     looks: dict[str, _Look] = {"FederatedJob": partial(_look_at_job, News()), "ClientPool": _look_at_pool}
-    for kind in ("FederatedJob", "ClientPool", *CHILDREN):
+    for kind in ("FederatedJob", "ClientPool", *children):
         _watch(registry, kind, world, watches, partial(looks.get(kind, _look_at_part), queues, world))
     return registry
 
@@ -183,9 +188,11 @@ def _look_at_pool(queues: Queues, world: KopfWorld, pool: Object, _is_gone: bool
 
 
 def _look_at_part(queues: Queues, _world: KopfWorld, part: Object, _is_gone: bool) -> None:
-    job = label_of(part, JOB)
+    job, pool = label_of(part, JOB), label_of(part, POOL)
     if job:
         queues.jobs.add((_key_of(part)[0], job), _TOGETHER_S)
+    elif pool:
+        queues.pools.add((_key_of(part)[0], pool), _TOGETHER_S)
 
 
 def _key_of(value: Object) -> JobKey:
@@ -220,7 +227,7 @@ def build_settings() -> kopf.OperatorSettings:
     # A worker an object, which stays a while in case there is more: together they bound how fast kopf is.
     settings.queueing.idle_timeout = 0.2
     settings.queueing.worker_limit = 1000
-    for kind in CHILDREN:
+    for kind in ROUTED:
         version, plural = RESOURCES[kind].api_version, RESOURCES[kind].plural
         settings.watching.label_selectors[version, plural] = SELECTOR
     return settings

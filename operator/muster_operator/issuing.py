@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 
-from muster_operator.actions import CreateAuthority, Issue, ServerCertificate
+from muster_operator.actions import CreateAuthority, Issue, JoinBundle, PoolBundle, ServerCertificate
 from muster_operator.api import Api
+from muster_operator.build.common import annotated
 from muster_operator.build.trust import (
     AUTHORITY_CERTIFICATE,
     AUTHORITY_KEY,
@@ -19,17 +20,18 @@ from muster_operator.build.trust import (
     SERVER_CERTIFICATE,
     SERVER_KEY,
 )
+from muster_operator.credentials import CERTIFICATE, ISSUED
 from muster_operator.errors import ApiError, Conflict
-from muster_operator.objects import Key, Object, dig, key_of
+from muster_operator.objects import Key, Object, dig, is_controlled_by, key_of, timestamp
 from muster_wire.errors import TrustError
 from muster_wire.trust.authority import Authority, authority_from_pem, make_authority
-from muster_wire.trust.bundle import make_bundle
+from muster_wire.trust.bundle import Bundle, make_bundle, make_pool_bundle
 from muster_wire.trust.identity import Role, name_identity
 
 
 async def create_authority(api: Api, action: CreateAuthority, now: float) -> None:
     """Make an authority, and keep it in its Secret."""
-    await api.create(action.manifest | {"data": encoded(new_authority(action, now))})
+    await api.create(with_authority(action, now))
 
 
 async def issue(api: Api, namespace: str, action: Issue) -> None:
@@ -42,7 +44,7 @@ async def issue(api: Api, namespace: str, action: Issue) -> None:
         raise Conflict(409, "AnotherAuthority", f"{action.authority} is another by now")
     data = encoded(content_of(action, read_authority(action.authority, secret)))
     if action.replaces is None:
-        await api.create(action.manifest | {"data": data})
+        await _create(api, namespace, action.manifest | {"data": data})
         return
     annotations = action.manifest["metadata"]["annotations"]
     metadata = {"resourceVersion": action.replaces.resource_version, "annotations": annotations}
@@ -50,10 +52,25 @@ async def issue(api: Api, namespace: str, action: Issue) -> None:
     await api.patch(key, namespace, action.replaces.uid, {"metadata": metadata, "data": data})
 
 
-def new_authority(action: CreateAuthority, now: float) -> dict[str, bytes]:
-    """What the authority's Secret holds."""
+async def _create(api: Api, namespace: str, secret: Object) -> None:
+    """Make a Secret. One of that name that somebody else made is for people to hear of: waiting doesn't help."""
+    try:
+        await api.create(secret)
+    except Conflict as error:
+        name, owner = secret["metadata"]["name"], dig(secret, "metadata", "ownerReferences", 0)
+        have = await api.get("Secret", namespace, name)
+        if owner is None or is_controlled_by(have, owner["uid"]):
+            raise
+        message = f"there is a Secret {name} that is not of {owner['kind']} {owner['name']}"
+        raise ApiError(422, "NameTaken", message) from error
+
+
+def with_authority(action: CreateAuthority, now: float) -> Object:
+    """The Secret with a new authority, and its certificate, which is no secret, where plans see it."""
     authority = make_authority(action.manifest["metadata"]["name"], now, action.valid_s)
-    return {AUTHORITY_CERTIFICATE: authority.pem, AUTHORITY_KEY: authority.key_pem}
+    content = {AUTHORITY_CERTIFICATE: authority.pem, AUTHORITY_KEY: authority.key_pem}
+    notes = {CERTIFICATE: authority.pem.decode(), ISSUED: timestamp(now)}
+    return annotated(action.manifest, notes) | {"data": encoded(content)}
 
 
 def content_of(action: Issue, authority: Authority) -> dict[str, bytes]:
@@ -61,16 +78,19 @@ def content_of(action: Issue, authority: Authority) -> dict[str, bytes]:
     if isinstance(action.content, ServerCertificate):
         pair = authority.issue_server(action.content.hosts, action.issued, action.valid_s)
         return {SERVER_CERTIFICATE: pair.chain, SERVER_KEY: pair.key}
-    content = action.content
-    addresses = {BUNDLE: (Role.JOINER, content.address)}
-    addresses |= {BRIDGES_BUNDLE: (Role.BRIDGE, content.bridge)} if content.bridge else {}
-    bundles = {
-        name: make_bundle(
-            authority, address, name_identity(role, content.realm, content.pool), action.issued, action.valid_s
-        )
-        for name, (role, address) in addresses.items()
-    }
-    return {name: bundle.to_json().encode() for name, bundle in bundles.items()}
+    return {name: bundle.to_json().encode() for name, bundle in _bundles(action, action.content, authority).items()}
+
+
+def _bundles(action: Issue, content: JoinBundle | PoolBundle, authority: Authority) -> dict[str, Bundle]:
+    """By the name of the file. A pool that has a bridge gets one for that, too."""
+    joiner, until = name_identity(Role.JOINER, content.realm, content.pool), (action.issued, action.valid_s)
+    if isinstance(content, PoolBundle):
+        return {BUNDLE: make_pool_bundle(authority, content.lobby, content.lobby_authority, joiner, *until)}
+    bundles = {BUNDLE: make_bundle(authority, content.address, joiner, *until)}
+    if content.bridge:
+        bridge = name_identity(Role.BRIDGE, content.realm, content.pool)
+        bundles[BRIDGES_BUNDLE] = make_bundle(authority, content.bridge, bridge, *until)
+    return bundles
 
 
 def read_authority(key: Key, secret: Object) -> Authority:

@@ -51,6 +51,7 @@ RESOURCES: Mapping[str, Resource] = {
     "Role": Resource("rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": Resource("rbac.authorization.k8s.io/v1", "rolebindings"),
     "NetworkPolicy": Resource("networking.k8s.io/v1", "networkpolicies"),
+    "TLSRoute": Resource("gateway.networking.k8s.io/v1", "tlsroutes"),
     "Event": Resource("v1", "events"),
     "Lease": Resource("coordination.k8s.io/v1", "leases"),
 }
@@ -67,6 +68,8 @@ CHILDREN = (
     "NetworkPolicy",
 )
 """The kinds that a FederatedJob is made of, all with our label."""
+ROUTED = (*CHILDREN, "TLSRoute")
+"""The same where a Gateway is used: elsewhere there may be no such kind."""
 
 
 def dig(value: Any, *path: str | int) -> Any:

@@ -36,10 +36,6 @@ from muster_spec.types import (
     TaskSpec,
 )
 
-_MEANWHILE = "which this version of Muster doesn't have; `muster run` trains such a job's clients on one machine"
-_NOT_THERE_YET = {
-    "External": f"need a lobby for their workers to wait in, {_MEANWHILE}",
-}
 _NOT_IN_PODS = {
     "Local": "a pod has no sbatch",
     "Ssh": "the bridge's image has no ssh client, and none of its users has a name, without which ssh refuses to run",
@@ -124,7 +120,7 @@ def _pin_first(seen: Observed, live: JobSpec, install: Install) -> Pinned | Refu
     pools = tuple(
         ResolvedPool(name=entry.name, spec=entry.inline or _read_pool(seen.pools[entry.name])) for entry in live.pools
     )
-    refusal = _refuse(seen, live, pools) or _refuse_code(seen)
+    refusal = _refuse(seen, live, pools, install) or _refuse_code(seen)
     if refusal:
         return refusal
     job = ResolvedJob(
@@ -132,7 +128,7 @@ def _pin_first(seen: Observed, live: JobSpec, install: Install) -> Pinned | Refu
         namespace=seen.namespace,
         uid=seen.uid,
         spec=_with_image(live, install),
-        pools=tuple(_with_worker_image(pool, install) for pool in pools),
+        pools=tuple(_with_uid(_with_worker_image(pool, install), seen) for pool in pools),
     )
     code = seen.code if seen.code_source and seen.code else {}
     now = {pool.name: pool.spec for pool in pools}
@@ -184,10 +180,13 @@ def _code_drift(seen: Observed, pinned: Mapping[str, str]) -> str:
 
 
 def _comparable(spec: PoolSpec, image: str | None) -> PoolSpec:
-    """A pool without what may change, and with the image that was filled in where it names none."""
+    """A pool without what may change, and with the image that was filled in where it names none.
+
+    An External pool's credentials are no part of what a job works with.
+    """
     template = spec.template or PLAIN
     template = msgspec.structs.replace(template, image=template.image or image)
-    return msgspec.structs.replace(spec, template=template, workers=_ANY_WORKERS)
+    return msgspec.structs.replace(spec, template=template, workers=_ANY_WORKERS, external=None)
 
 
 def written(job: ResolvedJob) -> str:
@@ -225,15 +224,18 @@ def _with_worker_image(pool: ResolvedPool, install: Install) -> ResolvedPool:
     return ResolvedPool(name=pool.name, spec=msgspec.structs.replace(pool.spec, template=template))
 
 
+def _with_uid(pool: ResolvedPool, seen: Observed) -> ResolvedPool:
+    """An External pool's credentials are of that very pool."""
+    if pool.spec.type != "External":
+        return pool
+    return msgspec.structs.replace(pool, uid=str(seen.pools[pool.name]["metadata"]["uid"]))
+
+
 # --- what can't run ---------------------------------------------------------------------------------------------------
 
 
-def _refuse(seen: Observed, live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | None:
-    for kind, missing in _NOT_THERE_YET.items():
-        names = ", ".join(pool.name for pool in pools if pool.spec.type == kind)
-        if names:
-            return Refusal(f"{kind}PoolNotSupported", f"pools of type {kind} ({names}) {missing}")
-    if refusal := _refuse_slurm(live, pools):
+def _refuse(seen: Observed, live: JobSpec, pools: tuple[ResolvedPool, ...], install: Install) -> Refusal | None:
+    if refusal := _refuse_external(live, pools, install) or _refuse_slurm(live, pools):
         return refusal
     storage = live.checkpoint.storage
     if storage and storage.type == "Path":
@@ -247,6 +249,35 @@ def _refuse(seen: Observed, live: JobSpec, pools: tuple[ResolvedPool, ...]) -> R
     return _refuse_problems(seen)
 
 
+def _refuse_external(live: JobSpec, pools: tuple[ResolvedPool, ...], install: Install) -> Refusal | None:
+    external = [pool.name for pool in pools if pool.spec.type == "External"]
+    names = ", ".join(external)
+    if not external:
+        return None
+    if install.lobby is None:
+        message = f"pools of type External ({names}) need the lobby: install the chart with lobby.enabled"
+        return Refusal("NoLobby", message)
+    inline = ", ".join(entry.name for entry in live.pools if entry.inline and entry.name in external)
+    if inline:
+        message = (
+            f"pools of type External ({inline}): their sites enrol with a ClientPool, so name one; inline ones are for "
+            "`muster run`"
+        )
+        return Refusal("ExternalPoolInline", message)
+    if install.routes is None and not _outside_address(live):
+        message = (
+            "spec.coordinator.service.address: say where External sites reach the coordinator from outside the "
+            "cluster, or install the chart with a gateway"
+        )
+        return Refusal("NoOutsideAddress", message)
+    return None
+
+
+def _outside_address(live: JobSpec) -> str:
+    service = live.coordinator.service if live.coordinator else None
+    return (service.address if service else None) or ""
+
+
 def _refuse_slurm(live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | None:
     slurm = [pool for pool in pools if pool.spec.type == "Slurm"]
     for kind, lacking in _NOT_IN_PODS.items():
@@ -254,8 +285,7 @@ def _refuse_slurm(live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | N
         if names:
             message = f"pools of type Slurm ({names}): {lacking}; use url, or `muster run --pools real` on a login node"
             return Refusal("SlurmPoolNotSupported", message)
-    service = live.coordinator.service if live.coordinator else None
-    if slurm and not (service and service.address):
+    if slurm and not _outside_address(live):
         message = (
             "spec.coordinator.service.address: say where SLURM's nodes reach the coordinator from outside the cluster"
         )

@@ -12,12 +12,12 @@ from muster_operator.actions import Action, Delete, Plan
 from muster_operator.build.children import build_children
 from muster_operator.build.common import COORDINATOR, QUEUE_LABELS, Context
 from muster_operator.build.coordinator import build_config
-from muster_operator.credentials import credential_keys, next_renewal, plan_credentials
+from muster_operator.credentials import CERTIFICATE, credential_keys, next_renewal, plan_credentials
 from muster_operator.diagnosis import lacks_pods
 from muster_operator.difference import difference, is_finished, leftovers
 from muster_operator.elastic import Elastic, plan_elastic
 from muster_operator.ledger import Ledger, advance, ledger_annotations, open_ledger, read_ledger, wished
-from muster_operator.objects import COMPONENT, Key, Object, is_going, key_of, label_of
+from muster_operator.objects import COMPONENT, Key, Object, annotation_of, is_going, key_of, label_of
 from muster_operator.observed import Observed
 from muster_operator.pinning import Pinned, Refusal, pin
 from muster_operator.settings import Install
@@ -52,6 +52,7 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
         environment=install.environment,
         pull_secrets=install.pull_secrets,
         worker_certificate_minutes=install.worker_certificate_minutes,
+        routes=install.routes,
     )
     actions = _end(seen, context, pinned, ledger) if ledger.verdict else _go_on(seen, context, pinned, ledger, now)
     status = build_status(seen, context, pinned, ledger, now)
@@ -64,8 +65,10 @@ def _context(seen: Observed, pinned: Pinned, elastic: Elastic) -> Context:
     workers, since = elastic.workers, elastic.fewer_since
     context = Context(pinned.job, pinned.spec_digest, workers=workers, fewer_since=since, code=pinned.code, queue=queue)
     authority = seen.child("Secret", context.authority_name)
-    authority_id = authority["metadata"]["uid"] if authority and not is_going(authority) else ""
-    return dataclasses.replace(context, authority_id=authority_id)
+    if authority is None or is_going(authority):
+        return context
+    certificate = annotation_of(authority, CERTIFICATE)
+    return dataclasses.replace(context, authority_id=authority["metadata"]["uid"], authority=certificate)
 
 
 def _go_on(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now: float) -> Iterator[Action]:

@@ -1,15 +1,18 @@
 """The status of a ClientPool: who works for its clients now, added up over the jobs that use it.
 
-A sum of what the jobs' own statuses say, for people and for `kubectl wait`; nothing is decided by it. Pure.
+A sum of what the jobs' own statuses say, for people and for `kubectl wait`; nothing is decided by it. Of an External
+pool it also says how its site gets in, which the lobby and coordinators go by; `lobby` is the lobby's own part. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
-from muster_operator.objects import Object, dig, is_going, timestamp
+from muster_operator.build.pools import LobbyAccount, authority_name, bundle_name
+from muster_operator.credentials import CERTIFICATE, EXPIRES, ISSUED
+from muster_operator.objects import Key, Object, annotation_of, dig, is_controlled_by, is_going, timestamp
 from muster_operator.status import Transition
 from muster_spec.defaults import with_defaults
 from muster_spec.schemas import schema_of
@@ -17,23 +20,50 @@ from muster_spec.support import unsupported_fields
 from muster_spec.wording import counted
 
 _OVER = frozenset({"Complete", "Failed", "Suspended"})
-_CALM = frozenset({"Idle", "WorkersReady", "WorkersStarting"})
+_CALM = frozenset({"Idle", "WorkersReady", "WorkersStarting", "Enrolling", "NoWorkers"})
+
+
+@dataclass(frozen=True, slots=True)
+class Lobby:
+    """Where External workers dial in. `authority` (PEM) vouches for it; empty as long as it isn't known."""
+
+    address: str
+    authority: str
+    account: LobbyAccount
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSeen:
-    """A pool, and the jobs that name it."""
+    """A pool, the jobs that name it, and what is its own."""
 
     pool: Object
     jobs: tuple[Object, ...]
+    children: Mapping[Key, Object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return str(self.pool["metadata"]["name"])
 
     @property
+    def uid(self) -> str:
+        return str(self.pool["metadata"]["uid"])
+
+    @property
     def clients(self) -> int:
         return int(self.pool["spec"]["clients"])
+
+    @property
+    def is_external(self) -> bool:
+        return bool(self.pool["spec"]["type"] == "External")
+
+    @property
+    def is_revoked(self) -> bool:
+        return bool(dig(self.pool, "spec", "external", "revoked"))
+
+    def secret(self, name: str) -> Object | None:
+        """A Secret of its own, unless it is on its way out."""
+        have = self.children.get(Key("Secret", name))
+        return have if have is not None and is_controlled_by(have, self.uid) and not is_going(have) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +105,13 @@ def _named(entries: Any, name: str) -> Mapping[str, Any]:
     return next((one for one in entries or () if one.get("name") == name), {})
 
 
-def pool_status(seen: PoolSeen, now: float) -> Object:
+def pool_status(seen: PoolSeen, now: float, lobby: Lobby | None = None) -> Object:
     """What is true of the pool. Of the status before it takes only the times at which conditions changed last."""
     using = uses(seen)
     wanted, ready = sum(use.wanted for use in using), sum(min(use.ready, use.wanted) for use in using)
     told = [use.connected for use in using if use.connected is not None]
-    reason, message, is_ready, is_progressing = _standing(seen, using, wanted, ready)
+    standing = _refused_standing(seen) or (_site_standing(seen, lobby) if seen.is_external else None)
+    reason, message, is_ready, is_progressing = standing or _standing(using, wanted, ready)
     holds = {"Ready": is_ready, "Progressing": is_progressing, "Stalled": not (is_ready or is_progressing)}
     status: Object = {
         "observedGeneration": int(seen.pool["metadata"].get("generation", 0)),
@@ -97,14 +128,50 @@ def pool_status(seen: PoolSeen, now: float) -> Object:
     }
     connected = sum(told)
     clients = {"connected": connected, "missing": max(0, seen.clients * len(told) - connected)}
-    return status | ({"clients": clients} if told else {})
+    enrolment = _enrolment(seen) if seen.is_external else {}
+    return status | ({"clients": clients} if told else {}) | ({"enrolment": enrolment} if enrolment else {})
 
 
-def _standing(seen: PoolSeen, using: tuple[Use, ...], wanted: int, ready: int) -> tuple[str, str, bool, bool]:
-    """Reason, message, whether it is ready, whether it is on the way to be."""
+def _enrolment(seen: PoolSeen) -> Object:
+    """How the site gets in: nothing while the pool is revoked, or where there is no lobby."""
+    authority, bundle = seen.secret(authority_name(seen.name)), seen.secret(bundle_name(seen.pool))
+    if authority is None or seen.is_revoked:
+        return {}
+    told = {"certificateAuthority": annotation_of(authority, CERTIFICATE), "since": annotation_of(authority, ISSUED)}
+    if bundle is not None:
+        told |= {"secretName": bundle["metadata"]["name"], "expirationTime": annotation_of(bundle, EXPIRES)}
+    return {name: text for name, text in told.items() if text}
+
+
+_Standing: TypeAlias = tuple[str, str, bool, bool]
+"""Reason, message, whether it is ready, whether it is on the way to be."""
+
+
+def _refused_standing(seen: PoolSeen) -> _Standing | None:
     refusal = _refusal(seen.pool)
-    if refusal:
-        return "NotSupported", refusal, False, False
+    return ("NotSupported", refusal, False, False) if refusal else None
+
+
+def _site_standing(seen: PoolSeen, lobby: Lobby | None) -> _Standing:
+    """Of a pool whose workers somebody else runs: what keeps them out, or who is there."""
+    if lobby is None:
+        return "NoLobby", "External pools need the lobby: install the chart with lobby.enabled", False, False
+    if seen.is_revoked:
+        message = "its bundle and certificates are turned away; a new one is made once spec.external.revoked is false"
+        return "Revoked", message, False, False
+    if seen.secret(bundle_name(seen.pool)) is None:
+        return "Enrolling", "its bundle is being made", False, True
+    told = dig(seen.pool, "status", "lobby") or {}
+    if not told.get("workers"):
+        return "NoWorkers", f"nobody of its site is in the lobby at {lobby.address}", False, True
+    refused = next(iter(told.get("refusals") or ()), None)
+    if refused:
+        words = f"job {refused.get('job')}: {refused.get('reason')}: {refused.get('message')}"
+        return "RefusedBySite", words, True, False
+    return "WorkersReady", f"{told.get('waiting', 0)} in the lobby, {told.get('working', 0)} at work", True, False
+
+
+def _standing(using: tuple[Use, ...], wanted: int, ready: int) -> _Standing:
     if not using:
         return "Idle", "no job uses it now", True, False
     troubled = next((use for use in using if use.reason and use.ready < use.wanted), None)

@@ -13,7 +13,8 @@ from muster_operator.errors import NotFound
 from muster_operator.objects import is_going
 from muster_operator.observed import Observed
 from muster_operator.plan import plan
-from muster_operator.pools import PoolSeen, pool_status, pool_transitions
+from muster_operator.poolplan import plan_pool
+from muster_operator.pools import Lobby, PoolSeen, pool_transitions
 from muster_operator.refusals import with_refusals
 from muster_operator.settings import Install
 from muster_operator.status import transitions, with_refused, with_taken
@@ -37,11 +38,19 @@ class World(Protocol):
 class Reconciler:
     """Does passes. Holds nothing between them."""
 
-    def __init__(self, api: Api, world: World, install: Install, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        world: World,
+        install: Install,
+        now: Callable[[], float],
+        lobby: Callable[[], Lobby | None] = lambda: None,
+    ) -> None:
         self._api = api
         self._world = world
         self._install = install
         self._now = now
+        self._lobby = lobby
 
     async def reconcile(self, namespace: str, name: str) -> float | None:
         """Seconds until the next look, None if nothing is to happen by itself. Raises ApiError: try again."""
@@ -62,13 +71,18 @@ class Reconciler:
         return _next_look(planned.wake_at, now, was_stale=was_stale, was_refused=bool(outcome.refused or outcome.taken))
 
     async def reconcile_pool(self, namespace: str, name: str) -> float | None:
-        """Bring a pool's status up to date. It changes with its jobs only, so there is no next look by itself."""
+        """The same for a pool."""
         seen = self._world.observe_pool(namespace, name)
-        if seen is not None:
-            status = pool_status(seen, self._now())
-            was_seen = await write_status(self._api, seen.pool, status, pool_transitions(seen, status))
-            return None if was_seen else STALE_AGAIN_S
-        return None
+        if seen is None:
+            return None
+        now = self._now()
+        planned = plan_pool(seen, self._lobby(), now)
+        outcome = await apply_actions(self._api, namespace, planned.actions)
+        was_stale = outcome.was_stale
+        if planned.status is not None:
+            status = with_refused(planned.status, outcome.refused)
+            was_stale |= not await write_status(self._api, seen.pool, status, pool_transitions(seen, status))
+        return _next_look(planned.wake_at, now, was_stale=was_stale, was_refused=bool(outcome.refused))
 
     async def _read_code(self, namespace: str, name: str) -> dict[str, str] | None:
         """A config map of the user's. It has no label of ours, so no watch shows it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,13 +40,21 @@ _FIELDS = {"FederatedJob": "job", "ClientPool": "pool"}  # of log lines
 class Service:
     """Works on its lines for as long as it holds the lease, once all is known that there is to see."""
 
-    def __init__(self, lines: Sequence[Line], lease: Lease, metrics: OperatorMetrics, knows: asyncio.Event) -> None:
+    def __init__(
+        self,
+        lines: Sequence[Line],
+        lease: Lease,
+        metrics: OperatorMetrics,
+        knows: asyncio.Event,
+        besides: Sequence[Callable[[], Coroutine[None, None, None]]] = (),
+    ) -> None:
         self.is_leading = False
         self.is_over = False
         self._lines = lines
         self._lease = lease
         self._metrics = metrics
         self._knows = knows
+        self._besides = besides  # what else is done while the lease is held
 
     def standings(self) -> dict[str, Standing]:
         """How much there is to do, of each kind."""
@@ -60,6 +68,7 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 work = [group.create_task(self._work(line)) for line in self._lines for _ in range(line.at_once)]
                 work += [group.create_task(_resync(line, resync_s)) for line in self._lines]
+                work += [group.create_task(run()) for run in self._besides]
                 await self._lease.hold()
                 for task in work:
                     task.cancel()

@@ -8,13 +8,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from muster_operator.build.common import Routes
 from muster_operator.build.environment import handed_on
+from muster_operator.build.pools import LobbyAccount
 from muster_operator.errors import SettingsError
+from muster_telemetry.address import AddressError, parse_address
 from muster_telemetry.logs import LogFormat, log_format_of
 
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _WEEK_MINUTES = 7 * 24 * 60  # the longest that coordinators certify keys for
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+@dataclass(frozen=True, slots=True)
+class LobbyInstall:
+    """The lobby of this installation. `address` is where sites dial it; `secret` names what its certificate is kept in,
+    and its Service.
+    """
+
+    address: str
+    secret: str
+    account: LobbyAccount
+
+    @property
+    def authority_name(self) -> str:
+        return f"{self.secret}-authority"
+
+    def hosts(self, namespace: str) -> tuple[str, ...]:
+        """What it is called by those who dial it."""
+        inside = f"{self.secret}.{namespace}"
+        return (self.address.rpartition(":")[0], inside, f"{inside}.svc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +54,8 @@ class Install:
     environment: tuple[tuple[str, str], ...] = ()
     pull_secrets: tuple[str, ...] = ()
     worker_certificate_minutes: int = 60
+    lobby: LobbyInstall | None = None
+    routes: Routes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +75,7 @@ class Settings:
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Raises SettingsError, naming the variable."""
+    namespace = environment.get("MUSTER_LEASE_NAMESPACE") or _own_namespace()
     return Settings(
         install=Install(
             coordinator_image=_required(environment, "MUSTER_COORDINATOR_IMAGE"),
@@ -57,8 +83,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             environment=handed_on(environment),
             pull_secrets=_names(environment, "MUSTER_IMAGE_PULL_SECRETS"),
             worker_certificate_minutes=_number(environment, "MUSTER_WORKER_CERTIFICATE_MINUTES", 60, _WEEK_MINUTES),
+            lobby=_lobby(environment, namespace),
+            routes=_routes(environment, namespace),
         ),
-        lease_namespace=environment.get("MUSTER_LEASE_NAMESPACE") or _own_namespace(),
+        lease_namespace=namespace,
         identity=f"{socket.gethostname()}-{os.getpid()}",
         namespaces=_names(environment, "MUSTER_NAMESPACES"),
         probe_port=_number(environment, "MUSTER_PROBE_PORT", 8080),
@@ -66,6 +94,34 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         resync_s=float(_number(environment, "MUSTER_RESYNC_SECONDS", 300)),
         log_format=_log_format(environment),
         log_level=_log_level(environment),
+    )
+
+
+def _lobby(environment: Mapping[str, str], namespace: str) -> LobbyInstall | None:
+    address = environment.get("MUSTER_LOBBY_ADDRESS")
+    if not address:
+        return None
+    try:
+        parse_address(address)
+    except AddressError as error:
+        raise SettingsError(f"MUSTER_LOBBY_ADDRESS: {error}") from error
+    name = environment.get("MUSTER_LOBBY_NAME") or "muster-lobby"
+    return LobbyInstall(address, name, LobbyAccount(namespace, name))
+
+
+def _routes(environment: Mapping[str, str], namespace: str) -> Routes | None:
+    gateway = environment.get("MUSTER_GATEWAY")
+    if not gateway:
+        return None
+    domain = environment.get("MUSTER_GATEWAY_DOMAIN")
+    if not domain:
+        raise SettingsError("MUSTER_GATEWAY_DOMAIN: not set; coordinators are called JOB.NAMESPACE.DOMAIN there")
+    return Routes(
+        gateway=gateway,
+        namespace=environment.get("MUSTER_GATEWAY_NAMESPACE") or namespace,
+        domain=domain,
+        port=_number(environment, "MUSTER_GATEWAY_PORT", 443),
+        section=environment.get("MUSTER_GATEWAY_SECTION", ""),
     )
 
 

@@ -17,6 +17,7 @@ from muster_operator.ledger import Ledger
 from muster_operator.objects import Object, condition_of, dig, is_going, label_of, timestamp
 from muster_operator.observed import Observed
 from muster_operator.pinning import Pinned, Refusal
+from muster_operator.sites import site_entry
 from muster_spec.types import ResolvedPool
 from muster_spec.wording import counted
 
@@ -57,6 +58,8 @@ def build_status(seen: Observed, context: Context, pinned: Pinned, ledger: Ledge
         "coordinator": _coordinator(seen, context, pods),
         "pools": pools,
     }
+    if context.external and context.authority:
+        whole["coordinator"] |= {"certificateAuthority": context.authority}
     return whole | ({"completionTime": timestamp(ledger.ended)} if ledger.ended is not None else {})
 
 
@@ -127,6 +130,10 @@ def _running(pools: list[Object]) -> Standing:
 
 def _pools(seen: Observed, context: Context, pinned: Pinned, *, is_over: bool) -> Iterator[Object]:
     for pool in pinned.job.pools:
+        if pool.spec.type == "External":
+            workers = 0 if is_over else pinned.workers[pool.name]
+            yield site_entry(seen, context, pool, workers, pinned.drift.get(pool.name))
+            continue
         jobs = seen.workers_of(pool.name)
         entry: Object = {
             "name": pool.name,

@@ -69,6 +69,20 @@ annotations:
 {{- end -}}
 {{- end }}
 
+{{- define "muster.lobby" -}}
+{{- printf "%s-lobby" (include "muster.fullname" .) }}
+{{- end }}
+
+{{- define "muster.lobbyClustername" -}}
+{{- printf "%s-%s" .Release.Namespace (include "muster.lobby" .) }}
+{{- end }}
+
+{{- define "muster.lobbySelector" -}}
+app.kubernetes.io/name: {{ include "muster.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: lobby
+{{- end }}
+
 {{- define "muster.user" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "muster.serviceAccount" . }}
 {{- end }}

@@ -38,6 +38,26 @@ capabilities: {drop: [ALL]}
   value: {{ .Values.logging.format }}
 - name: MUSTER_LOG_LEVEL
   value: {{ .Values.logging.level }}
+{{- if .Values.lobby.enabled }}
+- name: MUSTER_LOBBY_ADDRESS
+  value: {{ required "lobby.address: say where sites dial the lobby, HOST:PORT" .Values.lobby.address | quote }}
+- name: MUSTER_LOBBY_NAME
+  value: {{ include "muster.lobby" . }}
+{{- end }}
+{{- with .Values.gateway }}
+{{- if .name }}
+- name: MUSTER_GATEWAY
+  value: {{ .name }}
+- name: MUSTER_GATEWAY_NAMESPACE
+  value: {{ .namespace | default $.Release.Namespace }}
+- name: MUSTER_GATEWAY_SECTION
+  value: {{ .sectionName | quote }}
+- name: MUSTER_GATEWAY_DOMAIN
+  value: {{ required "gateway.domain: coordinators are called JOB.NAMESPACE.DOMAIN" .domain }}
+- name: MUSTER_GATEWAY_PORT
+  value: {{ .port | quote }}
+{{- end }}
+{{- end }}
 {{- if or .Values.proxy.http .Values.proxy.https }}
 {{- with .Values.proxy.http }}
 - name: HTTP_PROXY

@@ -1,6 +1,7 @@
 {{- /*
 What the operator may do where its jobs are: exactly the requests that it makes. It holds what it grants to coordinators
-(get and patch of federatedjobs/status), so it needs neither escalate nor bind. Deleting claims isn't among its rights:
+(get and patch of federatedjobs/status, get of clientpools) and to the lobby (get of secrets, by name), so it needs neither
+escalate nor bind. Deleting claims isn't among its rights:
 history goes with its job, by the garbage collector, or stays.
 */}}
 {{- define "muster.rules" -}}
@@ -14,7 +15,7 @@ history goes with its job, by the garbage collector, or stays.
   resources: [federatedjobs/status, clientpools/status]
   verbs: [get, patch]
 - apiGroups: [muster.dev]
-  resources: [federatedjobs/finalizers] # asked for where an owner's deletion may be blocked (OpenShift)
+  resources: [federatedjobs/finalizers, clientpools/finalizers] # asked for where an owner's deletion may be blocked (OpenShift)
   verbs: [update]
 - apiGroups: [batch]
   resources: [jobs]
@@ -40,6 +41,21 @@ history goes with its job, by the garbage collector, or stays.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [list, watch, create, patch, delete]
+{{- if .Values.gateway.name }}
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [tlsroutes]
+  verbs: [list, watch, create, patch, delete]
+{{- end }}
+{{- end }}
+
+{{- /* Of the lobby: it hears of jobs and pools, and says who is there. The pools' authorities it may read one by one. */}}
+{{- define "muster.lobbyRules" -}}
+- apiGroups: [muster.dev]
+  resources: [federatedjobs, clientpools]
+  verbs: [list, watch]
+- apiGroups: [muster.dev]
+  resources: [clientpools/status]
+  verbs: [patch]
 {{- end }}
 
 {{- define "muster.subject" -}}

@@ -7,7 +7,10 @@ from muster_operator.objects import Object
 
 
 def build_identity(context: Context) -> list[Object]:
-    """The coordinator's ServiceAccount, which may write the status of its own job, by name, and nothing else."""
+    """The coordinator's ServiceAccount, which may write the status of its own job, by name, and nothing else.
+
+    It also looks at the External pools that it lets in: whether they are revoked.
+    """
     name = context.coordinator_name
     rules = [
         {
@@ -17,6 +20,10 @@ def build_identity(context: Context) -> list[Object]:
             "verbs": ["get", "patch"],
         }
     ]
+    if pools := [pool.name for pool in context.external]:
+        rules.append(
+            {"apiGroups": ["muster.dev"], "resources": ["clientpools"], "resourceNames": pools, "verbs": ["get"]}
+        )
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
     subject = {"kind": "ServiceAccount", "name": name, "namespace": context.job.namespace}
     return [
@@ -27,12 +34,14 @@ def build_identity(context: Context) -> list[Object]:
 
 
 def build_network_policies(context: Context) -> list[Object]:
-    """Nobody dials a worker. The coordinator's port is for this job's workers, or for all where a Service says so.
+    """Nobody dials a worker. The coordinator's port is for this job's workers; for all where a Service says so, or
+    where some of them come from outside.
 
     Its metrics are for whoever scrapes inside the cluster.
     """
     coordinator = context.job.spec.coordinator
     is_open = bool(coordinator and coordinator.service and coordinator.service.type != "ClusterIP")
+    is_open |= bool(context.external)
     port = [{"port": PORT, "protocol": "TCP"}]
     workers = [{"podSelector": {"matchLabels": labels(context.job, WORKER)}}]
     rule = {"ports": port} if is_open else {"ports": port, "from": workers}

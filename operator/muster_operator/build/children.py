@@ -8,6 +8,7 @@ from muster_operator.build.code import build_code
 from muster_operator.build.common import Context
 from muster_operator.build.coordinator import build_claim, build_config, build_coordinator, build_service
 from muster_operator.build.environment import with_environment
+from muster_operator.build.routes import build_route
 from muster_operator.build.workers import build_workers
 from muster_operator.objects import Key, Object, key_of
 from muster_spec.types import ResolvedPool
@@ -15,12 +16,13 @@ from muster_spec.types import ResolvedPool
 
 def build_children(context: Context, text: str, ledger: dict[str, str]) -> dict[Key, Object]:
     """All children but the Secrets, which credentials.py plans. Without an authority there are no Jobs yet."""
-    claim, code = build_claim(context), build_code(context)
+    claim, code, route = build_claim(context), build_code(context), build_route(context)
     children = [
         build_config(context, text, ledger),
         *build_identity(context),
         *build_network_policies(context),
         build_service(context),
+        *([route] if route else []),
         *([claim] if claim else []),
         *([code] if code else []),
     ]
@@ -31,5 +33,10 @@ def build_children(context: Context, text: str, ledger: dict[str, str]) -> dict[
 
 
 def _workers(context: Context, pool: ResolvedPool) -> list[Object]:
-    """What makes a pool work: its workers, or what submits them elsewhere."""
-    return [build_bridge(context, pool)] if pool.spec.type == "Slurm" else build_workers(context, pool)
+    """What makes a pool work: its workers, or what submits them elsewhere; nothing where its site does that."""
+    match pool.spec.type:
+        case "Slurm":
+            return [build_bridge(context, pool)]
+        case "External":
+            return []
+    return build_workers(context, pool)

@@ -31,6 +31,17 @@ _NAME_LENGTH = 52  # an indexed Job's pods are called after it, with the index, 
 
 
 @dataclass(frozen=True, slots=True)
+class Routes:
+    """A Gateway that passes TLS on by name, and the domain below which coordinators are called there."""
+
+    gateway: str
+    namespace: str
+    domain: str
+    port: int = 443
+    section: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """The job that children are made for, as it is pinned, and what else their manifests depend on.
 
@@ -46,6 +57,8 @@ class Context:
     fewer_since: dict[str, float] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     environment: tuple[tuple[str, str], ...] = ()  # what every process gets beside its own
+    authority: str = ""  # its certificate, in PEM, where one is to be told of it
+    routes: Routes | None = None
     queue: Mapping[str, str] = field(default_factory=dict)
     pull_secrets: tuple[str, ...] = ()  # for the images of all pods, besides what a pool names
     worker_certificate_minutes: int = 60
@@ -86,23 +99,45 @@ class Context:
         return f"{self.service_host}:{self.service_port}"
 
     @property
-    def outside(self) -> str:
-        """Where workers of other places dial in, as the user says; "" where nobody has said."""
+    def given_address(self) -> str:
+        """Where the coordinator is from outside, as the user says; "" where nobody has said."""
         coordinator = self.job.spec.coordinator
-        given = (coordinator.service.address if coordinator and coordinator.service else None) or ""
+        return (coordinator.service.address if coordinator and coordinator.service else None) or ""
+
+    @property
+    def external(self) -> tuple[ResolvedPool, ...]:
+        """The pools whose workers somebody else runs."""
+        return tuple(pool for pool in self.job.pools if pool.spec.type == "External")
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether those reach it through a Gateway."""
+        return bool(self.routes and self.external and not self.given_address)
+
+    @property
+    def routed_host(self) -> str:
+        """Its name there."""
+        return f"{self.job.name}.{self.job.namespace}.{self.routes.domain}" if self.routes else ""
+
+    @property
+    def outside(self) -> str:
+        """Where workers of other places dial in; "" where nobody has said."""
+        if self.routes and self.is_routed:
+            return f"{self.routed_host}:{self.routes.port}"
+        given = self.given_address
         return given if ":" in given or not given else f"{given}:{self.service_port}"
 
     def address_of(self, pool: ResolvedPool) -> str:
         """Where the workers of a pool dial in."""
-        return self.outside if pool.spec.type == "Slurm" else self.address
+        return self.address if pool.spec.type == "Kubernetes" else self.outside
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """What the coordinator may be called by those who dial it, so what its certificate has to name."""
         name, inside = self.coordinator_name, f"{self.coordinator_name}.{self.job.namespace}"
-        coordinator = self.job.spec.coordinator
-        given = coordinator.service.address if coordinator and coordinator.service else None
-        outside = (given.rpartition(":")[0] if ":" in given else given,) if given else ()
+        given = self.given_address
+        outside: tuple[str, ...] = (given.rpartition(":")[0] if ":" in given else given,) if given else ()
+        outside += (self.routed_host,) if self.is_routed else ()
         return (name, inside, f"{inside}.svc", f"{inside}.svc.cluster.local", *outside)
 
 

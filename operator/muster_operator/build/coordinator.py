@@ -28,6 +28,7 @@ from muster_operator.build.pods import (
 from muster_operator.build.trust import (
     AUTHORITY_CERTIFICATE,
     AUTHORITY_KEY,
+    POOLS,
     SERVER_CERTIFICATE,
     SERVER_KEY,
     TRUST_FOLDER,
@@ -125,6 +126,7 @@ def _container(context: Context, image: str, wanted: Coordinator) -> Object:
     command += ["--client-ca", f"{TRUST_FOLDER}/{AUTHORITY_CERTIFICATE}"]
     command += ["--enrol-key", f"{TRUST_FOLDER}/{AUTHORITY_KEY}"]
     command += ["--enrol-minutes", str(context.worker_certificate_minutes)]
+    command += ["--pool-authorities", f"{TRUST_FOLDER}/{POOLS}"] if context.external else []
     command += ["--metrics", f"0.0.0.0:{METRICS_PORT}"]
     command += ["--service-account", ACCOUNT_FOLDER]
     return container(

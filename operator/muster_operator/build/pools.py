@@ -13,7 +13,6 @@ from typing import Any
 from muster_operator.objects import COMPONENT, MANAGED_BY, MANAGER, POOL, RESOURCES, Object, dig
 
 LOBBY = "lobby"
-BUNDLE = "bundle.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ which certifies workers' keys with it), the coordinator's certificate, and for e
 from __future__ import annotations
 
 from muster_operator.build.common import COORDINATOR, WORKER, Context, manifest
+from muster_operator.build.pools import authority_name
 from muster_operator.objects import Object
 
 TRUST_FOLDER = "/etc/muster/trust"
@@ -14,6 +15,7 @@ AUTHORITY_CERTIFICATE, AUTHORITY_KEY = "ca.crt", "ca.key"
 SERVER_CERTIFICATE, SERVER_KEY = "tls.crt", "tls.key"
 BUNDLE = "bundle.json"
 BRIDGES_BUNDLE = "bridge.json"  # beside it, of a pool that has a bridge: what that one speaks to the coordinator with
+POOLS = "pools"
 
 
 def build_authority(context: Context) -> Object:
@@ -32,8 +34,13 @@ def build_join(context: Context, pool: str) -> Object:
 
 
 def coordinator_volume(context: Context) -> Object:
-    """The authority with its key, and the coordinator's certificate with its own."""
-    sources = [{"secret": {"name": name}} for name in (context.authority_name, context.server_name)]
+    """The authority with its key, the coordinator's certificate with its own; and of each External pool's authority the
+    certificate alone, which may come later, or be another one day.
+    """
+    sources: list[Object] = [{"secret": {"name": name}} for name in (context.authority_name, context.server_name)]
+    for pool in context.external:
+        item = {"key": AUTHORITY_CERTIFICATE, "path": f"{POOLS}/{pool.name}.crt"}
+        sources.append({"secret": {"name": authority_name(pool.name), "optional": True, "items": [item]}})
     return {"name": "trust", "projected": {"sources": sources, "defaultMode": 0o440}}
 
 

@@ -184,7 +184,7 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
     ("spec", "pools", "reason"),
     [
         ({}, [], "PoolNotFound"),
-        ({}, [pool_object(type="External")], "ExternalPoolNotSupported"),
+        ({}, [pool_object(type="External")], "NoLobby"),
         ({}, [pool_object(type="Slurm", slurm={"command": {"type": "Local"}})], "SlurmPoolNotSupported"),
         ({}, [pool_object(type="Slurm", slurm={"command": {"type": "Ssh", "ssh": SSH}})], "SlurmPoolNotSupported"),
         ({}, [pool_object(type="Slurm", slurm={"url": "https://s:6820"})], "NoOutsideAddress"),
