@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,25 @@ class PoolTrust:
 
 
 class Lobby:
-    """One process."""
+    """One process. Its certificate and who vouches for it are made here, unless they are given."""
 
-    def __init__(self, folder: Path, kubeconfig: Path, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kubeconfig: Path,
+        listen: str = "127.0.0.1:0",
+        arguments: Sequence[str] = (),
+        certificate: Mapping[str, bytes] | None = None,
+        authority: bytes = b"",
+    ) -> None:
         self.trust = Trust(folder, "lobby")
         self.log = folder / "lobby.log"
+        if certificate:
+            self.trust.cert.write_bytes(certificate["tls.crt"])
+            self.trust.key.write_bytes(certificate["tls.key"])
+            self.trust.ca.write_bytes(authority)
         command = [sys.executable, "-m", "muster_lobby", "--listen", listen, "--tls-cert", str(self.trust.cert)]
-        command += ["--tls-key", str(self.trust.key), "--tls-ca", str(self.trust.ca)]
+        command += ["--tls-key", str(self.trust.key), "--tls-ca", str(self.trust.ca), *arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, env={**os.environ, "KUBECONFIG": str(kubeconfig)}

@@ -49,11 +49,13 @@ class Lab:
     cluster: Kubectl
     namespace: str
     folder: Path
+    lobby: str = ""  # where sites dial it, in a release that has one
 
     def __post_init__(self) -> None:
         """The operator's rights: its ServiceAccount is called after the namespace, since the release is."""
         rights = Rights(self.cluster, release=self.namespace, namespace=self.namespace)
-        rights.give(**{"watch.namespaces": [self.namespace]})
+        lobby = {"lobby.enabled": True, "lobby.address": self.lobby} if self.lobby else {}
+        rights.give(**{"watch.namespaces": [self.namespace]} | lobby)
         self.kubeconfig = rights.credentials(self.folder)
 
     @property
@@ -99,7 +101,8 @@ class Lab:
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         environment = {**os.environ, **self.cluster.environment, "KUBECONFIG": str(self.kubeconfig)}
         with (self.folder / "operator.log").open("ab") as out:
-            command = [sys.executable, str(SCRIPT), self.namespace, str(self.log), *arguments]
+            lobby = ["--lobby", self.lobby] if self.lobby else []
+            command = [sys.executable, str(SCRIPT), self.namespace, str(self.log), *lobby, *arguments]
             return subprocess.Popen(command, env=environment, stdout=out, stderr=out)
 
     @contextmanager

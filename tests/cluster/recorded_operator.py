@@ -18,8 +18,9 @@ import sys
 from pathlib import Path
 
 from muster_operator.__main__ import operate
+from muster_operator.build.pools import LobbyAccount
 from muster_operator.connection import find_connection
-from muster_operator.settings import Install, Settings
+from muster_operator.settings import Install, LobbyInstall, Settings
 
 
 class Recorder:
@@ -52,14 +53,17 @@ def main() -> int:
     parser.add_argument("--die", nargs=2)
     parser.add_argument("--identity", default="the-operator-of-this-test")
     parser.add_argument("--probes", type=int, help="the port of probes and metrics; any one by default")
+    parser.add_argument("--lobby", help="where sites dial the lobby")
     given = parser.parse_args()
+    name = f"{given.namespace}-lobby"  # the release is called after the namespace
+    lobby = LobbyInstall(given.lobby, name, LobbyAccount(given.namespace, name)) if given.lobby else None
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = Settings(
-        install=Install(coordinator_image="coordinator:1", worker_image="worker:1"),
+        install=Install(coordinator_image="coordinator:1", worker_image="worker:1", lobby=lobby),
         lease_namespace=given.namespace,
         identity=given.identity,
         namespaces=(given.namespace,),

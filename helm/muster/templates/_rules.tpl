@@ -55,7 +55,7 @@ history goes with its job, by the garbage collector, or stays.
   verbs: [list, watch]
 - apiGroups: [muster.dev]
   resources: [clientpools/status]
-  verbs: [patch]
+  verbs: [get, patch]
 {{- end }}
 
 {{- define "muster.subject" -}}
