@@ -1,4 +1,4 @@
-"""External pools against a real API server: Secrets, status, rights, and a site that comes, trains, refuses, is revoked.
+"""External pools against a real API server: Secrets, status, rights, and a site that comes, trains and refuses.
 
 Operator and lobby run with the chart's rights and no others, each as its own ServiceAccount. There is no kubelet: the
 lobby and coordinators run here, with what their pods would be shown.

@@ -8,6 +8,7 @@ import pytest
 from coordinating import coordinator, errors_of
 from fakes.api_server import FakeApiServer
 from lobbying import POOL, Job, PoolTrust, Site, lobby, wait_until
+from muster_wire.trust.authority import SKEW_S
 from muster_wire.trust.certificate import read_certificate
 from proxying import Proxy
 from trusting import Caller, refusal
@@ -115,6 +116,7 @@ def test_a_revoked_bundle_is_refused_on_the_next_call_of_the_same_connection(wor
         _, reply = caller.enrol()
         certificate = read_certificate(reply.chain)
         assert certificate.identity.uri == f"muster://{pool.uid}/{pool.name}"
+        assert certificate.not_after - certificate.not_before - SKEW_S == 3600  # the pool's certificateValidity
         assert certificate.origin == read_certificate(bundle.pair.chain).serial
         api.change("ClientPool", POOL, spec={"external": {"revoked": True}})
         wait_until(lambda: refused_with(caller), "the next call is refused")
