@@ -1,4 +1,4 @@
-"""The calls of the lobby: enrol, attend, tell. Each has passed the guard, which knows whose certificate it came with.
+"""The calls of the lobby: enrol, enter, tell. Each has passed the guard, which knows whose certificate it came with.
 
 An idle worker is a coroutine that waits for its seat's news.
 """
@@ -59,11 +59,11 @@ class Lobby:
         """The services as grpc wants them."""
         unary, down = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
         enrol = unary(self.enrol, federation.EnrolRequest.FromString, federation.EnrolReply.SerializeToString)
-        attend = down(self.attend, pb.AttendRequest.FromString, pb.JobOffers.SerializeToString)
+        enter = down(self.enter, pb.EnterRequest.FromString, pb.JobOffers.SerializeToString)
         tell = unary(self.tell, pb.TellRequest.FromString, pb.TellReply.SerializeToString)
         return (
             grpc.method_handlers_generic_handler(ENROLLING, {"Enrol": enrol}),
-            grpc.method_handlers_generic_handler(SERVICE, {"Attend": attend, "Tell": tell}),
+            grpc.method_handlers_generic_handler(SERVICE, {"Enter": enter, "Tell": tell}),
         )
 
     async def enrol(self, request: federation.EnrolRequest, context: Context) -> federation.EnrolReply:
@@ -85,7 +85,7 @@ class Lobby:
         service.enrolled()
         return federation.EnrolReply(chain=chain, authorities=service.own.current())
 
-    async def attend(self, request: pb.AttendRequest, context: Context) -> None:
+    async def enter(self, request: pb.EnterRequest, context: Context) -> None:
         """The offers, whole, as often as they change, until the stream ends or a newer one takes its place."""
         version = await self._agree(request, context)
         seat = await self._sit(request, context)
@@ -101,13 +101,13 @@ class Lobby:
             self._service.attendance.leave(seat)
         await context.abort(Code.ABORTED, "a newer stream of this worker has taken its place")
 
-    async def _agree(self, request: pb.AttendRequest, context: Context) -> Version:
+    async def _agree(self, request: pb.EnterRequest, context: Context) -> Version:
         try:
             return negotiate(Version(request.version.major, request.version.minor))
         except VersionError as error:
             return await self._refuse(Refused.WRONG_VERSION, context, Code.FAILED_PRECONDITION, error.reason)
 
-    async def _sit(self, request: pb.AttendRequest, context: Context) -> Seat:
+    async def _sit(self, request: pb.EnterRequest, context: Context) -> Seat:
         if problem := problem_with_worker(request.worker):
             return await self._refuse(Refused.JOIN, context, Code.FAILED_PRECONDITION, problem)
         pool = self._service.guard.certificate(context).identity.realm
@@ -122,7 +122,7 @@ class Lobby:
         pool = self._service.guard.certificate(context).identity.realm
         seat = self._service.attendance.find(pool, request.worker)
         if seat is None:
-            return await self._refuse(Refused.NO_SESSION, context, Code.NOT_FOUND, "attend first")
+            return await self._refuse(Refused.NO_SESSION, context, Code.NOT_FOUND, "enter first")
         seat.standing = standing_from(request.standing)
         return pb.TellReply()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from fuzz import codec_targets, file_targets, trust_targets, wire_targets
+from fuzz import codec_targets, file_targets, lobby_targets, trust_targets, wire_targets
 
 FOUND = Path(__file__).parent / "found"
 
@@ -48,6 +48,9 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         "enrolment": Target(trust_targets.enrolment, trust_targets.enrolments),
         "bundle": Target(trust_targets.bundle, trust_targets.bundles),
         "names": Target(trust_targets.names, trust_targets.some_names),
+        "attend": Target(lobby_targets.attend, lobby_targets.attendances),
+        "offers": Target(lobby_targets.offers, lobby_targets.some_offers),
+        "policy": Target(lobby_targets.policy, lobby_targets.policies),
         "version": Target(file_targets.version, file_targets.versions),
         "model": Target(file_targets.model, file_targets.models),
         "memory": Target(file_targets.memory, file_targets.memories),

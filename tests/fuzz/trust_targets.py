@@ -84,7 +84,7 @@ def bundle(data: bytes) -> None:
 
 def bundles() -> Iterator[bytes]:
     whole = make_bundle(_authority(), "example.org:443", JOINER, NOW, HOUR, "coordinator.internal")
-    for each in (whole, Bundle("h:1", "", "", "")):
+    for each in (whole, Bundle("h:1", "", "", "", lobby=True)):
         yield each.to_json().encode()
         yield each.to_line().encode()
 

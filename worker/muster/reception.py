@@ -108,8 +108,8 @@ class Reception:
 
     def _listen(self) -> None:
         with self._calls() as calls:
-            call = calls.lobby.Attend(
-                pb.AttendRequest(
+            call = calls.lobby.Enter(
+                pb.EnterRequest(
                     version=wire.Version(major=CURRENT.major, minor=CURRENT.minor),
                     software=f"muster {version('muster')}",
                     worker=self._worker,

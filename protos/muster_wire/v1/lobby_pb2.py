@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from muster_wire.v1 import federation_pb2 as muster__wire_dot_v1_dot_federation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amuster_wire/v1/lobby.proto\x12\x0emuster.wire.v1\x1a\x1fmuster_wire/v1/federation.proto\"\x87\x01\n\rAttendRequest\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.muster.wire.v1.Version\x12\x10\n\x08software\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12*\n\x08standing\x18\x04 \x01(\x0b\x32\x18.muster.wire.v1.Standing\"I\n\x0bTellRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12*\n\x08standing\x18\x02 \x01(\x0b\x32\x18.muster.wire.v1.Standing\"\x0b\n\tTellReply\"F\n\x08Standing\x12\x0b\n\x03job\x18\x01 \x01(\t\x12-\n\x08refusals\x18\x02 \x03(\x0b\x32\x1b.muster.wire.v1.SiteRefusal\"\xa3\x02\n\x0bSiteRefusal\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x34\n\x07\x62\x65\x63\x61use\x18\x02 \x01(\x0e\x32#.muster.wire.v1.SiteRefusal.Because\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xbf\x01\n\x07\x42\x65\x63\x61use\x12\x17\n\x13\x42\x45\x43\x41USE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x42\x45\x43\x41USE_JOB\x10\x01\x12\x16\n\x12\x42\x45\x43\x41USE_ENTRYPOINT\x10\x02\x12\x10\n\x0c\x42\x45\x43\x41USE_CODE\x10\x03\x12\x11\n\rBECAUSE_IMAGE\x10\x04\x12\x13\n\x0f\x42\x45\x43\x41USE_PRIVACY\x10\x05\x12\x11\n\rBECAUSE_LIMIT\x10\x06\x12\x11\n\rBECAUSE_TERMS\x10\x07\x12\x12\n\x0e\x42\x45\x43\x41USE_CANNOT\x10\x08\"_\n\tJobOffers\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.muster.wire.v1.Version\x12(\n\x06offers\x18\x02 \x03(\x0b\x32\x18.muster.wire.v1.JobOffer\"\x91\x01\n\x08JobOffer\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04pool\x18\x04 \x01(\t\x12\x13\n\x0b\x63oordinator\x18\x05 \x01(\t\x12\x13\n\x0b\x61uthorities\x18\x06 \x01(\x0c\x12\r\n\x05terms\x18\x07 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\r2\x8d\x01\n\x05Lobby\x12\x44\n\x06\x41ttend\x12\x1d.muster.wire.v1.AttendRequest\x1a\x19.muster.wire.v1.JobOffers0\x01\x12>\n\x04Tell\x12\x1b.muster.wire.v1.TellRequest\x1a\x19.muster.wire.v1.TellReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amuster_wire/v1/lobby.proto\x12\x0emuster.wire.v1\x1a\x1fmuster_wire/v1/federation.proto\"\x86\x01\n\x0c\x45nterRequest\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.muster.wire.v1.Version\x12\x10\n\x08software\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12*\n\x08standing\x18\x04 \x01(\x0b\x32\x18.muster.wire.v1.Standing\"I\n\x0bTellRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12*\n\x08standing\x18\x02 \x01(\x0b\x32\x18.muster.wire.v1.Standing\"\x0b\n\tTellReply\"F\n\x08Standing\x12\x0b\n\x03job\x18\x01 \x01(\t\x12-\n\x08refusals\x18\x02 \x03(\x0b\x32\x1b.muster.wire.v1.SiteRefusal\"\xa3\x02\n\x0bSiteRefusal\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x34\n\x07\x62\x65\x63\x61use\x18\x02 \x01(\x0e\x32#.muster.wire.v1.SiteRefusal.Because\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xbf\x01\n\x07\x42\x65\x63\x61use\x12\x17\n\x13\x42\x45\x43\x41USE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x42\x45\x43\x41USE_JOB\x10\x01\x12\x16\n\x12\x42\x45\x43\x41USE_ENTRYPOINT\x10\x02\x12\x10\n\x0c\x42\x45\x43\x41USE_CODE\x10\x03\x12\x11\n\rBECAUSE_IMAGE\x10\x04\x12\x13\n\x0f\x42\x45\x43\x41USE_PRIVACY\x10\x05\x12\x11\n\rBECAUSE_LIMIT\x10\x06\x12\x11\n\rBECAUSE_TERMS\x10\x07\x12\x12\n\x0e\x42\x45\x43\x41USE_CANNOT\x10\x08\"_\n\tJobOffers\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.muster.wire.v1.Version\x12(\n\x06offers\x18\x02 \x03(\x0b\x32\x18.muster.wire.v1.JobOffer\"\x91\x01\n\x08JobOffer\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04pool\x18\x04 \x01(\t\x12\x13\n\x0b\x63oordinator\x18\x05 \x01(\t\x12\x13\n\x0b\x61uthorities\x18\x06 \x01(\x0c\x12\r\n\x05terms\x18\x07 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\r2\x8b\x01\n\x05Lobby\x12\x42\n\x05\x45nter\x12\x1c.muster.wire.v1.EnterRequest\x1a\x19.muster.wire.v1.JobOffers0\x01\x12>\n\x04Tell\x12\x1b.muster.wire.v1.TellRequest\x1a\x19.muster.wire.v1.TellReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'muster_wire.v1.lobby_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ATTENDREQUEST']._serialized_start=80
-  _globals['_ATTENDREQUEST']._serialized_end=215
-  _globals['_TELLREQUEST']._serialized_start=217
-  _globals['_TELLREQUEST']._serialized_end=290
-  _globals['_TELLREPLY']._serialized_start=292
-  _globals['_TELLREPLY']._serialized_end=303
-  _globals['_STANDING']._serialized_start=305
-  _globals['_STANDING']._serialized_end=375
-  _globals['_SITEREFUSAL']._serialized_start=378
-  _globals['_SITEREFUSAL']._serialized_end=669
-  _globals['_SITEREFUSAL_BECAUSE']._serialized_start=478
-  _globals['_SITEREFUSAL_BECAUSE']._serialized_end=669
-  _globals['_JOBOFFERS']._serialized_start=671
-  _globals['_JOBOFFERS']._serialized_end=766
-  _globals['_JOBOFFER']._serialized_start=769
-  _globals['_JOBOFFER']._serialized_end=914
-  _globals['_LOBBY']._serialized_start=917
-  _globals['_LOBBY']._serialized_end=1058
+  _globals['_ENTERREQUEST']._serialized_start=80
+  _globals['_ENTERREQUEST']._serialized_end=214
+  _globals['_TELLREQUEST']._serialized_start=216
+  _globals['_TELLREQUEST']._serialized_end=289
+  _globals['_TELLREPLY']._serialized_start=291
+  _globals['_TELLREPLY']._serialized_end=302
+  _globals['_STANDING']._serialized_start=304
+  _globals['_STANDING']._serialized_end=374
+  _globals['_SITEREFUSAL']._serialized_start=377
+  _globals['_SITEREFUSAL']._serialized_end=668
+  _globals['_SITEREFUSAL_BECAUSE']._serialized_start=477
+  _globals['_SITEREFUSAL_BECAUSE']._serialized_end=668
+  _globals['_JOBOFFERS']._serialized_start=670
+  _globals['_JOBOFFERS']._serialized_end=765
+  _globals['_JOBOFFER']._serialized_start=768
+  _globals['_JOBOFFER']._serialized_end=913
+  _globals['_LOBBY']._serialized_start=916
+  _globals['_LOBBY']._serialized_end=1055
 # @@protoc_insertion_point(module_scope)

@@ -34,9 +34,9 @@ class LobbyStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Attend = channel.unary_stream(
-                '/muster.wire.v1.Lobby/Attend',
-                request_serializer=muster__wire_dot_v1_dot_lobby__pb2.AttendRequest.SerializeToString,
+        self.Enter = channel.unary_stream(
+                '/muster.wire.v1.Lobby/Enter',
+                request_serializer=muster__wire_dot_v1_dot_lobby__pb2.EnterRequest.SerializeToString,
                 response_deserializer=muster__wire_dot_v1_dot_lobby__pb2.JobOffers.FromString,
                 _registered_method=True)
         self.Tell = channel.unary_unary(
@@ -49,7 +49,7 @@ class LobbyStub:
 class LobbyServicer:
     """Missing associated documentation comment in .proto file."""
 
-    def Attend(self, request, context):
+    def Enter(self, request, context):
         """The jobs that want this worker's pool, whole, and again whenever they change. PERMISSION_DENIED is for good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -58,7 +58,7 @@ class LobbyServicer:
 
     def Tell(self, request, context):
         """What this worker does and what its site refuses, whenever that changes. NOT_FOUND: no stream of this worker is open
-        here: attend, which says the same.
+        here: enter, which says the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -67,9 +67,9 @@ class LobbyServicer:
 
 def add_LobbyServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Attend': grpc.unary_stream_rpc_method_handler(
-                    servicer.Attend,
-                    request_deserializer=muster__wire_dot_v1_dot_lobby__pb2.AttendRequest.FromString,
+            'Enter': grpc.unary_stream_rpc_method_handler(
+                    servicer.Enter,
+                    request_deserializer=muster__wire_dot_v1_dot_lobby__pb2.EnterRequest.FromString,
                     response_serializer=muster__wire_dot_v1_dot_lobby__pb2.JobOffers.SerializeToString,
             ),
             'Tell': grpc.unary_unary_rpc_method_handler(
@@ -89,7 +89,7 @@ class Lobby:
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
-    def Attend(request,
+    def Enter(request,
             target,
             options=(),
             channel_credentials=None,
@@ -102,8 +102,8 @@ class Lobby:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/muster.wire.v1.Lobby/Attend',
-            muster__wire_dot_v1_dot_lobby__pb2.AttendRequest.SerializeToString,
+            '/muster.wire.v1.Lobby/Enter',
+            muster__wire_dot_v1_dot_lobby__pb2.EnterRequest.SerializeToString,
             muster__wire_dot_v1_dot_lobby__pb2.JobOffers.FromString,
             options,
             channel_credentials,

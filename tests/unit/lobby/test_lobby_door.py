@@ -18,7 +18,7 @@ from muster_wire.trust.identity import Role, name_identity
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
-ATTEND = "/muster.wire.v1.Lobby/Attend"
+ATTEND = "/muster.wire.v1.Lobby/Enter"
 SITE, OTHER, OWN = (make_authority(realm, NOW) for realm in ("p-1", "p-2", "lobby"))
 
 
