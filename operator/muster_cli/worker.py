@@ -143,6 +143,7 @@ def _external_settings_of(
         audit=audit,
         indices=parse_indices(given["indices"]) if given["indices"] is not None else (),
         capacity=given["capacity"] or 0,
+        share=given["share"] or 0,
         data=given["data"],
         state=given["state"],
         log_format=given["log_format"] or _log_format(environment),

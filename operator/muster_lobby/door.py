@@ -40,8 +40,8 @@ class LobbyAdmission:
             return Refusal(grpc.StatusCode.UNAVAILABLE, later, Refused.ENROLMENT)
         if not is_made_by(certificate.pem, pool.authority.encode()):
             return denied(f"{uri}: another authority than the pool's has made its certificate: ask for a new bundle")
-        is_joiner = certificate.identity.role is Role.JOINER
-        return denied(f"{uri} may only enrol") if is_joiner and not method.startswith(OPEN_TO_JOINERS) else None
+        is_worker = certificate.identity.role is Role.WORKER
+        return None if is_worker or method.startswith(OPEN_TO_JOINERS) else denied(f"{uri} may only enrol")
 
 
 class PoolRoots:

@@ -44,6 +44,7 @@ class Offer:
     authorities: str
     terms: str
     capacity: int
+    share: int
 
 
 def read_pool(value: Object) -> Pool | None:
@@ -98,7 +99,8 @@ def _offer(pool: Pool, job: Object) -> Iterator[Offer]:
         coordinator=str(entry["endpoint"]),
         authorities=authorities,
         terms=_terms(job, entry),
-        capacity=max(1, -(-clients // workers)),
+        capacity=clients,
+        share=max(1, -(-clients // workers)),
     )
 
 

@@ -144,6 +144,7 @@ def _message(version: Version, offers: tuple[Offer, ...]) -> pb.JobOffers:
                 authorities=offer.authorities.encode(),
                 terms=offer.terms,
                 capacity=offer.capacity,
+                share=offer.share,
             )
             for offer in offers
         ],

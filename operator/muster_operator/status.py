@@ -131,7 +131,7 @@ def _running(pools: list[Object]) -> Standing:
 def _pools(seen: Observed, context: Context, pinned: Pinned, *, is_over: bool) -> Iterator[Object]:
     for pool in pinned.job.pools:
         if pool.spec.type == "External":
-            workers = 0 if is_over else pinned.workers[pool.name]
+            workers = 0 if is_over else context.workers[pool.name]
             yield site_entry(seen, context, pool, workers, pinned.drift.get(pool.name))
             continue
         jobs = seen.workers_of(pool.name)

@@ -31,6 +31,7 @@ class Offer:
     authorities: str
     terms: Terms | None
     capacity: int
+    share: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ def parse_offers(message: pb.JobOffers) -> tuple[Offer, ...]:
             authorities=each.authorities.decode(errors="replace"),
             terms=_terms(each.terms),
             capacity=max(1, each.capacity),
+            share=each.share,
         )
         for each in message.offers
         if each.job and each.coordinator

@@ -51,6 +51,7 @@ class ExternalSettings:
     audit: Path
     indices: tuple[int, ...] = ()
     capacity: int = 0
+    share: int = 0
     data: Path | None = None
     state: Path | None = None
     log_format: LogFormat = "text"
@@ -222,6 +223,7 @@ class Site:
             bundle=str(self._bundle),
             indices=settings.indices,
             capacity=settings.capacity or offer.capacity,
+            share=settings.share if settings.capacity else offer.share,
             terms=offer.terms,
             audit=str(settings.audit.absolute()),
             data=str(settings.data.absolute()) if settings.data else None,

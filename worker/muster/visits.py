@@ -33,6 +33,7 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     bundle: str  # the file
     indices: tuple[int, ...]
     capacity: int
+    share: int
     terms: Terms
     audit: str
     data: str | None = None
@@ -52,6 +53,7 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
             pool=self.pool,
             indices=self.indices,
             capacity=self.capacity,
+            share=self.share,
             data=Path(self.data) if self.data else None,
             state=Path(self.state) if self.state else None,
             security=Join(text, str(file), file),

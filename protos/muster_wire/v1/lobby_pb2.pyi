@@ -79,7 +79,7 @@ class JobOffers(_message.Message):
     def __init__(self, version: _Optional[_Union[_federation_pb2.Version, _Mapping]] = ..., offers: _Optional[_Iterable[_Union[JobOffer, _Mapping]]] = ...) -> None: ...
 
 class JobOffer(_message.Message):
-    __slots__ = ("job", "namespace", "name", "pool", "coordinator", "authorities", "terms", "capacity")
+    __slots__ = ("job", "namespace", "name", "pool", "coordinator", "authorities", "terms", "capacity", "share")
     JOB_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +88,7 @@ class JobOffer(_message.Message):
     AUTHORITIES_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     job: str
     namespace: str
     name: str
@@ -96,4 +97,5 @@ class JobOffer(_message.Message):
     authorities: bytes
     terms: str
     capacity: int
-    def __init__(self, job: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., pool: _Optional[str] = ..., coordinator: _Optional[str] = ..., authorities: _Optional[bytes] = ..., terms: _Optional[str] = ..., capacity: _Optional[int] = ...) -> None: ...
+    share: int
+    def __init__(self, job: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., pool: _Optional[str] = ..., coordinator: _Optional[str] = ..., authorities: _Optional[bytes] = ..., terms: _Optional[str] = ..., capacity: _Optional[int] = ..., share: _Optional[int] = ...) -> None: ...

@@ -53,7 +53,8 @@ def connected(count: int, **training: Any) -> Object:
 def test_an_offer_says_all_that_a_worker_needs() -> None:
     [offer] = offers_for(read(pool_object()), [job_object()])
     assert (offer.job, offer.namespace, offer.name, offer.pool) == ("uid-job", "lab", "job", "site")
-    assert (offer.coordinator, offer.authorities, offer.capacity) == ("fl.example.org:443", "JOB PEM", 2)
+    assert (offer.coordinator, offer.authorities) == ("fl.example.org:443", "JOB PEM")
+    assert (offer.capacity, offer.share) == (4, 2)
     terms = msgspec.json.decode(offer.terms, type=Terms)
     assert (terms.task.entrypoint, terms.rounds, terms.image) == ("a:B", 7, "w@sha256:1")
     assert terms.least_updates == 5  # half of ten
