@@ -29,6 +29,7 @@ from trusting import HOUR, Trust
 POOL, POOL_UID = "site", "pool-1"
 IMAGE = "registry/worker@sha256:" + "a" * 64
 GIVE_UP_S = 60
+NAME = "lobby.example.org"  # which no resolver knows
 POLICY = """
 apiVersion: muster.dev/v1alpha1
 kind: SitePolicy
@@ -73,6 +74,7 @@ class Lobby:
         authority: bytes = b"",
     ) -> None:
         self.trust = Trust(folder, "lobby")
+        self.trust.issue_server(("127.0.0.1", NAME))
         self.log = folder / "lobby.log"
         if certificate:
             self.trust.cert.write_bytes(certificate["tls.crt"])

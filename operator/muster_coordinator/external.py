@@ -26,6 +26,7 @@ from muster_wire.trust.identity import Identity, Role
 log = logging.getLogger("muster.coordinator")
 
 FLAG = "--pool-authorities"
+CLOCKS_S = 30.0  # by which those of operator, lobby and coordinator may differ
 is_made_by = lru_cache(maxsize=4096)(is_issued_by)
 """The same, remembered: it is asked at every call."""
 
@@ -39,7 +40,7 @@ class Standing:
 
     def refuses(self, certificate: Certificate) -> bool:
         """Whether this certificate, of the pool or made from one of the pool's, is turned away."""
-        return self.is_revoked or certificate.not_before + SKEW_S < self.since
+        return self.is_revoked or certificate.not_before + SKEW_S + CLOCKS_S < self.since
 
 
 @dataclass(frozen=True, slots=True)

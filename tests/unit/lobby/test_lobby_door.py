@@ -82,7 +82,7 @@ def test_revoked_is_revoked_at_once_and_old_credentials_stay_so(world: World) ->
         refusal = admission.refusal(each, ATTEND)
         assert refusal is not None
         assert refusal.cause is Refused.REVOKED
-    world.changed("ClientPool", pool("site", "p-1", SITE, since="2027-01-15T08:00:30Z"), is_gone=False)
+    world.changed("ClientPool", pool("site", "p-1", SITE, since="2027-01-15T08:01:00Z"), is_gone=False)
     assert admission.refusal(old, ATTEND) is not None
     assert admission.refusal(new, ATTEND) is None
 
