@@ -25,8 +25,8 @@ MAX_TEXT = 256 * 1024
 class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`coordinator` is where to dial; with `lobby` that is the lobby of an External pool.
 
-    `server_name` is what the other side's certificate is held against, where that isn't the host dialled. What isn't said
-    isn't written: an older worker knows no lobby.
+    `server_name` is what the other side's certificate is held against, where that isn't the host dialled. What isn't
+    said isn't written: an older worker knows no lobby.
     """
 
     coordinator: str

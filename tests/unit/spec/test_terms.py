@@ -47,6 +47,8 @@ def test_no_model_is_made_of_fewer_updates_than_is_said(tmp_path: Path, rounds: 
 
 
 def test_where_it_cant_be_told_it_is_one(tmp_path: Path) -> None:
+    job = job_of(tmp_path, rounds={"mode": "Asynchronous"})
+    assert terms_of(job.spec, job.clients_total, "").least_updates == 1
     selection = {"type": "Label", "label": {"matchLabels": {"a": "b"}}}
     job = job_of(tmp_path, selection=selection)
     assert terms_of(job.spec, job.clients_total, "").least_updates == 1
