@@ -46,13 +46,11 @@ def least_updates(spec: JobSpec, clients_total: int) -> int:
     Of synchronous rounds: minUpdates, else half of the cohort. With fewer, a round fails at its deadline.
     """
     rounds = spec.rounds
-    if rounds.mode == "Asynchronous" and rounds.asynchronous:
-        return rounds.asynchronous.buffer_size
+    if rounds.mode != "Synchronous":
+        return 1
     if rounds.min_updates:
         return rounds.min_updates
-    if (
-        rounds.mode != "Synchronous" or spec.selection.type == "Label"
-    ):  # a tier, or who has the labels, may be one client
+    if spec.selection.type == "Label":  # who has the labels may be one client
         return 1
     everybody = rounds.cohort is None or spec.selection.type == "All"
     cohort = clients_total if everybody else min(rounds.cohort or clients_total, clients_total)
