@@ -127,6 +127,8 @@ def _external_settings_of(
     from muster.external import ExternalSettings
     from muster.policy import DEFAULT, read_policy
 
+    if given["ranks"]:
+        raise BadInput("--ranks: not with the bundle of an External pool, whose jobs are processes of their own")
     audit = given["audit_log"] or (given["state"] / "audit.jsonl" if given["state"] else None)
     if audit is None:
         raise BadInput("--state or --audit-log: give a folder that stays, or a file, for the site's audit log")
