@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import sys
+from typing import Any
 
 import numpy as np
 from coordinator import POOL, TOKEN, Trust, coordinator
@@ -24,18 +25,23 @@ from muster.loop import Loop
 from muster.membership import Membership
 from muster.training import Trained
 from muster.witness import Nobody
-from muster.worker import WorkerSettings
+from muster.worker import WorkerSettings, use_memory_again
 from muster.workshop import Trainee, Workshop
 from muster_wire.layout import Kind, Layout, TensorSpec
 from muster_wire.values import Values, difference
 
 
 class Idle(Workshop):
-    """Trains nothing: the update is the difference between the model and itself, really computed."""
+    """Trains nothing: the update is how far the model has moved since the client last saw it, really computed.
+
+    So the model moves on by the same step in each round. One that stands still keeps its name, and clients that have it
+    don't fetch it: no model would go down.
+    """
 
     def __init__(self, tensor_size: int) -> None:
         names = [f"layer{number}" for number in range(TENSORS)]
         self._layout = Layout(tuple(TensorSpec(name, (tensor_size,), "float32", Kind.TRAINABLE) for name in names))
+        self._before = Values.zeros(self._layout)
 
     def initialise(self, seed: int, *, with_groups: bool = False) -> Values:  # noqa: ARG002 -- the workshop's signature
         values = Values.zeros(self._layout)
@@ -43,7 +49,8 @@ class Idle(Workshop):
         return values
 
     def train(self, client, base, state, seed, hooks, part=None) -> Trainee:  # noqa: ARG002 -- the workshop's signature
-        return Trainee(difference(base, base), Trained(10, 1), 1)
+        before, self._before = self._before, base
+        return Trainee(difference(base, before), Trained(10, 1), 1)
 
 
 class IdleMembership(Membership):
@@ -60,6 +67,7 @@ class IdleMembership(Membership):
 def work(address: str, index: int, setting: Setting, material: Material) -> None:
     """One worker, until the job is over."""
     logging.disable(logging.WARNING)
+    use_memory_again()
     token = "" if material.pair else TOKEN
     desk, connection = Desk(), Connection(address, token, Fixed(material))
     settings = WorkerSettings(address, POOL, token, indices=(index,))
@@ -76,7 +84,6 @@ def run(trust: Trust | None = None) -> None:
     """The coordinator, its workers, all rounds; with `trust` over mutual TLS."""
     setting, _ = read_setting(sys.argv[1:])
     fork = multiprocessing.get_context("fork")
-    times: list[float] = []
     with coordinator(setting.clients, setting.all_rounds, trust) as running:
         address = running.address
         materials = [
@@ -88,11 +95,22 @@ def run(trust: Trust | None = None) -> None:
         ]
         for worker in workers:
             worker.start()
-        times = [event["time"] for event in running.events() if event["event"] == "committed"]
+        commits = [event for event in running.events() if event["event"] == "committed"]
         for worker in workers:
             worker.join(5)
             worker.kill()
-    say(laps(times))
+    _check_that_models_went_round(commits, setting)
+    say(laps([commit["time"] for commit in commits]))
+
+
+def _check_that_models_went_round(commits: list[dict[str, Any]], setting: Setting) -> None:
+    """Each round but that of the first model has to have moved as many models down as up."""
+    least = setting.clients * setting.model_bytes
+    for commit in commits[1:]:
+        if min(commit["bytesDown"], commit["bytesUp"]) < least:
+            raise SystemExit(
+                f"round {commit['round']}: {commit['bytesDown']} B down, {commit['bytesUp']} up, of {least}"
+            )
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from typing import Final
 
 from muster_coordinator.staging import MEMORY_BYTES
+from muster_wire.heap import keep_freed
 
 # A frame on its way is held twice over, by grpc and the socket, for each client that is sending. So the more clients,
 # the smaller a frame, and together they hold the same; but the smaller a frame, the more a byte costs to handle.
@@ -15,10 +14,10 @@ _SMALLEST, _LARGEST = 2**16, 2**20
 
 _SPOOLS_TOGETHER: Final = 2**23  # what uploads that wait for the end of their round hold in memory before their files
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>
-# Frames come from a heap that is used again and again, since fresh pages cost more than what is copied into them.
-# Models don't: their memory goes back as soon as they are gone.
+# Frames come from a heap that is used again and again; models don't: their memory goes back as soon as they are gone.
 _LARGE: Final = 2**22
+_SPARE: Final = 2**25  # of the heap: as much as frames of all clients take at their height
+_ARENAS: Final = 2  # one more for each thread would keep frames for good
 
 
 def frame_bytes(clients: int) -> int:
@@ -34,12 +33,5 @@ def spool_bytes(clients: int) -> int:
 
 
 def keep_memory_small() -> None:
-    """Have glibc give freed frames and models back to the system at once; call it before there are threads.
-
-    By default it raises its threshold for large blocks with each one that is freed, and keeps one heap for each thread:
-    then frames of all sizes of clients stay with the process for good. Other C libraries have no such habit.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        for parameter, value in ((_M_ARENA_MAX, 2), (_M_MMAP_THRESHOLD, _LARGE), (_M_TRIM_THRESHOLD, _LARGE)):
-            library.mallopt(parameter, value)
+    """Have freed models go back to the system at once, and frames be used again; call it before there are threads."""
+    keep_freed(_LARGE, _SPARE, _ARENAS)

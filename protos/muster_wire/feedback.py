@@ -32,6 +32,7 @@ from muster_wire import payload
 from muster_wire.codecs import Pipeline, Random
 from muster_wire.errors import LayoutError
 from muster_wire.payload import PayloadKind, Shape
+from muster_wire.pieces import Pieces
 from muster_wire.selection import EVERYTHING, Choice, choose
 from muster_wire.values import Floats, Values
 
@@ -73,6 +74,9 @@ class Recipe:
         """
         taken = min(participations, self.warm_up) + 1
         return float(self.choice.share ** (taken / (self.warm_up + 1)))
+
+
+_PLAIN: Final = Recipe(Pipeline())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +127,9 @@ class Memory:
 class Encoded:
     """An update on its way, what the other side will make of it, and the memory to keep if it is used."""
 
-    payload: memoryview
+    payload: (
+        memoryview | Pieces
+    )  # in pieces where the update's own numbers are what travels: they must stay as they are
     decoded: Values
     memory: Memory
 
@@ -144,6 +150,8 @@ def encode(update: Values, recipe: Recipe, memory: Memory, rng: Random) -> Encod
     momentum, wanted = _correct(update.trainable, recipe, memory)
     choice = replace(recipe.choice, share=recipe.share(memory.participations))
     sent = replace(update, trainable=choose(wanted, update.layout, choice, rng))
+    if recipe == _PLAIN:
+        return Encoded(payload.update_in_place(sent), sent, replace(memory, participations=memory.participations + 1))
     encoded = payload.encode_update(sent, recipe.pipeline, rng)
     is_exact = recipe.pipeline.codec.exact and not recipe.remembers
     decoded = sent if is_exact else _decoded(sent, recipe.pipeline, encoded)

@@ -152,11 +152,19 @@ def encode_update(values: Values, codec: CodecId | Pipeline, rng: Random | None 
 
 def snapshot_in_place(values: Values) -> Pieces:
     """What `encode_snapshot` makes in float32, without a copy of the values: they must stay as they are."""
+    return _in_place(Shape(values.layout, PayloadKind.SNAPSHOT, _EXACT), values)
+
+
+def update_in_place(values: Values) -> Pieces:
+    """The same for `encode_update`."""
+    return _in_place(Shape(values.layout, PayloadKind.UPDATE, _EXACT), values)
+
+
+def _in_place(shape: Shape, values: Values) -> Pieces:
     if sys.byteorder != "little":
-        return Pieces((encode_snapshot(values, _EXACT),))
-    shape = Shape(values.layout, PayloadKind.SNAPSHOT, _EXACT)
+        return Pieces((_encode(shape, values, None),))
     parts = [memoryview(shape.preamble())]
-    for section, buffer in zip(shape.sections(), values.buffers, strict=True):
+    for section, buffer in zip(shape.sections(), values.buffers, strict=False):  # updates end earlier
         padding = bytes(_padded(buffer.nbytes) - buffer.nbytes)
         parts += [memoryview(section.header(buffer.nbytes)), buffer.data, memoryview(padding)]
     return Pieces(parts)

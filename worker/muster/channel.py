@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from muster.credentials import Credentials, Enrolled, Material
 from muster.errors import ConnectionBrokenError, RefusedError, SessionLostError, StaleCertificateError
@@ -160,6 +161,8 @@ def open_channel(address: str, material: Material) -> grpc.Channel:
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),
+        # Whoever reads a stream of ours waits for nothing else, so it needs no other thread to wake it for each message.
+        (ChannelOptions.SingleThreadedUnaryStream, 1),
     ]
     if address.startswith(_LOOPBACK):
         options.append(("grpc.enable_http_proxy", 0))

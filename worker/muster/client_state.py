@@ -25,6 +25,7 @@ from muster_spec.clients import ClientId, split_client_id
 from muster_wire.durable import write_whole
 from muster_wire.errors import LayoutError
 from muster_wire.feedback import Memory
+from muster_wire.pieces import Pieces
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class HeldUpdate:
     """
 
     offered: Offered
-    payload: memoryview
+    payload: memoryview | Pieces
     state_after: State = field(default_factory=dict)
     memory_after: Memory | None = None
 
@@ -191,7 +192,7 @@ class FolderBook:
 
     def keep(self, update: HeldUpdate) -> None:
         path = self._path(update)
-        payload = torch.frombuffer(bytearray(update.payload), dtype=torch.uint8)
+        payload = torch.frombuffer(bytearray(bytes(update.payload)), dtype=torch.uint8)
         state = {_STATE + name: tensor for name, tensor in update.state_after.items()}
         if update.memory_after is not None:
             state |= {_MEMORY + name: tensor for name, tensor in _tensors(update.memory_after).items()}

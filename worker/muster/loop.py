@@ -37,7 +37,7 @@ from muster_wire.errors import WireError
 from muster_wire.feedback import Encoded, Memory, encode, random_of
 from muster_wire.frames import Transfer, prepare
 from muster_wire.layout import Layout
-from muster_wire.payload import encode_snapshot
+from muster_wire.payload import snapshot_in_place
 from muster_wire.submodel import Part, narrowed, widened
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.values import Floats, Values, applied
@@ -355,7 +355,7 @@ class Loop:
             layout=values.layout.to_json(),
             digest=values.digest(),
         )
-        self._book.keep(HeldUpdate(offered, encode_snapshot(values, Pipeline())))
+        self._book.keep(HeldUpdate(offered, snapshot_in_place(values)))
 
 
 def _told(offered: Offered, transfer: Transfer) -> dict[str, Told]:

@@ -101,6 +101,7 @@ def run_worker(settings: WorkerSettings) -> int:
     start_logging(settings.log_format, fields={"pool": settings.pool})
     from muster.desk import Desk
 
+    use_memory_again()
     desk = Desk()
     with _signals(desk, _WARNINGS if settings.ranks else ()), _log_kept() as tail:
         try:
@@ -112,6 +113,13 @@ def run_worker(settings: WorkerSettings) -> int:
         except MusterError as error:
             log.error("%s", error)  # noqa: TRY400 -- one plain line; what raised has logged its traceback
             return EXIT_BAD_INPUT
+
+
+def use_memory_again() -> None:
+    """Have what one frame or model was in be used for the next one, from the beginning on."""
+    from muster_wire.heap import LARGEST_KEPT, keep_freed
+
+    keep_freed(LARGEST_KEPT, 2 * LARGEST_KEPT)
 
 
 def _work(settings: WorkerSettings, desk: Desk, tail: LogTail, site: Site | None = None) -> int:
