@@ -18,12 +18,13 @@ from muster_coordinator.budget import demand_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
 from muster_coordinator.durable import Disk
+from muster_coordinator.enclosing import Enclosures
 from muster_coordinator.errors import InputError
 from muster_coordinator.events import PauseWished
 from muster_coordinator.federation import Federation, Service
 from muster_coordinator.gate import Gate, Limit
 from muster_coordinator.inbox import Inbox
-from muster_coordinator.limits import frame_bytes, spool_bytes
+from muster_coordinator.limits import frame_bytes, small_bytes
 from muster_coordinator.lobby import Lobby
 from muster_coordinator.logtails import LogTails
 from muster_coordinator.makings import combining_of_job, make_ready, recover, strategy_of_job
@@ -112,9 +113,8 @@ def assemble(
     book = OrderBook(wake)
     leasing = Leasing(clock.now(), epoch > 1, _outliving(job), book.is_queued)
     lobby = Lobby(SessionTable(pool_sizes(job), Patience(), leasing), inbox, clock)
-    intake = Intake(
-        SpareFiles(store.staging), codecs, size, clock, made.combining.max_norm, spool_bytes(job.clients_total)
-    )
+    small = small_bytes(job.clients_total)
+    intake = Intake(SpareFiles(store.staging), codecs, size, clock, made.combining.max_norm, small)
     uploads = Uploads(intake, lobby, book, inbox, workbench, gate, Tallies(meter, refusals))
     ports = watched(Ports(store, workbench, book, clock, reporter, meter, observer), metering)
     driver = Driver(config_of(job, epoch), ports)
@@ -123,20 +123,21 @@ def assemble(
     )
     announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
     service = Service(
-        job,
-        codecs,
-        lobby,
-        book,
-        inbox,
-        made.broadcasts,
-        uploads,
-        gate,
-        meter,
-        clock,
-        access.enrolment,
-        refusals,
-        _attendance(job, access, lobby, inbox, clock),
-        made.parts,
+        job=job,
+        codecs=codecs,
+        lobby=lobby,
+        book=book,
+        inbox=inbox,
+        broadcasts=made.broadcasts,
+        uploads=uploads,
+        gate=gate,
+        meter=meter,
+        clock=clock,
+        enrolment=access.enrolment,
+        refusals=refusals,
+        attendance=_attendance(job, access, lobby, inbox, clock),
+        enclosures=Enclosures(made.broadcasts, small),
+        parts=made.parts,
     )
     return Coordinator(
         clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer, memory

@@ -14,18 +14,20 @@ import grpc
 import grpc.aio
 import msgspec
 
+from muster_coordinator.arriving import Stream, Whole
 from muster_coordinator.assignments import client_of
 from muster_coordinator.attendance import Attendance
 from muster_coordinator.broadcast import Broadcasts, Version, frames_of
 from muster_coordinator.claims import MAX_NAME, one_line, problem_with_counts, problem_with_join
 from muster_coordinator.compression import Codecs
+from muster_coordinator.enclosing import Enclosures
 from muster_coordinator.enrolment import Enrolment
 from muster_coordinator.events import EvaluationReported, UpdateRejected, WorkFailed
 from muster_coordinator.gate import Gate
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation, OrderTraining
-from muster_coordinator.limits import frame_bytes
-from muster_coordinator.lobby import Lobby
+from muster_coordinator.limits import frame_bytes, small_bytes
+from muster_coordinator.lobby import Listener, Lobby
 from muster_coordinator.logtails import Tail
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.orders import Notice, Order, OrderBook
@@ -40,7 +42,7 @@ from muster_spec.clients import ClientId, split_client_id
 from muster_spec.types import ResolvedJob
 from muster_spec.work import work_of
 from muster_wire.errors import FrameError, VersionError
-from muster_wire.received import parse_request
+from muster_wire.received import parse_request, parse_whole
 from muster_wire.trust.identity import Identity
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.version import CHAINS, negotiate
@@ -71,6 +73,7 @@ class Service:
     enrolment: Enrolment
     refusals: Refusals
     attendance: Attendance
+    enclosures: Enclosures
     parts: Parts | None = None
 
 
@@ -94,9 +97,10 @@ class Federation:
             SERVICE,
             {
                 "Join": unary(self.join, pb.JoinRequest.FromString, pb.JoinReply.SerializeToString),
-                "Listen": down(self.listen, pb.ListenRequest.FromString, pb.Orders.SerializeToString),
+                "Listen": down(self.listen, pb.ListenRequest.FromString, None),
                 "Fetch": down(self.fetch, pb.FetchRequest.FromString, None),
                 "Submit": both(self.submit, None, pb.SubmitReply.SerializeToString),
+                "HandIn": unary(self.hand_in, None, pb.SubmitReply.SerializeToString),
                 "Report": unary(self.report, pb.ReportRequest.FromString, pb.ReportReply.SerializeToString),
                 "Beat": unary(self.beat, pb.BeatRequest.FromString, pb.BeatReply.SerializeToString),
                 "Enrol": unary(
@@ -141,6 +145,7 @@ class Federation:
             lease_seconds=LEASE_S,
             frame_bytes=frame_bytes(self._service.job.clients_total),
             log_bytes=self._service.attendance.tails.bytes_wanted(request.pool),
+            hand_in_bytes=small_bytes(self._service.job.clients_total),
         )
 
     async def _agree(self, request: pb.JoinRequest, context: Context) -> WireVersion:
@@ -198,24 +203,31 @@ class Federation:
                 listener.news.clear()
                 notice = self._service.book.notice(session.clients)
                 listener.revision = notice.revision + _changes(session)
-                if await self._tell(notice, session, context):
+                if await self._tell(notice, session, listener, context):
                     return
                 await listener.news.wait()
         finally:
             lobby.close_stream(session, listener)
         await self._reject_session(context)
 
-    async def _tell(self, notice: Notice, session: Session, context: Context) -> bool:
+    async def _tell(self, notice: Notice, session: Session, listener: Listener, context: Context) -> bool:
         """Whether these were the last orders.
 
         Written doesn't say read: a stream may break with them. Who can confirms them, and of the others it is hoped; a
         reader that confirms nothing may well be gone before the write returns.
         """
+        orders = self._orders(notice, session)
+        enclosed = self._service.enclosures.of(orders, listener.given, session.version)
         try:
-            await context.write(self._orders(notice, session))
+            async with self._service.gate.download(len(enclosed.frames)):
+                await context.write(orders.SerializeToString() + enclosed.frames)
         finally:
             if notice.finished and not session.confirms_end:
                 self._service.lobby.told(session)
+        if enclosed.digest:
+            listener.given = enclosed.digest
+            self._service.meter.add_down(len(enclosed.frames))
+            self._service.meter.add_plain(self._service.broadcasts.plain_size)
         return notice.finished
 
     def _orders(self, notice: Notice, session: Session) -> pb.Orders:
@@ -278,7 +290,18 @@ class Federation:
             begin = "a submission begins with an offer"
             await self._refuse(Refused.MALFORMED, context, grpc.StatusCode.INVALID_ARGUMENT, begin)
         session = await self._session(offer.session, context)
-        await self._service.uploads.receive(offer, session, context)
+        uploads, meter = self._service.uploads, self._service.meter
+        await context.write(await uploads.receive(offer, session, Stream(context, meter)))
+
+    async def hand_in(self, request: bytes, context: Context) -> pb.SubmitReply:
+        """A small update in one message."""
+        try:
+            offer, frame = parse_whole(request, small_bytes(self._service.job.clients_total))
+        except FrameError as error:
+            await self._refuse(Refused.MALFORMED, context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        session = await self._session(offer.session, context)
+        source = Whole(frame, len(request), context, self._service.meter)
+        return await self._service.uploads.receive(offer, session, source)
 
     # --- reports ------------------------------------------------------------------------------------------------------
 

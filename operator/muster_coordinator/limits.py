@@ -12,7 +12,7 @@ from muster_wire.heap import keep_freed
 _FRAMES_TOGETHER: Final = 2**23
 _SMALLEST, _LARGEST = 2**16, 2**20
 
-_SPOOLS_TOGETHER: Final = 2**23  # what uploads that wait for the end of their round hold in memory before their files
+_SMALL_TOGETHER: Final = 2**23  # what uploads that wait for the end of their round hold in memory before their files
 
 # Frames come from a heap that is used again and again; models don't: their memory goes back as soon as they are gone.
 _LARGE: Final = 2**22
@@ -27,9 +27,11 @@ def frame_bytes(clients: int) -> int:
     return min(max(power_of_two, _SMALLEST), _LARGEST)
 
 
-def spool_bytes(clients: int) -> int:
-    """Of each upload, what stays in memory; the rest, and all of a longer one, lies in a file."""
-    return min(_SPOOLS_TOGETHER // max(clients, 1), MEMORY_BYTES)
+def small_bytes(clients: int) -> int:
+    """What is small in a job of so many clients: of each upload so much stays in memory, and the rest, and all of a
+    longer one, lies in a file. Updates and models that are no larger travel in one message.
+    """
+    return min(_SMALL_TOGETHER // max(clients, 1), MEMORY_BYTES)
 
 
 def keep_memory_small() -> None:

@@ -34,6 +34,7 @@ class Listener:
     def __init__(self) -> None:
         self.news = asyncio.Event()
         self.revision = 0  # of the newest orders sent
+        self.given = ""  # the version of the model that went along with orders last
         self.is_current = True
 
     def dismiss(self) -> None:

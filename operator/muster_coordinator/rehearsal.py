@@ -261,9 +261,9 @@ class RehearsalWorker:
 
     def _encode_by(self, assignment: pb.Assignment, trained: Trained) -> Held:
         """An update made as the whole recipe says."""
-        recipe, rng = recipe_from(assignment.train.recipe), feedback.random_of(assignment.train.seed)
+        recipe = recipe_from(assignment.train.recipe)
         left = self.left.get(client_of(AssignmentId(assignment.id)), feedback.Memory.empty())
-        encoded = feedback.encode(trained.update, recipe, left, rng)
+        encoded = feedback.encode_by(assignment.train.seed, trained.update, recipe, left)
         decoded = encoded.decoded.digest()
         transfer = prepare(encoded.payload, trained.update.layout, recipe.pipeline, decoded, self.frame_bytes)
         return Held(transfer, trained, encoded.memory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from muster_coordinator.instructions import OrderEvaluation, OrderInitialisation, OrderTraining, Sampling, Scope
 from muster_coordinator.leases import Handover
@@ -52,32 +53,28 @@ def handover_of(pool: str, handover: Handover) -> pb.Handover:
 
 def _assignment(order: Order, told: Told, now: float) -> pb.Assignment:
     pool, index = split_client_id(order.client)
-    assignment = pb.Assignment(id=order.assignment, pool=pool, index=index)
     match order:
         case OrderTraining():
-            assignment.round = order.round
-            assignment.train.CopyFrom(_train(order, told, now))
+            train = _train(order, told, now)
+            return pb.Assignment(id=order.assignment, pool=pool, index=index, round=order.round, train=train)
         case OrderInitialisation():
-            assignment.initialise.CopyFrom(
-                pb.Initialise(seed=order.seed, groups=told.parts is not None or told.is_matched)
-            )
+            initialise = pb.Initialise(seed=order.seed, groups=told.parts is not None or told.is_matched)
+            return pb.Assignment(id=order.assignment, pool=pool, index=index, initialise=initialise)
         case OrderEvaluation():
-            assignment.round = order.round
-            model = told.reference(order.model)
-            assignment.evaluate.CopyFrom(pb.Evaluate(model=model, scope=_SCOPES[order.scope]))
-    return assignment
+            evaluate = pb.Evaluate(model=told.reference(order.model), scope=_SCOPES[order.scope])
+            return pb.Assignment(id=order.assignment, pool=pool, index=index, round=order.round, evaluate=evaluate)
 
 
 def _train(order: OrderTraining, told: Told, now: float) -> pb.Train:
-    recipe, parts = told.recipes(order.uplink), told.parts
+    parts = told.parts
     left_ms = max(round((order.deadline - now) * 1000), 1)  # 0 would mean that there is no deadline
-    numbers = recipe.pipeline.numbers
+    codec, recipe = _said(told.recipes(order.uplink))
     return pb.Train(
         base=parts.reference(order) if parts else told.reference(order.base),
         seed=order.seed,
         time_left_ms=min(left_ms, 2**32 - 1),
-        codec=pb.CodecId.Name(numbers.value),
-        recipe=None if recipe == Recipe(Pipeline(numbers)) else recipe_message(recipe),
+        codec=codec,
+        recipe=recipe,
         sub_model=parts.message(order) if parts else None,
         participations=order.participations,
         steps=order.steps,
@@ -94,6 +91,12 @@ def _sampling(sampling: Sampling, now: float) -> pb.Sampling:
 def _left_ms(when: float | None, now: float) -> int:
     """0: there is no such time."""
     return 0 if when is None else min(max(round((when - now) * 1000), 1), 2**32 - 1)
+
+
+@lru_cache(maxsize=256)  # everybody's is the same, or one of a few
+def _said(recipe: Recipe) -> tuple[str, pb.Recipe | None]:
+    numbers = recipe.pipeline.numbers
+    return pb.CodecId.Name(numbers.value), None if recipe == Recipe(Pipeline(numbers)) else recipe_message(recipe)
 
 
 def _settlement(fate: Fate) -> pb.Settlement:

@@ -12,11 +12,11 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import grpc
-import grpc.aio
 
+from muster_coordinator.arriving import Source, frame_of
 from muster_coordinator.assignments import client_of
 from muster_coordinator.claims import one_line, problem_with_numbers
 from muster_coordinator.compression import Codecs
@@ -38,12 +38,11 @@ from muster_coordinator.workbench import Workbench
 from muster_wire.errors import Cause, FrameError, PayloadError, WireError
 from muster_wire.frames import Header
 from muster_wire.payload import MAX_NORM, PayloadKind
-from muster_wire.received import ReceivedFrame, parse_request
+from muster_wire.received import ReceivedFrame
 from muster_wire.v1 import federation_pb2 as pb
 
 log = logging.getLogger("muster.coordinator")
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 T = TypeVar("T")
 
 INLINE_BYTES = 64 * 1024  # shorter frames and updates are not worth a thread
@@ -104,11 +103,10 @@ class Uploads:
         self._postponed = 0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="staging")
 
-    async def receive(self, offer: pb.Offer, session: Session, context: Context) -> None:
-        """Serve one Submit call, from its offer to its verdict."""
+    async def receive(self, offer: pb.Offer, session: Session, source: Source) -> pb.SubmitReply:
+        """Serve one call, from its offer to what is said to it."""
         self._sweep()
-        reply = self._known(offer, session) or await self._take(self._offers.wanted(offer), session, context)
-        await context.write(reply)
+        return self._known(offer, session) or await self._take(self._offers.wanted(offer), session, source)
 
     def counts(self) -> tuple[int, int]:
         """Updates that have begun to come in and are not settled with the engine yet; how often one was put off."""
@@ -141,12 +139,12 @@ class Uploads:
         self._refusals.count(Refused.of(cause))
         return verdict(cause, reason)
 
-    async def _take(self, offered: Offered, session: Session, context: Context) -> pb.SubmitReply:
+    async def _take(self, offered: Offered, session: Session, source: Source) -> pb.SubmitReply:
         try:
-            partial = await self._begin(offered)
+            partial = await self._begin(offered, source)
             if known := self._known(offered.message, session):  # an earlier stream may have brought it meanwhile
                 return known
-            if partial.conclusion is None and not await self._has_read(partial, context, offered.message):
+            if partial.conclusion is None and not await self._has_read(partial, source):
                 return _wait(WAIT_MS)
             return await self._concluded(offered, partial)
         except StagingError as error:
@@ -156,7 +154,7 @@ class Uploads:
         except WireError as error:
             return self._reject(offered, error)
 
-    async def _begin(self, offered: Offered) -> Partial:
+    async def _begin(self, offered: Offered, source: Source) -> Partial:
         """What has arrived already, or an empty upload of the size that this work must have."""
         problem = problem_with_numbers(offered.message.examples, dict(offered.message.metrics))
         if problem:
@@ -166,7 +164,7 @@ class Uploads:
         self._check_budget(header, offered.kind)
         await self._settle_down(offered.assignment)
         partial = self._partials.get(offered.assignment)
-        if partial is None or (partial.conclusion is None and not _goes_on(partial.upload, header, offered.message)):
+        if partial is None or (partial.conclusion is None and not _goes_on(partial.upload, header, source)):
             self._drop(offered.assignment)
             intake = self._intake
             upload = Upload(header, offered.kind, intake.files, intake.frame_bytes, intake.memory_bytes)
@@ -197,31 +195,29 @@ class Uploads:
 
     # --- the bytes ----------------------------------------------------------------------------------------------------
 
-    async def _has_read(self, partial: Partial, context: Context, offer: pb.Offer) -> bool:
+    async def _has_read(self, partial: Partial, source: Source) -> bool:
         """Whether all of it is here now; not if there was no room for another transfer."""
         with self._gate.upload(partial.upload.header.size - partial.upload.received) as has_room:
             if has_room:
-                if not offer.follows:
-                    await context.write(pb.SubmitReply(proceed=pb.Proceed(offset=partial.upload.received)))
-                await self._read_frames(partial, context)
+                await source.begin(partial.upload.received)
+                await self._read_frames(partial, source)
         return has_room
 
-    async def _read_frames(self, partial: Partial, context: Context) -> None:
-        partial.owner, partial.began = context, (self._intake.clock.now(), partial.upload.received)
+    async def _read_frames(self, partial: Partial, source: Source) -> None:
+        partial.owner, partial.began = source, (self._intake.clock.now(), partial.upload.received)
         while not partial.upload.is_complete:
-            await self._read_frame(partial, context)  # a call of its own: a frame is gone before the next is read
+            await self._read_frame(partial, source)  # a call of its own: a frame is gone before the next is read
 
-    async def _read_frame(self, partial: Partial, context: Context) -> None:
-        request = await context.read()
-        if request is grpc.aio.EOF or partial.owner is not context:
+    async def _read_frame(self, partial: Partial, source: Source) -> None:
+        arrived = await source.read()
+        if arrived is None or partial.owner is not source:
             broke = f"the transfer broke at {partial.upload.received}: offer again"
-            await context.abort(grpc.StatusCode.ABORTED, broke)
-        self._meter.add_up(len(request))
-        await self._add(partial, request, context)
+            await source.abort(grpc.StatusCode.ABORTED, broke)
+        await self._add(partial, arrived, source)
 
-    async def _add(self, partial: Partial, request: bytes, context: Context) -> None:
+    async def _add(self, partial: Partial, arrived: bytes | ReceivedFrame, source: Source) -> None:
         try:
-            frame = _frame(request)
+            frame = frame_of(arrived)
             if len(frame.data) <= INLINE_BYTES:
                 partial.upload.add(frame)
             else:
@@ -229,7 +225,7 @@ class Uploads:
         except FrameError as error:
             if error.cause is not Cause.TOO_LARGE:  # damaged on the way: what came before it is fine
                 self._refusals.count(Refused.DAMAGED)
-                await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
+                await source.abort(grpc.StatusCode.DATA_LOSS, str(error))
             raise
 
     async def _concluded(self, offered: Offered, partial: Partial) -> pb.SubmitReply:
@@ -296,16 +292,9 @@ class Uploads:
         self._intake.files.close()
 
 
-def _frame(request: bytes) -> ReceivedFrame:
-    frame = parse_request(request)
-    if isinstance(frame, pb.Offer):
-        raise FrameError("a submission is one offer and then frames")
-    return frame
-
-
-def _goes_on(upload: Upload, header: Header, offer: pb.Offer) -> bool:
-    """Whether what has arrived is the beginning of what comes now; where all of it follows at once, it comes again."""
-    return upload.header == header and not (offer.follows and upload.received)
+def _goes_on(upload: Upload, header: Header, source: Source) -> bool:
+    """Whether what has arrived is the beginning of what comes now."""
+    return upload.header == header and not (source.restarts and upload.received)
 
 
 def _wait(milliseconds: int) -> pb.SubmitReply:

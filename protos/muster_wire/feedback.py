@@ -145,13 +145,20 @@ def random_of(seed: int) -> Random:
     return np.random.default_rng((seed, _ENCODING))
 
 
+def encode_by(seed: int, update: Values, recipe: Recipe, memory: Memory) -> Encoded:
+    """An assignment's update, by its seed. Errors as `encode` raises them."""
+    if recipe == _PLAIN:  # most recipes are, and draw nothing: a random stream would take as long to make as the rest
+        return Encoded(
+            payload.update_in_place(update), update, replace(memory, participations=memory.participations + 1)
+        )
+    return encode(update, recipe, memory, random_of(seed))
+
+
 def encode(update: Values, recipe: Recipe, memory: Memory, rng: Random) -> Encoded:
     """PayloadError if the update can't be said, or isn't finite; LayoutError for the memory of another model."""
     momentum, wanted = _correct(update.trainable, recipe, memory)
     choice = replace(recipe.choice, share=recipe.share(memory.participations))
     sent = replace(update, trainable=choose(wanted, update.layout, choice, rng))
-    if recipe == _PLAIN:
-        return Encoded(payload.update_in_place(sent), sent, replace(memory, participations=memory.participations + 1))
     encoded = payload.encode_update(sent, recipe.pipeline, rng)
     is_exact = recipe.pipeline.codec.exact and not recipe.remembers
     decoded = sent if is_exact else _decoded(sent, recipe.pipeline, encoded)

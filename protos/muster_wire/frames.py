@@ -256,6 +256,11 @@ def _prefix(offset: int, checksum: int, length: int) -> bytes:
     return b"".join((fields, _DATA_TAG, _varint(length)))
 
 
+def delimited(tag: bytes, message: bytes) -> bytes:
+    """A serialized message as a field of another one."""
+    return b"".join((tag, _varint(len(message)), message))
+
+
 def _varint(number: int) -> bytes:
     """A length as protobuf writes it: seven bits a byte, the lowest first."""
     out = bytearray()

@@ -18,8 +18,8 @@ LARGEST_KEPT: Final = 2**25  # what glibc raises its threshold to by itself, at 
 def keep_freed(below: int, spare: int, arenas: int | None = None) -> None:
     """Have blocks of `below` bytes come from a heap that keeps up to `spare` bytes free, and larger ones go at once.
 
-    By default glibc moves both thresholds up with each large block that is freed, gives back the end of the heap until it
-    has seen one, and has eight heaps for each core. Call it before there are threads.
+    By default glibc moves both thresholds up with each large block that is freed, gives back the end of the heap until
+    it has seen one, and has eight heaps for each core. Call it before there are threads.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)

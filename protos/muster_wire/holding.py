@@ -11,6 +11,7 @@ is never written to again: the first change after it works on a copy.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from muster_wire.errors import FrameError, WireError
 from muster_wire.frames import ArrivedFrame, Header, Memory, Reassembly
 from muster_wire.payload import PayloadKind, Shape, advance, decode_in_place
 from muster_wire.received import parse_frame
+from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.values import Values
 
 
@@ -74,11 +76,20 @@ class Holding:
     def receive(self, message: bytes) -> None:
         """A serialized `Frame` as `Fetch` answers with it, and the header of its transfer where it brings one."""
         frame = parse_frame(message)
-        if frame.header is not None:
-            header = Header.from_message(frame.header, self._layout)
+        self._begin_with(frame.header)
+        self.add(frame)
+
+    def receive_all(self, frames: Iterable[pb.Frame]) -> None:
+        """Frames that have come all at once."""
+        for frame in frames:
+            self._begin_with(frame.header if frame.HasField("header") else None)
+            self.add(frame)
+
+    def _begin_with(self, message: pb.TransferHeader | None) -> None:
+        if message is not None:
+            header = Header.from_message(message, self._layout)
             self._layout = header.layout
             self.begin(header)
-        self.add(frame)
 
     def begin(self, header: Header) -> None:
         """The next transfer: the one that was broken off, or another."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import struct
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
 
@@ -75,16 +75,14 @@ class Shape:
     layout: Layout
     kind: PayloadKind
     codec: CodecId | Pipeline
+    sections: tuple[Section, ...] = field(init=False, repr=False, compare=False)
+    sizes: Sizes = field(
+        init=False, repr=False, compare=False
+    )  # of the whole: one number unless it depends on the values
 
-    @property
-    def sizes(self) -> Sizes:
-        """Bytes that the whole payload may have: one number unless a stage's output depends on the values."""
-        sections = self.sections()
-        fixed = _PREAMBLE.size + _SECTION.size * len(sections)
-        return Sizes(
-            fixed + sum(_padded(section.sizes.least) for section in sections),
-            fixed + sum(_padded(section.sizes.most) for section in sections),
-        )
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sections", self._sections())
+        object.__setattr__(self, "sizes", _sizes_of(self.sections))
 
     @property
     def pipeline(self) -> Pipeline:
@@ -98,7 +96,7 @@ class Shape:
             room = sizes.most if sizes.least == sizes.most else f"{sizes.least} to {sizes.most}"
             raise PayloadError(Cause.WRONG_LAYOUT, f"{what} {room} bytes, not {size}")
 
-    def sections(self) -> tuple[Section, ...]:
+    def _sections(self) -> tuple[Section, ...]:
         layout = self.layout
         return (
             _floats(SectionId.TRAINABLE, self.pipeline, layout.trainable_size),
@@ -108,7 +106,7 @@ class Shape:
         )
 
     def preamble(self) -> bytes:
-        return _PREAMBLE.pack(MAGIC, FORMAT, self.kind, len(self.sections()), bytes.fromhex(self.layout.digest))
+        return _PREAMBLE.pack(MAGIC, FORMAT, self.kind, len(self.sections), bytes.fromhex(self.layout.digest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +162,7 @@ def _in_place(shape: Shape, values: Values) -> Pieces:
     if sys.byteorder != "little":
         return Pieces((_encode(shape, values, None),))
     parts = [memoryview(shape.preamble())]
-    for section, buffer in zip(shape.sections(), values.buffers, strict=False):  # updates end earlier
+    for section, buffer in zip(shape.sections, values.buffers, strict=False):  # updates end earlier
         padding = bytes(_padded(buffer.nbytes) - buffer.nbytes)
         parts += [memoryview(section.header(buffer.nbytes)), buffer.data, memoryview(padding)]
     return Pieces(parts)
@@ -178,7 +176,7 @@ def check(shape: Shape, payload: BytesLike, max_norm: float = MAX_NORM) -> Check
     """
     contents = _parse(shape, payload)
     squares = {}
-    for section in shape.sections():
+    for section in shape.sections:
         if section.pipeline is not None:
             squares[section.id] = section.pipeline.codec.check(contents[section.id], section.count)
     check_integers(shape.layout, np.frombuffer(contents[SectionId.INTEGERS], _INTEGER))
@@ -268,6 +266,14 @@ def advance(shape: Shape, payload: BytesLike, model: Values) -> None:
     model.integers[...] = np.frombuffer(contents[SectionId.INTEGERS], _INTEGER)
 
 
+def _sizes_of(sections: tuple[Section, ...]) -> Sizes:
+    fixed = _PREAMBLE.size + _SECTION.size * len(sections)
+    return Sizes(
+        fixed + sum(_padded(section.sizes.least) for section in sections),
+        fixed + sum(_padded(section.sizes.most) for section in sections),
+    )
+
+
 def _floats(section: SectionId, pipeline: Pipeline, count: int) -> Section:
     return Section(section, pipeline, count, pipeline.codec.sizes(count))
 
@@ -282,7 +288,7 @@ def _padded(length: int) -> int:
 
 def _encode(shape: Shape, values: Values, rng: Random | None) -> memoryview:
     rng = rng or np.random.default_rng(checksum64(values.trainable.data) if shape.pipeline.is_random else 0)
-    sections = shape.sections()
+    sections = shape.sections
     packed = [_packed(*piece, rng) for piece in zip(sections, values.buffers, strict=False)]  # updates end earlier
     lengths = [
         section.sizes.most if data is None else len(data) for section, data in zip(sections, packed, strict=True)
@@ -323,7 +329,7 @@ def _parse(shape: Shape, payload: BytesLike) -> dict[SectionId, memoryview]:
     _check_preamble(shape, data[: _PREAMBLE.size])
     contents = {}
     at = _PREAMBLE.size
-    for section in shape.sections():
+    for section in shape.sections:
         start = at + _SECTION.size
         stop = start + _checked_length(section, data[at:start], len(data) - start)
         contents[section.id] = data[start:stop]
@@ -339,10 +345,10 @@ def _check_preamble(shape: Shape, data: memoryview) -> None:
     magic, version, kind, sections, digest = _PREAMBLE.unpack(data)
     if (magic, version) != (MAGIC, FORMAT):
         raise PayloadError(Cause.MALFORMED, f"not a payload of format {FORMAT}: it starts with {bytes(data[:5])!r}")
-    if kind != shape.kind or sections != len(shape.sections()):
+    if kind != shape.kind or sections != len(shape.sections):
         raise PayloadError(
             Cause.MALFORMED,
-            f"a {shape.kind.name.lower()} is kind {shape.kind.value} with {len(shape.sections())} sections, "
+            f"a {shape.kind.name.lower()} is kind {shape.kind.value} with {len(shape.sections)} sections, "
             f"and this is kind {kind} with {sections}",
         )
     if digest.hex() != shape.layout.digest:

@@ -52,6 +52,21 @@ def parse_request(message: bytes) -> pb.Offer | ReceivedFrame:
     return _request(message)
 
 
+def parse_whole(message: bytes, most_bytes: int) -> tuple[pb.Offer, ReceivedFrame]:
+    """What a serialized `HandInRequest` holds. FrameError if it isn't one, or if its frame has more bytes than this."""
+    try:
+        request = pb.HandInRequest.FromString(message)
+    except DecodeError as error:
+        raise FrameError("not an update: not a protobuf message") from error
+    if not request.HasField("offer") or not request.HasField("frame"):
+        raise FrameError("an update that is handed in whole is an offer and a frame")
+    if len(request.frame.data) > most_bytes:
+        raise FrameError(
+            f"{len(request.frame.data)} bytes at once, and at most {most_bytes} are taken whole: submit them"
+        )
+    return request.offer, _of_message(request.frame)
+
+
 def _request(message: bytes) -> pb.Offer | ReceivedFrame:
     try:
         request = pb.SubmitRequest.FromString(message)

@@ -266,3 +266,11 @@ def test_leases_that_move_to_the_byte() -> None:
     nothing = pb.Orders.FromString(bytes.fromhex("08 07"))  # of a coordinator that moves none
     assert not nothing.HasField("handover")
     assert not nothing.more
+
+
+def test_small_things_in_one_message_to_the_byte() -> None:
+    request = pb.HandInRequest(offer=pb.Offer(session="s"), frame=pb.Frame(checksum=1, data=b"d"))
+    assert request.SerializeToString().hex(" ") == "0a 03 0a 01 73 12 0c 19 01 00 00 00 00 00 00 00 22 01 64"
+    assert pb.JoinReply(hand_in_bytes=65536).SerializeToString().hex(" ") == "50 80 80 04"
+    orders = pb.Orders(revision=2, frames=[pb.Frame(checksum=1, data=b"d")])
+    assert orders.SerializeToString().hex(" ") == "08 02 4a 0c 19 01 00 00 00 00 00 00 00 22 01 64"

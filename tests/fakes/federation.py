@@ -31,6 +31,8 @@ class FakeFederation(FederationServicer):
         ]
         self.version = wire.Version(major=CURRENT.major, minor=CURRENT.minor)
         self.lease_s = 60
+        self.hand_in_bytes = 0
+        self.handed_in = []  # assignments that came in one message
         self.joins = []
         self.reports = []
         self.beats = []
@@ -66,7 +68,12 @@ class FakeFederation(FederationServicer):
         self.changes[base.digest(), digest] = transfer
         return digest
 
-    def order(self, *assignments, settlements=(), finished=False, handover=None, more=False):
+    def frames(self, digest, held=None):
+        """What Fetch would answer, to be sent along with orders."""
+        transfer = self.changes[held, digest] if held else self.models[digest]
+        return [wire.Frame.FromString(frame) for frame in transfer.frames()]
+
+    def order(self, *assignments, settlements=(), finished=False, handover=None, more=False, frames=()):
         with self._changed:
             self._orders = wire.Orders(
                 revision=self._orders.revision + 1,
@@ -76,6 +83,7 @@ class FakeFederation(FederationServicer):
                 reason="all rounds are done" if finished else "",
                 handover=wire.Handover(pool="p", indices=handover[1], count=handover[0]) if handover else None,
                 more=more,
+                frames=frames,
             )
             self._changed.notify_all()
 
@@ -122,6 +130,7 @@ class FakeFederation(FederationServicer):
             beat_interval_ms=50,
             lease_seconds=self.lease_s,
             frame_bytes=FRAME_BYTES,
+            hand_in_bytes=self.hand_in_bytes,
         )
 
     def Listen(self, request, context):  # noqa: N802 - the service's name
@@ -174,6 +183,18 @@ class FakeFederation(FederationServicer):
         transfer.finish()
         verdict = self.verdicts.get(offer.assignment, wire.Verdict(accepted=True))
         yield wire.SubmitReply(verdict=verdict)
+
+    def HandIn(self, request, context):  # noqa: N802 - the service's name
+        offer = request.offer
+        self._check(offer.session, context)
+        self.offers.append(offer)
+        if self.waits:
+            return wire.SubmitReply(wait=wire.Wait(milliseconds=self.waits.pop()))
+        transfer, _ = self._uploads[offer.assignment] = _receive(offer)
+        transfer.add(request.frame)
+        transfer.finish()
+        self.handed_in.append(offer.assignment)
+        return wire.SubmitReply(verdict=self.verdicts.get(offer.assignment, wire.Verdict(accepted=True)))
 
     def Report(self, request, context):  # noqa: N802 - the service's name
         self._check(request.session, context)

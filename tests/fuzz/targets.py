@@ -29,6 +29,7 @@ class Target:
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         "request": Target(wire_targets.request, wire_targets.requests),
+        "whole": Target(wire_targets.whole, wire_targets.wholes),
         "frame": Target(wire_targets.frame, wire_targets.frames),
         "attendance": Target(wire_targets.attendance, wire_targets.attendances),
         "tail": Target(wire_targets.tail, wire_targets.tails),

@@ -18,6 +18,7 @@ from muster_coordinator.spare import SpareFiles
 from muster_coordinator.staging import Upload
 from muster_spec.clients import ClientId
 from muster_wire import payload as payloads_
+from muster_wire.checksum import checksum64
 from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.errors import PayloadError, WireError
 from muster_wire.frames import Header, Transfer, prepare
@@ -27,7 +28,7 @@ from muster_wire.layout import MAX_ELEMENTS, Kind, Layout, TensorSpec
 from muster_wire.messages import draw_from, draw_message, recipe_message
 from muster_wire.payload import PayloadKind, Shape
 from muster_wire.presets import PRESETS
-from muster_wire.received import ReceivedFrame, parse_frame, parse_request
+from muster_wire.received import ReceivedFrame, parse_frame, parse_request, parse_whole
 from muster_wire.submodel import Draw, part_of
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.values import Values, difference
@@ -104,6 +105,25 @@ def request(data: bytes) -> None:
             _assert_same(ours, theirs.frame)
         case _:
             assert ours is None
+
+
+def whole(data: bytes) -> None:
+    """An update in one message is what protobuf reads, or it is refused."""
+    try:
+        offer, ours = parse_whole(data, FRAME_BYTES)
+    except WireError:
+        return
+    theirs = pb.HandInRequest.FromString(data)
+    assert offer == theirs.offer
+    assert len(ours.data) <= FRAME_BYTES
+    _assert_same(ours, theirs.frame)
+
+
+def wholes() -> Iterator[bytes]:
+    offer = pb.Offer(session="s" * 32, assignment="1.0.p/0", header=_transfer(SHAPES[0]).header.to_message())
+    for size in (FRAME_BYTES, FRAME_BYTES + 1):
+        data = bytes(range(size))
+        yield pb.HandInRequest(offer=offer, frame=pb.Frame(checksum=checksum64(data), data=data)).SerializeToString()
 
 
 def frame(data: bytes) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from coordinating import TOKEN, WEIGHTS, Workers, commits_in, coordinator, errors_of, workers, write_job
 from muster_coordinator.rehearsal import Drift, RehearsalWorker, Trained
+from muster_wire.checksum import checksum64
 from muster_wire.codecs import CodecId
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.values import Values
@@ -118,34 +119,34 @@ def test_a_cut_upload_goes_on_where_it_broke(tmp_path):
 
 
 class AtOnce(CutWorker):
-    """Its first try breaks after some frames; in the second all frames follow the offer, and nobody says Proceed."""
+    """Its first try breaks after some frames; in the second it hands all of the update in at once."""
+
+    async def join(self):
+        await super().join()
+        self.frame_bytes = 2**12
 
     async def submit(self, assignment, held):
         self.submissions[assignment] += 1
         if self.submissions[assignment] == 1:
             return await super().submit(assignment, held)
-        offer = self.offer(assignment, held)
-        offer.follows = True
-        call = self._stub.Submit(metadata=self.metadata)
-        for request in (
-            pb.SubmitRequest(offer=offer),
-            *[r async for r in RehearsalWorker.requests(self, held.transfer, 0)],
-        ):
-            await call.write(request)
-        reply = await call.read()
+        payload = bytes(held.transfer.payload)
+        frame = pb.Frame(checksum=checksum64(payload), data=payload)
+        request = pb.HandInRequest(offer=self.offer(assignment, held), frame=frame)
+        reply = await self._stub.HandIn(request, metadata=self.metadata)
         self.replies = [*getattr(self, "replies", []), reply.WhichOneof("kind")]
         return reply.verdict
 
 
-def test_an_update_that_follows_its_offer_is_taken_from_its_beginning(tmp_path):
+def test_an_update_that_is_handed_in_whole_is_taken_from_its_beginning(tmp_path):
     job = write_job(tmp_path, clients=1, rounds={"total": 2})
     with coordinator(tmp_path, job) as running:
-        worker = AtOnce(running.address, TOKEN, "p", [0], Drift(1_500_000), "at-once")
+        worker = AtOnce(running.address, TOKEN, "p", [0], Drift(WEIGHTS), "at-once")
         several = Workers([worker])
         several.join()
         several.stop()
         assert running.wait() == 0, errors_of(tmp_path)
-    assert worker.replies[:2] == ["verdict", "verdict"]  # of the first model and of an update
+    assert worker.offsets == [0, 0, 0]  # of the first model and of two updates, each of which broke
+    assert worker.replies == ["verdict"] * 3
     assert [len(commit.used) for commit in commits_in(tmp_path / "storage")] == [1, 1, 1]
 
 

@@ -161,7 +161,7 @@ def open_channel(address: str, material: Material) -> grpc.Channel:
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),
-        # Whoever reads a stream of ours waits for nothing else, so it needs no other thread to wake it for each message.
+        # Whoever reads a stream of ours waits for nothing else: it needs no other thread to wake it for each message.
         (ChannelOptions.SingleThreadedUnaryStream, 1),
     ]
     if address.startswith(_LOOPBACK):

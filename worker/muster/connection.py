@@ -25,7 +25,6 @@ from muster_wire.holding import Holding
 from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.version import Version, negotiate
 
-AT_ONCE_BYTES = 64 * 1024  # an update that is no larger follows its offer: asking whether to send it takes as long
 CONFIRM_S = 2.0  # a coordinator that is there answers at once, and nothing depends on it
 FAILURES_BEFORE_RENEWAL = 3  # a handshake that fails doesn't say whether a newer certificate would have passed
 
@@ -61,6 +60,7 @@ class Connection:
         self._failures = 0  # to join, in a row
         self._session = ""
         self._frame_bytes = MAX_FRAME_BYTES
+        self._hand_in_bytes = 0
 
     @property
     def frame_bytes(self) -> int:
@@ -93,6 +93,7 @@ class Connection:
             raise RefusedError(f"the coordinator at {self._address}: {error}") from error
         self._session = reply.session
         self._frame_bytes = reply.frame_bytes or self._frame_bytes
+        self._hand_in_bytes = reply.hand_in_bytes
         return reply
 
     def _join(self, request: wire.JoinRequest) -> wire.JoinReply:
@@ -155,7 +156,8 @@ class Connection:
         """
         offer.session = self._session
         offer.header.CopyFrom(transfer.header.to_message())
-        offer.follows = transfer.header.size <= min(AT_ONCE_BYTES, transfer.frame_bytes)
+        if transfer.header.size <= min(self._hand_in_bytes, transfer.frame_bytes):
+            return self._hand_in(offer, transfer)
         start: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         with self._calls() as calls:
             call = calls.submit(_requests(offer, transfer, start), metadata=self._metadata)
@@ -165,18 +167,22 @@ class Connection:
                 start.put(None)  # lets grpc's sending thread go, wherever it waits
                 call.cancel()
 
+    def _hand_in(self, offer: wire.Offer, transfer: Transfer) -> Verdict | Postponed:
+        """All of a small update in one message: asking whether to send it would take as long."""
+        request = wire.HandInRequest(offer=offer, frame=wire.Frame.FromString(transfer.frame_at(0)))
+        with self._calls() as calls:
+            reply = _answer(calls.stub.HandIn(request, metadata=self._metadata))
+        return _expect(reply)
+
     def _conclude(
         self, replies: Iterator[wire.SubmitReply], start: queue.SimpleQueue[int | None]
     ) -> Verdict | Postponed:
         for reply in replies:
-            match reply.WhichOneof("kind"):
-                case "proceed":
-                    start.put(reply.proceed.offset)
-                case "wait":
-                    return Postponed(reply.wait.milliseconds / 1000)
-                case "verdict":
-                    return _verdict(reply.verdict)
-        raise ConnectionBrokenError("the coordinator ended the upload without a verdict")
+            if reply.HasField("proceed"):
+                start.put(reply.proceed.offset)
+            elif answer := _answer(reply):
+                return answer
+        return _expect(None)
 
     def report(self, assignment: str, examples: int, metrics: Mapping[str, float], error: str = "") -> None:
         """Say what an evaluation found, or in one line why an assignment is given up."""
@@ -217,12 +223,29 @@ class Connection:
             raise ConnectionBrokenError(f"the coordinator at {self._address}: {error}") from error
 
 
+def _answer(reply: wire.SubmitReply) -> Verdict | Postponed | None:
+    """What the coordinator says to an update; None if it says nothing that this version knows."""
+    match reply.WhichOneof("kind"):
+        case "wait":
+            return Postponed(reply.wait.milliseconds / 1000)
+        case "verdict":
+            return _verdict(reply.verdict)
+        case _:
+            return None
+
+
+def _expect(answer: Verdict | Postponed | None) -> Verdict | Postponed:
+    if answer is None:
+        raise ConnectionBrokenError("the coordinator ended the upload without a verdict")
+    return answer
+
+
 def _verdict(message: wire.Verdict) -> Verdict:
     return Verdict(message.accepted, message.reason, message.cause == wire.Verdict.CAUSE_UNKNOWN_ASSIGNMENT)
 
 
 def _requests(offer: wire.Offer, transfer: Transfer, start: queue.SimpleQueue[int | None]) -> Iterator[bytes]:
     yield wire.SubmitRequest(offer=offer).SerializeToString()
-    offset = 0 if offer.follows else start.get()
+    offset = start.get()
     if offset is not None:
         yield from transfer.requests(offset)

@@ -34,7 +34,7 @@ from muster_spec.clients import ClientId
 from muster_wire.codecs import Pipeline
 from muster_wire.control import split_control
 from muster_wire.errors import WireError
-from muster_wire.feedback import Encoded, Memory, encode, random_of
+from muster_wire.feedback import Encoded, Memory, encode_by
 from muster_wire.frames import Transfer, prepare
 from muster_wire.layout import Layout
 from muster_wire.payload import snapshot_in_place
@@ -145,6 +145,7 @@ class Loop:
     def _tidy(self, orders: Orders, session: int) -> None:
         """Forget what no order names; and in a new session, what the coordinator acknowledged in the last one."""
         wanted = {each.id for each in orders.assignments}
+        self._models.bring(orders.frames)
         if session != self._session:
             self._session = session
             self._failures = 0  # the coordinator is there: what broke with the last session goes on at once
@@ -291,7 +292,7 @@ class Loop:
             return
         whole = part.whole if part else base.layout
         memory, has_lost = self._memory(assignment, order, whole.trainable_size)
-        encoded = encode(trainee.update, order.recipe, narrowed(memory, part), random_of(order.seed))
+        encoded = encode_by(order.seed, trainee.update, order.recipe, narrowed(memory, part))
         offered = Offered(
             assignment=assignment.id,
             client=assignment.client,

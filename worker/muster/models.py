@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -14,6 +15,7 @@ from muster_wire.errors import WireError
 from muster_wire.holding import Holding
 from muster_wire.layout import Layout
 from muster_wire.payload import PayloadKind, Shape, decode, encode_snapshot
+from muster_wire.v1 import federation_pb2 as wire
 from muster_wire.values import Values
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,11 @@ class Models:
         self._place = place
         self._holding: Holding | None = None
         self._decoded: OrderedDict[str, Values] = OrderedDict()
+        self._brought: Sequence[wire.Frame] = ()
+
+    def bring(self, frames: Sequence[wire.Frame]) -> None:
+        """Frames have come along with orders: looked at once the version that they lead to is asked for."""
+        self._brought = frames or self._brought
 
     def get(self, digest: str) -> Values:
         """A model, fetched if it isn't here, and proven to be the one of this name.
@@ -56,6 +63,7 @@ class Models:
     def _fetch(self, digest: str) -> Values:
         if self._holding is None:
             self._holding = Holding(_read(self._place))
+        self._unpack(digest, self._holding)
         self._connection.fetch(digest, self._holding)
         if not self._holding.is_there:
             raise ConnectionBrokenError(f"the transfer of model {digest} ended early")
@@ -63,6 +71,20 @@ class Models:
         if self._place and self._holding.has_changed:
             _write(self._place, values)
         return values
+
+    def _unpack(self, digest: str, holding: Holding) -> None:
+        """Use what has been brought, if it leads to this version. Where it doesn't after all, it is fetched."""
+        frames, self._brought = self._brought, ()
+        leads_to = [frame.header.digest for frame in frames if frame.HasField("header")]
+        if leads_to[-1:] != [digest]:
+            return
+        holding.want(digest)
+        if holding.is_there:
+            return
+        try:
+            holding.receive_all(frames)
+        except WireError as error:
+            log.info("the model that came along with orders can't be used: %s", error)
 
 
 def _write(place: Path, values: Values) -> None:

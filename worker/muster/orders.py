@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from muster_spec.clients import ClientId, client_id
@@ -114,6 +114,7 @@ class Orders:
     reason: str = ""
     handover: Handover | None = None
     more: bool = False
+    frames: tuple[wire.Frame, ...] = field(default=(), repr=False, compare=False)  # of the model that work is about
 
     def wants(self, assignment: str) -> bool:
         return not self.finished and any(wanted.id == assignment for wanted in self.assignments)
@@ -131,6 +132,7 @@ def parse_orders(message: wire.Orders, now: float) -> Orders:
         reason=message.reason,
         handover=_handover(message.handover) if message.HasField("handover") else None,
         more=message.more,
+        frames=tuple(message.frames),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from muster.connection import AT_ONCE_BYTES, Postponed, Verdict
+from muster.connection import Postponed, Verdict
 from muster.errors import ConnectionBrokenError
 from muster_cli.simulation.bench import Bench
 from muster_cli.simulation.fleet import Nature
@@ -37,7 +37,7 @@ class SimulatedLine:
 
     def upload_s(self, size: int) -> float:
         """How long an update of so many bytes takes to hand in."""
-        trips = 1 if size <= AT_ONCE_BYTES else ROUND_TRIPS_OF_UPLOAD
+        trips = 1 if size <= self._office.small_bytes else ROUND_TRIPS_OF_UPLOAD
         return trips * self._nature.round_trip_s + size / self._nature.up_bytes_s
 
     def fetch(self, digest: str, holding: Holding) -> None:
@@ -46,14 +46,14 @@ class SimulatedLine:
             return
         request = pb.FetchRequest(digest=digest, offset=wish.offset, held=wish.held, partial=wish.partial)
         frames = self._office.frames(request)
-        self._bench.spend(self._nature.round_trip_s)
         if frames is None:
             raise ConnectionBrokenError("this version of the model is no longer given out")
         size = 0
         for message in frames:
             size += len(message)
             holding.receive(message)
-        self._bench.spend(size / self._nature.down_bytes_s)
+        trips = size > self._office.small_bytes  # a smaller one has come along with the orders
+        self._bench.spend(trips * self._nature.round_trip_s + size / self._nature.down_bytes_s)
 
     def offer(self, offer: pb.Offer, transfer: Transfer) -> Verdict | Postponed:
         offer.header.CopyFrom(transfer.header.to_message())

@@ -25,7 +25,7 @@ from muster_coordinator.events import (
 )
 from muster_coordinator.inbox import drive
 from muster_coordinator.instructions import Finish, OrderEvaluation
-from muster_coordinator.limits import frame_bytes, spool_bytes
+from muster_coordinator.limits import frame_bytes, small_bytes
 from muster_coordinator.makings import make_ready, recover
 from muster_coordinator.meter import ByteMeter
 from muster_coordinator.observer import Unobserved
@@ -68,7 +68,7 @@ class Office:
         self._told = Told(made.broadcasts.reference, made.codecs.recipe, made.parts, made.workbench.matches_layers)
         self._answers: dict[AssignmentId, Answer] = {}
         self.frame_bytes = frame_bytes(job.clients_total)
-        self._spool_bytes = spool_bytes(job.clients_total)
+        self.small_bytes = small_bytes(job.clients_total)
         self._files = SpareFiles(made.store.staging)
 
     def run(self) -> Finish:
@@ -146,7 +146,7 @@ class Office:
             raise problem
         header = Header.from_message(offered.message.header, offered.layout)
         self._offers.check_header(header, offered)
-        upload = Upload(header, offered.kind, self._files, self.frame_bytes, self._spool_bytes)
+        upload = Upload(header, offered.kind, self._files, self.frame_bytes, self.small_bytes)
         upload.part = offered.part
         try:
             for request in transfer.requests():

@@ -18,8 +18,8 @@ from muster_coordinator.metrics.changes import Change
 from muster_coordinator.metrics.gauges import Gauge
 
 SERVICE: Final = "/muster.wire.v1.Federation/"
-METHODS: Final = frozenset({"Join", "Listen", "Fetch", "Submit", "Report", "Beat", "Enrol"})
-TRANSFERS: Final = {"Fetch": "down", "Submit": "up"}
+METHODS: Final = frozenset({"Join", "Listen", "Fetch", "Submit", "HandIn", "Report", "Beat", "Enrol"})
+TRANSFERS: Final = {"Fetch": "down", "Submit": "up", "HandIn": "up"}
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 

@@ -93,10 +93,7 @@ class Pipeline:
 
 def pipeline_of(encoding: CodecId | Pipeline) -> Pipeline:
     """A codec alone is the pipeline of that stage, with float32 for the numbers that it leaves as they are."""
-    if isinstance(encoding, Pipeline):
-        return encoding
-    around = {CodecId.SPARSE: Pipeline(sparse=True), CodecId.LOSSLESS: Pipeline(lossless=True)}
-    return around.get(encoding) or Pipeline(encoding)
+    return encoding if isinstance(encoding, Pipeline) else _ALONE[encoding]
 
 
 def codec_id(number: int) -> CodecId:
@@ -121,3 +118,9 @@ def _codec(pipeline: Pipeline) -> Codec:
     numbers = _PLAIN.get(pipeline.numbers) or _BLOCKED[pipeline.numbers](pipeline.block)
     packed = Lossless(numbers) if pipeline.lossless else numbers
     return Sparse(packed) if pipeline.sparse else packed
+
+
+_AROUND: Final = {CodecId.SPARSE: Pipeline(sparse=True), CodecId.LOSSLESS: Pipeline(lossless=True)}
+_ALONE: Final[Mapping[CodecId, Pipeline]] = MappingProxyType(
+    {codec: _AROUND.get(codec) or Pipeline(codec) for codec in CodecId}
+)

@@ -71,7 +71,7 @@ class JoinRequest(_message.Message):
     def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., software: _Optional[str] = ..., worker: _Optional[str] = ..., pool: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., capacity: _Optional[int] = ..., codecs: _Optional[_Iterable[_Union[CodecId, str]]] = ..., device: _Optional[str] = ..., held_assignments: _Optional[_Iterable[str]] = ..., sub_models: _Optional[bool] = ..., control_variates: _Optional[bool] = ..., confirms_end: _Optional[bool] = ..., leases_move: _Optional[bool] = ..., share: _Optional[int] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("version", "session", "job_uid", "clients", "work", "beat_interval_ms", "lease_seconds", "frame_bytes", "log_bytes")
+    __slots__ = ("version", "session", "job_uid", "clients", "work", "beat_interval_ms", "lease_seconds", "frame_bytes", "log_bytes", "hand_in_bytes")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     JOB_UID_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class JoinReply(_message.Message):
     LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
     LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HAND_IN_BYTES_FIELD_NUMBER: _ClassVar[int]
     version: Version
     session: str
     job_uid: str
@@ -90,7 +91,8 @@ class JoinReply(_message.Message):
     lease_seconds: int
     frame_bytes: int
     log_bytes: int
-    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., session: _Optional[str] = ..., job_uid: _Optional[str] = ..., clients: _Optional[_Iterable[_Union[ClientGrant, _Mapping]]] = ..., work: _Optional[str] = ..., beat_interval_ms: _Optional[int] = ..., lease_seconds: _Optional[int] = ..., frame_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ...) -> None: ...
+    hand_in_bytes: int
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., session: _Optional[str] = ..., job_uid: _Optional[str] = ..., clients: _Optional[_Iterable[_Union[ClientGrant, _Mapping]]] = ..., work: _Optional[str] = ..., beat_interval_ms: _Optional[int] = ..., lease_seconds: _Optional[int] = ..., frame_bytes: _Optional[int] = ..., log_bytes: _Optional[int] = ..., hand_in_bytes: _Optional[int] = ...) -> None: ...
 
 class ClientGrant(_message.Message):
     __slots__ = ("pool", "index", "ordinal", "clients_total", "pool_clients")
@@ -113,7 +115,7 @@ class ListenRequest(_message.Message):
     def __init__(self, session: _Optional[str] = ...) -> None: ...
 
 class Orders(_message.Message):
-    __slots__ = ("revision", "assignments", "settlements", "finished", "reason", "round", "handover", "more")
+    __slots__ = ("revision", "assignments", "settlements", "finished", "reason", "round", "handover", "more", "frames")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     SETTLEMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +124,7 @@ class Orders(_message.Message):
     ROUND_FIELD_NUMBER: _ClassVar[int]
     HANDOVER_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
     revision: int
     assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
     settlements: _containers.RepeatedCompositeFieldContainer[Settlement]
@@ -130,7 +133,8 @@ class Orders(_message.Message):
     round: int
     handover: Handover
     more: bool
-    def __init__(self, revision: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., settlements: _Optional[_Iterable[_Union[Settlement, _Mapping]]] = ..., finished: _Optional[bool] = ..., reason: _Optional[str] = ..., round: _Optional[int] = ..., handover: _Optional[_Union[Handover, _Mapping]] = ..., more: _Optional[bool] = ...) -> None: ...
+    frames: _containers.RepeatedCompositeFieldContainer[Frame]
+    def __init__(self, revision: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., settlements: _Optional[_Iterable[_Union[Settlement, _Mapping]]] = ..., finished: _Optional[bool] = ..., reason: _Optional[str] = ..., round: _Optional[int] = ..., handover: _Optional[_Union[Handover, _Mapping]] = ..., more: _Optional[bool] = ..., frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ...) -> None: ...
 
 class Handover(_message.Message):
     __slots__ = ("pool", "indices", "count")
@@ -311,7 +315,7 @@ class SubmitRequest(_message.Message):
     def __init__(self, offer: _Optional[_Union[Offer, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("session", "assignment", "header", "examples", "steps", "metrics", "train_ms", "memory_lost", "probe", "follows")
+    __slots__ = ("session", "assignment", "header", "examples", "steps", "metrics", "train_ms", "memory_lost", "probe")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -328,7 +332,6 @@ class Offer(_message.Message):
     TRAIN_MS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_LOST_FIELD_NUMBER: _ClassVar[int]
     PROBE_FIELD_NUMBER: _ClassVar[int]
-    FOLLOWS_FIELD_NUMBER: _ClassVar[int]
     session: str
     assignment: str
     header: TransferHeader
@@ -338,8 +341,15 @@ class Offer(_message.Message):
     train_ms: int
     memory_lost: bool
     probe: Probe
-    follows: bool
-    def __init__(self, session: _Optional[str] = ..., assignment: _Optional[str] = ..., header: _Optional[_Union[TransferHeader, _Mapping]] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., train_ms: _Optional[int] = ..., memory_lost: _Optional[bool] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ..., follows: _Optional[bool] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., assignment: _Optional[str] = ..., header: _Optional[_Union[TransferHeader, _Mapping]] = ..., examples: _Optional[int] = ..., steps: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., train_ms: _Optional[int] = ..., memory_lost: _Optional[bool] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ...) -> None: ...
+
+class HandInRequest(_message.Message):
+    __slots__ = ("offer", "frame")
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    offer: Offer
+    frame: Frame
+    def __init__(self, offer: _Optional[_Union[Offer, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class Probe(_message.Message):
     __slots__ = ("before", "after", "fewer")

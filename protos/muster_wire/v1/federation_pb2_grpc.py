@@ -54,6 +54,11 @@ class FederationStub:
                 request_serializer=muster__wire_dot_v1_dot_federation__pb2.SubmitRequest.SerializeToString,
                 response_deserializer=muster__wire_dot_v1_dot_federation__pb2.SubmitReply.FromString,
                 _registered_method=True)
+        self.HandIn = channel.unary_unary(
+                '/muster.wire.v1.Federation/HandIn',
+                request_serializer=muster__wire_dot_v1_dot_federation__pb2.HandInRequest.SerializeToString,
+                response_deserializer=muster__wire_dot_v1_dot_federation__pb2.SubmitReply.FromString,
+                _registered_method=True)
         self.Report = channel.unary_unary(
                 '/muster.wire.v1.Federation/Report',
                 request_serializer=muster__wire_dot_v1_dot_federation__pb2.ReportRequest.SerializeToString,
@@ -119,6 +124,14 @@ class FederationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HandIn(self, request, context):
+        """Since 1.1: an update that is no larger than JoinReply.hand_in_bytes, whole, with its offer; or a first model. The
+        answer is a verdict, or to wait. What may have arrived of it in a stream before counts for nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Report(self, request, context):
         """The result of an evaluation: small, so it needs no stream.
         """
@@ -171,6 +184,11 @@ def add_FederationServicer_to_server(servicer, server):
             'Submit': grpc.stream_stream_rpc_method_handler(
                     servicer.Submit,
                     request_deserializer=muster__wire_dot_v1_dot_federation__pb2.SubmitRequest.FromString,
+                    response_serializer=muster__wire_dot_v1_dot_federation__pb2.SubmitReply.SerializeToString,
+            ),
+            'HandIn': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandIn,
+                    request_deserializer=muster__wire_dot_v1_dot_federation__pb2.HandInRequest.FromString,
                     response_serializer=muster__wire_dot_v1_dot_federation__pb2.SubmitReply.SerializeToString,
             ),
             'Report': grpc.unary_unary_rpc_method_handler(
@@ -301,6 +319,33 @@ class Federation:
             target,
             '/muster.wire.v1.Federation/Submit',
             muster__wire_dot_v1_dot_federation__pb2.SubmitRequest.SerializeToString,
+            muster__wire_dot_v1_dot_federation__pb2.SubmitReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandIn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/muster.wire.v1.Federation/HandIn',
+            muster__wire_dot_v1_dot_federation__pb2.HandInRequest.SerializeToString,
             muster__wire_dot_v1_dot_federation__pb2.SubmitReply.FromString,
             options,
             channel_credentials,

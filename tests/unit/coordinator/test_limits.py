@@ -1,6 +1,6 @@
 import pytest
 
-from muster_coordinator.limits import frame_bytes, spool_bytes
+from muster_coordinator.limits import frame_bytes, small_bytes
 
 
 @pytest.mark.parametrize(
@@ -12,4 +12,4 @@ def test_frames_of_all_clients_together_take_the_same_room(clients, size):
 
 @pytest.mark.parametrize(("clients", "size"), [(1, 2**16), (128, 2**16), (1024, 2**13), (2**24, 0)])
 def test_small_uploads_of_all_clients_together_stay_small(clients, size):
-    assert spool_bytes(clients) == size
+    assert small_bytes(clients) == size

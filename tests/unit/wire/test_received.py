@@ -11,7 +11,7 @@ from muster_wire.errors import FrameError
 from muster_wire.frames import prepare
 from muster_wire.layout import Kind, Layout, TensorSpec
 from muster_wire.payload import encode_update
-from muster_wire.received import ReceivedFrame, parse_frame, parse_request
+from muster_wire.received import ReceivedFrame, parse_frame, parse_request, parse_whole
 from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.values import Values
 
@@ -88,3 +88,29 @@ def test_any_request_is_read_as_protobuf_reads_it_or_refused(message):
         case _:
             with pytest.raises(FrameError, match="neither an offer nor a frame"):
                 parse_request(message)
+
+
+def handed_in(size=100, **parts):
+    frame = pb.Frame(checksum=5, data=bytes(size))
+    return pb.HandInRequest(**({"offer": pb.Offer(session="s"), "frame": frame} | parts)).SerializeToString()
+
+
+def test_an_update_in_one_message_is_an_offer_and_a_frame():
+    offer, frame = parse_whole(handed_in(), 100)
+    assert offer.session == "s"
+    assert said(frame) == (None, 0, 5, bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (handed_in(101), "101 bytes at once, and at most 100"),
+        (handed_in(offer=None), "an offer and a frame"),
+        (handed_in(frame=None), "an offer and a frame"),
+        (b"", "an offer and a frame"),
+        (b"\x0a\x05", "not a protobuf message"),
+    ],
+)
+def test_anything_else_in_one_message_is_refused(message, words):
+    with pytest.raises(FrameError, match=words):
+        parse_whole(message, 100)

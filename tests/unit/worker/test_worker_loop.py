@@ -20,6 +20,7 @@ from muster.courier import backoff_s
 from muster.task import Client
 from muster.worker import WorkerSettings, run_worker
 from muster.workshop import Hooks, Workshop
+from muster_wire.checksum import checksum64
 from muster_wire.codecs import CodecId, Pipeline
 from muster_wire.feedback import Memory, Recipe, encode, random_of
 from muster_wire.frames import Header
@@ -110,8 +111,10 @@ def test_it_initialises_the_first_model():
 
 
 @pytest.mark.parametrize("codec", [CodecId.FLOAT32, CodecId.FLOAT16])
-def test_it_trains_and_hands_in_the_update(codec):
+@pytest.mark.parametrize("hand_in_bytes", [0, 2 * FRAME_BYTES])
+def test_it_trains_and_hands_in_the_update(codec, hand_in_bytes):
     federation, base = FakeFederation(work()), first_model()
+    federation.hand_in_bytes = hand_in_bytes
     with at_work(federation):
         federation.order(train("1.0.p/0", federation.publish(base), codec=codec))
         update = received(federation, "1.0.p/0", base, codec)
@@ -119,7 +122,9 @@ def test_it_trains_and_hands_in_the_update(codec):
     assert (offer.examples, offer.steps) == (48, 6)
     assert 0 < offer.metrics["loss"] < 2
     assert offer.header.digest == update.digest()
-    assert offer.follows == (offer.header.size <= FRAME_BYTES)
+    is_small = offer.header.size <= min(hand_in_bytes, FRAME_BYTES)
+    assert federation.handed_in == ["1.0.p/0"] * is_small
+    assert federation.submit_offsets == [0] * (not is_small)
     if codec is CodecId.FLOAT32:
         assert update.digest() == expected_update(base).digest()
 
@@ -231,6 +236,57 @@ def test_what_a_worker_holds_outlives_it_and_changes_apply_to_it(tmp_path, damag
         assert successor.helds == [""]
     else:
         assert (successor.helds == [second]) == (damage is None)
+
+
+def test_a_model_that_comes_along_with_orders_is_not_fetched():
+    federation, (first, second) = FakeFederation(work()), versions(2)
+    with at_work(federation):
+        base = federation.publish(first)
+        federation.order(train("1.0.p/0", base), frames=federation.frames(base))
+        received(federation, "1.0.p/0", first)
+        following = federation.publish_change(first, second)
+        federation.order(train("2.0.p/0", following), frames=federation.frames(following, held=base))
+        received(federation, "2.0.p/0", second)
+    assert federation.helds == []
+
+
+def damaged(frames):
+    frames[-1].checksum ^= 1
+    return frames
+
+
+def of_another_version(frames):
+    for frame in frames:
+        if frame.HasField("header"):
+            frame.header.digest = "0" * 32
+    return frames
+
+
+def a_change_of_what_it_does_not_hold(frames):
+    frames[0].header.base = "1" * 32
+    return frames
+
+
+TORN = 100
+
+
+def torn(frames):
+    frames[0].data = frames[0].data[:TORN]
+    frames[0].checksum = checksum64(frames[0].data)
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("spoil", "offset"),
+    [(damaged, 0), (of_another_version, 0), (a_change_of_what_it_does_not_hold, 0), (torn, TORN)],
+)
+def test_frames_that_come_along_and_cannot_be_used_are_fetched(spoil, offset):
+    federation, (base, *_) = FakeFederation(work()), versions(1)
+    with at_work(federation):
+        digest = federation.publish(base)
+        federation.order(train("1.0.p/0", digest), frames=spoil(federation.frames(digest)))
+        received(federation, "1.0.p/0", base)
+    assert (federation.helds, federation.fetch_offsets) == ([""], [offset])
 
 
 def test_it_acts_for_several_clients_and_fetches_once():
@@ -352,8 +408,10 @@ def test_withdrawn_work_stops():
     assert {p.activity for beat in federation.beats for p in beat.progress} >= {"training"}
 
 
-def test_a_coordinator_out_of_memory_is_asked_again():
+@pytest.mark.parametrize("hand_in_bytes", [0, FRAME_BYTES])
+def test_a_coordinator_out_of_memory_is_asked_again(hand_in_bytes):
     federation, base = FakeFederation(work()), first_model()
+    federation.hand_in_bytes = hand_in_bytes
     federation.waits = [50, 2500]  # the last first: longer than the pause before a worker's first beat
     with at_work(federation):
         federation.order(train("1.0.p/0", federation.publish(base)))
@@ -362,8 +420,10 @@ def test_a_coordinator_out_of_memory_is_asked_again():
     assert "waiting" in {p.activity for beat in federation.beats for p in beat.progress}
 
 
-def test_a_rejected_update_is_forgotten():
+@pytest.mark.parametrize("hand_in_bytes", [0, FRAME_BYTES])
+def test_a_rejected_update_is_forgotten(hand_in_bytes):
     federation, base = FakeFederation(work()), first_model()
+    federation.hand_in_bytes = hand_in_bytes
     federation.verdicts["1.0.p/0"] = wire.Verdict(accepted=False, reason="too late")
     with at_work(federation):
         federation.order(train("1.0.p/0", federation.publish(base)))
