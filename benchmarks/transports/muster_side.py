@@ -21,10 +21,9 @@ from muster.courier import Courier
 from muster.credentials import Fixed, Material
 from muster.desk import Desk
 from muster.logtail import LogTail
-from muster.loop import Loop
 from muster.membership import Membership
 from muster.training import Trained
-from muster.witness import Nobody
+from muster.witness import Watch
 from muster.worker import WorkerSettings, use_memory_again
 from muster.workshop import Trainee, Workshop
 from muster_wire.layout import Kind, Layout, TensorSpec
@@ -53,17 +52,6 @@ class Idle(Workshop):
         return Trainee(difference(base, before), Trained(10, 1), 1)
 
 
-class IdleMembership(Membership):
-    """Joins like any worker, and works idly."""
-
-    def __init__(self, settings: WorkerSettings, name: str, connection: Connection, workshop: Idle) -> None:
-        super().__init__(settings, name, connection)
-        self._idle = workshop
-
-    def build_loop(self, desk: Desk) -> Loop:
-        return Loop(desk, self._connection, self._idle, self._book, self._clients, Nobody())
-
-
 def work(address: str, index: int, setting: Setting, material: Material) -> None:
     """One worker, until the job is over."""
     logging.disable(logging.WARNING)
@@ -71,10 +59,11 @@ def work(address: str, index: int, setting: Setting, material: Material) -> None
     token = "" if material.pair else TOKEN
     desk, connection = Desk(), Connection(address, token, Fixed(material))
     settings = WorkerSettings(address, POOL, token, indices=(index,))
-    membership = IdleMembership(settings, f"worker-{index}", connection, Idle(setting.tensor_size))
-    courier = Courier(connection, desk, membership.join, LogTail())
+    membership = Membership(settings, f"worker-{index}", connection)
+    courier = Courier(connection, desk, membership.join, LogTail(), membership.heed)
+    membership.on_change(courier.rejoin)
     if courier.connect():
-        loop = membership.build_loop(desk)
+        loop = membership.build_loop(desk, Watch(POOL, None), Idle(setting.tensor_size))
         courier.start()
         loop.run()
     courier.stop()

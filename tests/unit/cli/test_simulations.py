@@ -103,7 +103,7 @@ def test_downloads_and_round_trips_take_time(tmp_path):
     )
     assert near.seconds == pytest.approx([1.0] * 6, rel=0.1)  # 4,000 bytes at 4,000 a second
     for one, other in zip(near.seconds, far.seconds, strict=True):
-        assert other - one == pytest.approx(0.4 * 2.5, rel=0.01)  # orders half, fetch one, submit one
+        assert other - one == pytest.approx(0.4 * 1.5, rel=0.01)  # orders half, with the model; submit one
 
 
 def test_a_large_update_asks_first_whether_to_be_sent(tmp_path):
