@@ -263,6 +263,7 @@ class FakeWorld:
             matches={each.client: (1, 0) for each in instruction.used} if self.widths and number else {},
             absences=instruction.absences,
             is_rolling=instruction.is_rolling,
+            profiled=instruction.profiled,
         )
         self.commits.append(commit)
         return RoundStored(commit)

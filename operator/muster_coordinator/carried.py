@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from muster_coordinator.histories import Floats, Histories, Table, blank
-from muster_coordinator.records import KnownClient
+from muster_coordinator.histories import PROFILE, Floats, Histories, Table, blank
+from muster_coordinator.records import ClientProfile, KnownClient
 from muster_spec.clients import ClientId
 
 FADING: Final = 0.5
@@ -30,6 +30,8 @@ def begin_with(carried: Mapping[ClientId, KnownClient], ordinals: Mapping[Client
             table["used_before"][row], table["failed_before"][row] = known.used, known.failed
             table["pace_before"][row] = np.nan if known.pace is None else known.pace
             table["bytes_per_s"][row] = np.nan if known.bytes_per_s is None else known.bytes_per_s
+            for name in PROFILE if known.profile else ():
+                table[name][row] = getattr(known.profile, name)
     table.flags.writeable = False
     return Histories(table)
 
@@ -45,9 +47,10 @@ def to_hand_on(clients: Sequence[ClientId], table: Table) -> dict[ClientId, Know
             failed=round(float(failed[row]), 3),
             pace=_number(paces[row]),
             bytes_per_s=_number(rates[row]),
+            profile=_profile(table, row),
         )
         for row, client in enumerate(clients)
-        if used[row] or failed[row] or not np.isnan(paces[row])
+        if used[row] or failed[row] or not np.isnan(paces[row]) or not np.isnan(table["flops"][row])
     }
 
 
@@ -57,6 +60,17 @@ def _paces(table: Table) -> Floats:
     known = times[~np.isnan(times)]
     middle = float(np.median(known)) if len(known) else 0.0
     return np.where(np.isnan(times), table["pace_before"], times / middle) if middle > 0 else table["pace_before"]
+
+
+def _profile(table: Table, row: int) -> ClientProfile | None:
+    """As its worker last measured itself; None if it never did."""
+    if np.isnan(table["flops"][row]):
+        return None
+    flops, latency_s, up, down = (float(f"{table[name][row]:.6g}") for name in PROFILE if name != "memory_bytes")
+    memory_bytes = int(table["memory_bytes"][row])
+    return ClientProfile(
+        flops=flops, memory_bytes=memory_bytes, latency_s=latency_s, up_bytes_per_s=up, down_bytes_per_s=down
+    )
 
 
 def _number(value: np.float64) -> float | None:

@@ -189,6 +189,7 @@ class Driver:
             server_state=made.server_state,
             absences=instruction.absences,
             is_rolling=instruction.is_rolling,
+            profiled=instruction.profiled,
         )
 
     def _store_evaluation(self, instruction: StoreEvaluation) -> Event:

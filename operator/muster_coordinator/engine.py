@@ -16,6 +16,7 @@ from muster_coordinator.events import (
     BudgetExceeded,
     ClientsJoined,
     ClientsLost,
+    ClientsProfiled,
     EvaluationReported,
     EvaluationStored,
     Event,
@@ -107,6 +108,8 @@ def _hear(state: JobState, event: Event, now: float) -> Moves:  # noqa: C901, PL
             return membership.join(state, event, now)
         case ClientsLost():
             return membership.lose(state, event, now)
+        case ClientsProfiled():
+            return membership.profile(state, event)
         case QueueSeen():
             return membership.note_queue(state, event, now)
         case UpdateStaged():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from muster_coordinator.allocations import Allocation
-from muster_coordinator.records import AssignmentId, EvaluationRecord, Losses, RoundCommit, RoundPlan
+from muster_coordinator.records import AssignmentId, ClientProfile, EvaluationRecord, Losses, RoundCommit, RoundPlan
 from muster_spec.clients import ClientId
 
 
@@ -35,6 +35,15 @@ class QueueSeen:
 
     pool: str
     allocations: Mapping[ClientId, Allocation]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsProfiled:
+    """A worker has measured itself and its line, for these clients."""
+
+    worker: str
+    clients: tuple[ClientId, ...]
+    profile: ClientProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,7 @@ class PauseWished:
 Event = (
     ClientsJoined
     | ClientsLost
+    | ClientsProfiled
     | QueueSeen
     | UpdateStaged
     | UpdateRejected

@@ -36,6 +36,7 @@ from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.refusals import Refusals, Refused
 from muster_coordinator.sessions import JoinRefusedError, JoinWish, Session, first_ordinals, pool_sizes
+from muster_coordinator.surveying import Surveying
 from muster_coordinator.translate import Told, handover_of, orders_of
 from muster_coordinator.uploads import Uploads
 from muster_spec.clients import ClientId, split_client_id
@@ -84,6 +85,7 @@ class Federation:
         self._service = service
         self._sizes = pool_sizes(service.job)
         self._ordinals = first_ordinals(service.job)
+        self._surveying = Surveying(service.inbox, service.refusals)
         self._work = msgspec.json.encode(work_of(service.job)).decode()
 
     def handlers(self) -> grpc.GenericRpcHandler:
@@ -103,6 +105,7 @@ class Federation:
                 "HandIn": unary(self.hand_in, None, pb.SubmitReply.SerializeToString),
                 "Report": unary(self.report, pb.ReportRequest.FromString, pb.ReportReply.SerializeToString),
                 "Beat": unary(self.beat, pb.BeatRequest.FromString, pb.BeatReply.SerializeToString),
+                "Measure": unary(self.measure, pb.MeasureRequest.FromString, pb.MeasureReply.SerializeToString),
                 "Enrol": unary(
                     self._service.enrolment.enrol, pb.EnrolRequest.FromString, pb.EnrolReply.SerializeToString
                 ),
@@ -330,6 +333,11 @@ class Federation:
             self._service.refusals.count(Refused.of(unbelievable.cause))
             return unbelievable.reason
         return None if isinstance(order, OrderEvaluation) else "a result came for work that is not an evaluation"
+
+    async def measure(self, request: pb.MeasureRequest, context: Context) -> pb.MeasureReply:
+        """How far a worker is from here, and what it can do: see surveying.py."""
+        session = await self._session(request.session, context)
+        return await self._surveying.measure(request, session, context)
 
     async def _session(self, session_id: str, context: Context) -> Session:
         session = self._service.lobby.find(session_id)

@@ -159,8 +159,11 @@ def left_out(state: JobState) -> dict[ClientId, int]:
 
 
 def known(state: JobState) -> Histories:
-    """What is known of all clients now, with who was missing from attempts at the open round that failed."""
-    return state.progress.histories.with_absences(state.absences, state.config.ordinals)
+    """What is known of all clients now, with what workers have measured since the last round, and with who was missing
+    from attempts at the open round that failed.
+    """
+    histories = state.progress.histories.with_profiles(state.profiled, state.config.ordinals)
+    return histories.with_absences(state.absences, state.config.ordinals)
 
 
 def _present(config: EngineConfig, roster: Roster) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_coordinator.records import Absence, RoundCommit, UsedUpdate
+from muster_coordinator.records import Absence, ClientProfile, RoundCommit, UsedUpdate
 from muster_spec.clients import ClientId
 from muster_spec.work import LOSS_HIGH, LOSS_LOW
 
@@ -49,6 +49,11 @@ _MEASURES: Final = (
     "loss_low",
     "loss_high",
     "norm",  # of its newest update
+    "flops",  # as its worker measured them, see survey.py of the worker: operations a second
+    "memory_bytes",
+    "latency_s",
+    "up_bytes_per_s",
+    "down_bytes_per_s",
     "pace_before",  # its time over the median of its pool's, in an earlier job
     "moved",  # discounted sum over its updates of how much each moved the model; 1 is what an average update does
     "moved_weight",  # discounted count of them
@@ -56,6 +61,7 @@ _MEASURES: Final = (
     "failed_before",
 )
 ROW: Final = np.dtype([*((name, "i8") for name in _COUNTS), *((name, "f8") for name in _MEASURES)])
+PROFILE: Final = ("flops", "memory_bytes", "latency_s", "up_bytes_per_s", "down_bytes_per_s")
 _STRIKES: Final = (Absence.FAILED, Absence.LOST, Absence.LATE)
 _CENSORED: Final = (Absence.LATE, Absence.OVERTAKEN)  # it would have taken longer than the round did
 _COLUMN_OF: Final[Mapping[Absence, str]] = {
@@ -114,15 +120,24 @@ class Histories:
 
     def after(self, commit: RoundCommit, ordinals: Mapping[ClientId, int], decay: float) -> Histories:
         """One more round is over. `decay` is how much of an older contribution is left with each newer one."""
-        if not commit.round:  # the making of the first model says little of anybody
-            return self if len(self.table) else Histories(blank(len(ordinals)), self.rounds)
         table = (self.table if len(self.table) else blank(len(ordinals))).copy()
+        _note_profiles(table, commit.profiled, ordinals)
+        if not commit.round:  # the making of the first model says little of anybody
+            return Histories(_frozen(table), self.rounds)
         fresh = commit.fresh
         _note_absences(table, commit.absences, ordinals, commit)
         _note_used(table, commit.used, ordinals, commit.round)
         _note_asked(table, {each.client for each in fresh} | commit.absences.keys(), ordinals, commit.round)
         _note_contributions(table, commit.used, ordinals, decay)
         return Histories(_frozen(table), (*self.rounds, _seen(fresh)))
+
+    def with_profiles(self, profiled: Mapping[ClientId, ClientProfile], ordinals: Mapping[ClientId, int]) -> Histories:
+        """The same with what workers have measured since."""
+        if not profiled:
+            return self
+        table = (self.table if len(self.table) else blank(len(ordinals))).copy()
+        _note_profiles(table, profiled, ordinals)
+        return Histories(_frozen(table), self.rounds)
 
     def with_absences(self, absences: Mapping[ClientId, Absence], ordinals: Mapping[ClientId, int]) -> Histories:
         """The same after attempts at the open round that failed: whoever was missing then is not asked first now."""
@@ -144,6 +159,14 @@ def _frozen(table: Table) -> Table:
 def _places(clients: Iterable[ClientId], ordinals: Mapping[ClientId, int]) -> NDArray[np.int64]:
     """Where these clients stand; a job may have lost clients since."""
     return np.fromiter((ordinals[client] for client in clients if client in ordinals), np.int64)
+
+
+def _note_profiles(table: Table, profiled: Mapping[ClientId, ClientProfile], ordinals: Mapping[ClientId, int]) -> None:
+    """The newest counts: machines are what they are now."""
+    places = _places(profiled, ordinals)
+    found = [profile for client, profile in profiled.items() if client in ordinals]
+    for name in PROFILE:
+        table[name][places] = [getattr(profile, name) for profile in found]
 
 
 def _note_asked(table: Table, asked: Iterable[ClientId], ordinals: Mapping[ClientId, int], number: int) -> None:

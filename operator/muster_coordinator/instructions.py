@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from muster_coordinator.matching.phases import Phase
-from muster_coordinator.records import USUAL, Absence, AssignmentId, EvaluationRecord, RoundPlan, Uplink, UsedUpdate
+from muster_coordinator.records import (
+    USUAL,
+    Absence,
+    AssignmentId,
+    ClientProfile,
+    EvaluationRecord,
+    RoundPlan,
+    Uplink,
+    UsedUpdate,
+)
 from muster_spec.clients import ClientId
 
 
@@ -149,6 +158,7 @@ class StoreCommit:
     scale: float = 1.0  # of the mean update, before the server steps with it
     is_rolling: bool = False
     corrections: Mapping[str, float] = field(default_factory=dict)  # of single tensors' (stragglers: LayerWise)
+    profiled: Mapping[ClientId, ClientProfile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

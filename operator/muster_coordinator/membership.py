@@ -14,7 +14,7 @@ from dataclasses import replace
 from muster_coordinator import evaluation, tells
 from muster_coordinator.assignments import client_of, evaluation_id, training_id
 from muster_coordinator.config import GRACE_S
-from muster_coordinator.events import ClientsJoined, ClientsLost, QueueSeen
+from muster_coordinator.events import ClientsJoined, ClientsLost, ClientsProfiled, QueueSeen
 from muster_coordinator.instructions import (
     Instruction,
     Matched,
@@ -47,6 +47,16 @@ def join(state: JobState, event: ClientsJoined, now: float) -> Moves:
     if ours:
         out += [_fate(state, assignment, ours) for assignment in event.held if not is_open(state, assignment)]
     return state, [*out, *orders_for(state, ours, now)]
+
+
+def profile(state: JobState, event: ClientsProfiled) -> Moves:
+    """A worker has measured itself: it goes into the next commit, and counts for choices from now on."""
+    workers = state.roster.workers
+    ours = tuple(client for client in event.clients if workers.get(client) == event.worker)
+    if not ours:
+        return moved(state)
+    profiled = {**state.profiled, **dict.fromkeys(ours, event.profile)}
+    return moved(state, tells.profiled(event, ours), profiled=profiled)
 
 
 def lose(state: JobState, event: ClientsLost, now: float) -> Moves:

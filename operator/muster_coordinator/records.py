@@ -51,6 +51,16 @@ class Absence(StrEnum):
     OVERTAKEN = "Overtaken"  # it was still at work when the round closed early, with others enough
 
 
+class ClientProfile(Record, frozen=True):
+    """What a worker measured of itself and its line, on joining and now and then. Its own word, within bounds."""
+
+    flops: float  # float32 operations a second
+    memory_bytes: int
+    latency_s: float  # there and back
+    up_bytes_per_s: float
+    down_bytes_per_s: float
+
+
 class KnownClient(Record, frozen=True):
     """What earlier jobs on the same pool knew of a client: see carried.py."""
 
@@ -58,6 +68,7 @@ class KnownClient(Record, frozen=True):
     failed: float = 0.0
     pace: float | None = None  # its time over the median of its pool's; None: not known
     bytes_per_s: float | None = None
+    profile: ClientProfile | None = None
 
 
 class Carried(Record, frozen=True):
@@ -158,6 +169,7 @@ class RoundCommit(Record, frozen=True):
     )  # where clients' units are (FedMA)
     server_state: str = ""  # digest of what a server optimiser keeps with this model; empty: nothing
     absences: Mapping[ClientId, Absence] = msgspec.field(default_factory=dict)  # of all attempts at this round
+    profiled: Mapping[ClientId, ClientProfile] = msgspec.field(default_factory=dict)  # since the round before
     is_rolling: bool = False  # it is a version that nobody waited for: updates of any age count alike (modes.py)
 
     @property

@@ -22,6 +22,7 @@ from muster_coordinator.records import (
     USUAL,
     Absence,
     AssignmentId,
+    ClientProfile,
     EvaluationRecord,
     RoundCommit,
     RoundPlan,
@@ -323,6 +324,7 @@ class JobState:
     has_test_set: bool = True  # until an evaluator says that the task has none
     active_until: float | None = None
     absences: Mapping[ClientId, Absence] = field(default_factory=dict)  # of failed attempts at the next round
+    profiled: Mapping[ClientId, ClientProfile] = field(default_factory=dict)  # since the newest commit
     failed_attempt: RoundSummary | None = None  # at the round that is to be committed next, in this session
     wake: float | None = None  # the last wish
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from muster_coordinator.config import EngineConfig
-from muster_coordinator.events import ClientsJoined, UpdateStaged
+from muster_coordinator.events import ClientsJoined, ClientsProfiled, UpdateStaged
 from muster_coordinator.instructions import Finish, Tell
 from muster_coordinator.records import EvaluationRecord, RoundCommit, RoundPlan, Scores, Stint
 from muster_coordinator.rounds import mean_metrics, queued_of
@@ -28,6 +28,22 @@ def joined(event: ClientsJoined, clients: tuple[ClientId, ...]) -> Tell:
     """A worker has joined."""
     details = {"worker": event.worker, "clients": clients, "device": event.device}
     return Tell("joined", f"{event.worker} joined for {counted(len(clients), 'client')}", details)
+
+
+def profiled(event: ClientsProfiled, clients: tuple[ClientId, ...]) -> Tell:
+    """A worker has measured what it can do."""
+    found = event.profile
+    details = {
+        "worker": event.worker,
+        "clients": clients,
+        "gflops": round(found.flops / 1e9, 2),
+        "memoryBytes": found.memory_bytes,
+        "latencyMs": round(1000 * found.latency_s, 3),
+        "upMbit": round(8e-6 * found.up_bytes_per_s, 2),
+        "downMbit": round(8e-6 * found.down_bytes_per_s, 2),
+    }
+    message = f"{event.worker}: {found.flops / 1e9:.1f} GFLOP/s, {1000 * found.latency_s:.1f} ms away"
+    return Tell("profiled", message, details)
 
 
 def lost(clients: tuple[ClientId, ...], reason: str) -> Tell:

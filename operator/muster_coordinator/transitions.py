@@ -126,6 +126,7 @@ def close(state: JobState, round_: Round, why: str, now: float) -> Moves:
         corrections=state.progress.reach.corrections(len(round_.places)),
         reason=history.closing_reason(round_.plan, why),
         absences=_absences(state, round_, now),
+        profiled=state.profiled,
     )
     return moved(state, *folds, commit, phase=Committing(round_))
 
@@ -178,7 +179,10 @@ def round_stored(state: JobState, commit: RoundCommit, now: float) -> Moves:
         return moved(state, tells.warning(f"a commit of round {commit.round} came out of turn"))
     settled = [Settle(each.client, each.assignment, used=True, reason="its round is committed") for each in commit.used]
     state, out = _settle_the_rest(state, commit)
-    state = replace(state, progress=after_commit(state.progress, commit, state.config), failed_attempt=None)
+    newer = {client: found for client, found in state.profiled.items() if commit.profiled.get(client) != found}
+    state = replace(
+        state, progress=after_commit(state.progress, commit, state.config), failed_attempt=None, profiled=newer
+    )
     state, more = _measure_or_go_on(state, commit, now)
     return state, [*settled, *out, tells.committed(commit, state.progress, state.config), *more]
 

@@ -176,6 +176,7 @@ def close(state: JobState, round_: Round, why: str, now: float) -> Moves:
         reason=history.closing_reason(round_.plan, why),
         absences=_absences(state, round_),
         is_rolling=True,
+        profiled=state.profiled,
     )
     return moved(state, *folds, *rest, commit, phase=Committing(round_), groups=groups, absences={})
 

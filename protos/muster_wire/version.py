@@ -24,6 +24,7 @@ class Version:
 
 
 CURRENT = Version(1, 1)
+MEASURING = Version(1, 1)  # the first whose coordinators answer Measure
 CHAINS = Version(1, 1)  # the first that fetches changes; before it, only snapshots
 
 

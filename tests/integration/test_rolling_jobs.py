@@ -31,6 +31,9 @@ def test_a_job_runs_with_real_workers(tmp_path, mode):
     names = [update.assignment for update in used]
     assert len(names) == len(set(names))
     assert all(update.elapsed_s > 0 for update in used if update.round)
+    profiles = [event for event in events if event["event"] == "profiled"]
+    assert profiles  # workers measure themselves while they wait for one another
+    assert all(each["gflops"] > 0 and each["upMbit"] > 0 and each["memoryBytes"] > 2**20 for each in profiles)
     if mode == "SemiSynchronous":
         asked = {
             f"{event['round']}.{event['attempt']}.{client}": stint["steps"]

@@ -1,4 +1,4 @@
-"""The worker's end of the wire: six calls, all made by the worker, each turned into values or into one of our errors.
+"""The worker's end of the wire: seven calls, all made by the worker, each turned into values or into one of our errors.
 
 A call that fails in a way that waiting may cure raises `ConnectionBrokenError`; one for which it can't, `RefusedError`.
 Transfers go on at the byte where they broke, in both directions. Only this module and channel.py import grpc.
@@ -10,8 +10,8 @@ import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 
@@ -23,11 +23,20 @@ from muster_wire.errors import VersionError, WireError
 from muster_wire.frames import MAX_FRAME_BYTES, Transfer
 from muster_wire.holding import Holding
 from muster_wire.v1 import federation_pb2 as wire
-from muster_wire.version import Version, negotiate
+from muster_wire.version import MEASURING, Version, negotiate
+
+if TYPE_CHECKING:
+    from muster.survey import Profile
 
 CONFIRM_S = 2.0  # a coordinator that is there answers at once, and nothing depends on it
 FAILURES_BEFORE_RENEWAL = 3  # a handshake that fails doesn't say whether a newer certificate would have passed
 
+
+_NO_MEASURING = {
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.INVALID_ARGUMENT,
+}
 
 Carry: TypeAlias = Callable[[], tuple[tuple[str, str], ...]]
 """What a call carries beside its token: which trace it belongs to."""
@@ -59,6 +68,7 @@ class Connection:
         self._line = Line(address, credentials)
         self._failures = 0  # to join, in a row
         self._session = ""
+        self._version = Version(1, 0)
         self._frame_bytes = MAX_FRAME_BYTES
         self._hand_in_bytes = 0
 
@@ -91,6 +101,7 @@ class Connection:
             negotiate(Version(reply.version.major, reply.version.minor))
         except VersionError as error:
             raise RefusedError(f"the coordinator at {self._address}: {error}") from error
+        self._version = Version(reply.version.major, reply.version.minor)
         self._session = reply.session
         self._frame_bytes = reply.frame_bytes or self._frame_bytes
         self._hand_in_bytes = reply.hand_in_bytes
@@ -198,6 +209,25 @@ class Connection:
         with self._calls() as calls:
             reply: wire.BeatReply = calls.stub.Beat(request, metadata=self._metadata, timeout=timeout_s)
         return reply.revision
+
+    def measure(self, payload: bytes = b"", wanted: int = 0, profile: Profile | None = None) -> bool:
+        """A call with so many bytes up and down; False where the coordinator knows none, or doesn't want it now.
+
+        Raises:
+            ConnectionBrokenError: it is out of reach.
+        """
+        if self._version < MEASURING:
+            return False
+        found = wire.Profile(**asdict(profile)) if profile else None
+        request = wire.MeasureRequest(session=self._session, payload=payload, wanted=wanted, profile=found)
+        with self._calls() as calls:
+            try:
+                calls.stub.Measure(request, metadata=self._metadata, timeout=CALL_S)
+            except grpc.RpcError as error:
+                if error.code() in _NO_MEASURING:
+                    return False
+                raise
+        return True
 
     def confirm_end(self) -> None:
         """Say that the last orders have come, so that the coordinator need not wait for this worker."""

@@ -26,6 +26,7 @@ from muster.models import Line as Downlink
 from muster.models import Models
 from muster.orders import Assignment, Evaluate, Initialise, Orders, Scope, Settlement, SubModel, Train
 from muster.reconcile import Action, Leave, Offer, Settle, Standing, Wait, Work, next_action
+from muster.survey import Survey
 from muster.task import Client
 from muster.variates import variate_after, variate_of, with_variate
 from muster.witness import Witness
@@ -103,6 +104,7 @@ class Loop:
         witness: Witness,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.survey: Survey | None = None  # for moments in which there is nothing else to do
         self._desk = desk
         self._connection = connection
         self._workshop = workshop
@@ -174,6 +176,9 @@ class Loop:
 
     def _wait(self, orders: Orders, until: float | None) -> None:
         """For news, or for the moment when a coordinator that had no room wants to be asked again."""
+        if self.survey is not None and until is None and self.survey.is_due(self._session):
+            self.survey.run(self._session)
+            return
         if until is not None:
             self._desk.activity = Activity(min(self._not_before, key=lambda id_: self._not_before[id_]), "waiting")
         self._desk.wait_news(orders, None if until is None else max(until - self._clock(), 0.0))

@@ -16,6 +16,7 @@ from muster.leases import Leases
 from muster.loop import Loop
 from muster.orders import Orders
 from muster.site.shop import Site, SiteShop
+from muster.survey import Survey
 from muster.task import Client
 from muster.witness import Watch
 from muster.worker import WorkerSettings
@@ -66,7 +67,10 @@ class Membership:
         """The working half, for the job that has been joined."""
         if self._book is None:
             raise RefusedError("no job has been joined")
-        return Loop(desk, self._connection, workshop, self._book, self._leases, watch.joined(self.job, self._uid))
+        witness = watch.joined(self.job, self._uid)
+        loop = Loop(desk, self._connection, workshop, self._book, self._leases, witness)
+        loop.survey = Survey(self._connection, pick_device)
+        return loop
 
     def heed(self, orders: Orders) -> bool:
         """Whether to join again: clients wait for this worker, or some that others wait for have been let go."""

@@ -91,6 +91,7 @@ class SimulatedClient:
         if math.isfinite(stay_s):
             self._later(around.world.now() + stay_s, lambda: self._go(away_s))
         around.office.join(self._name, self.nature.client, self._book.held(), self.nature.tier)
+        around.office.profile(self._name, self.nature)
         self.hear()
 
     def _go(self, away_s: float) -> None:

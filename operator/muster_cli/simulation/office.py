@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from muster.orders import Orders, parse_orders
+from muster_cli.simulation.fleet import Nature
 from muster_cli.simulation.world import Deeds, World
 from muster_coordinator.assignments import client_of
 from muster_coordinator.broadcast import Version, frames_of
@@ -19,6 +20,7 @@ from muster_coordinator.driver import Driver
 from muster_coordinator.events import (
     ClientsJoined,
     ClientsLost,
+    ClientsProfiled,
     EvaluationReported,
     UpdateRejected,
     WorkFailed,
@@ -32,7 +34,7 @@ from muster_coordinator.observer import Unobserved
 from muster_coordinator.offers import Offered, Offers
 from muster_coordinator.orders import Answer, OrderBook
 from muster_coordinator.ports import Ports, Reporter
-from muster_coordinator.records import AssignmentId
+from muster_coordinator.records import AssignmentId, ClientProfile
 from muster_coordinator.spare import SpareFiles
 from muster_coordinator.staging import Upload
 from muster_coordinator.store import FileStore
@@ -43,6 +45,9 @@ from muster_wire.errors import WireError
 from muster_wire.frames import Header, Transfer
 from muster_wire.received import ReceivedFrame, parse_request
 from muster_wire.v1 import federation_pb2 as pb
+
+STEP_FLOPS = 1e9
+MEMORY_BYTES = 2**33
 
 
 class Office:
@@ -89,6 +94,17 @@ class Office:
     def join(self, worker: str, client: ClientId, held: frozenset[str], device: str) -> None:
         theirs = tuple(AssignmentId(name) for name in sorted(held))
         self.driver.handle(ClientsJoined(worker, (client,), theirs, device))
+
+    def profile(self, worker: str, nature: Nature) -> None:
+        """What this client's worker would measure of itself. A step at speed 1 stands for so many operations."""
+        profile = ClientProfile(
+            flops=STEP_FLOPS / nature.step_s,
+            memory_bytes=MEMORY_BYTES,
+            latency_s=nature.round_trip_s,
+            up_bytes_per_s=nature.up_bytes_s,
+            down_bytes_per_s=nature.down_bytes_s,
+        )
+        self.driver.handle(ClientsProfiled(worker, (nature.client,), profile))
 
     def lose(self, worker: str, client: ClientId, reason: str) -> None:
         self.driver.handle(ClientsLost((client,), reason, worker))

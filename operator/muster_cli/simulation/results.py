@@ -17,7 +17,9 @@ from muster_cli.simulation.world import World
 from muster_coordinator.state import Progress
 from muster_spec.clients import ClientId
 
-LEFT_OUT = frozenset({"joined", "lost", "received", "planned"})  # one a client or more: rounds say what came of them
+LEFT_OUT = frozenset(
+    {"joined", "lost", "received", "planned", "profiled"}
+)  # one a client or more: rounds say what came of them
 
 
 @dataclass(frozen=True, slots=True)

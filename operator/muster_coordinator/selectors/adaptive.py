@@ -86,9 +86,10 @@ class Adaptive:
         """What each term adds to each client's score."""
         used = rows["used"] + rows["used_before"]
         attempts = used + rows["failed"] + rows["late"] + rows["failed_before"]
+        uplinks = np.where(np.isnan(rows["bytes_per_s"]), rows["up_bytes_per_s"], rows["bytes_per_s"])
         parts = {
             "capacity": below_average(_seconds_of_work(rows)),
-            "bandwidth": above_average(rows["bytes_per_s"]),
+            "bandwidth": above_average(uplinks),
             "reliability": (used + 2.0) / (attempts + 2.0),  # good until it proves otherwise
             "quality": above_average(_contributions(rows)),
             "data_size": above_average(np.where(rows["examples"] > 0, rows["examples"], np.nan)),
@@ -119,11 +120,15 @@ def below_average(values: Floats) -> Floats:
 
 
 def _seconds_of_work(rows: Table) -> Floats:
-    """Who says nothing of its training is judged by how long it takes in all, and a newcomer by its pace before."""
+    """Who says nothing of its training is judged by how long it takes in all, a newcomer by its pace before, and one of
+    whom nothing is known by what its worker measured of itself.
+    """
     times = np.where(np.isnan(rows["train_s"]), rows["elapsed_s"], rows["train_s"])
     known = times[~np.isnan(times)]
     usual = float(np.median(known)) if len(known) else 1.0
-    return np.where(np.isnan(times), usual * rows["pace_before"], times)
+    measured = np.nanmedian(rows["flops"]) / rows["flops"] if not np.isnan(rows["flops"]).all() else rows["flops"]
+    pace: Floats = np.where(np.isnan(rows["pace_before"]), measured, rows["pace_before"])
+    return np.where(np.isnan(times), usual * pace, times)
 
 
 def _contributions(rows: Table) -> Floats:

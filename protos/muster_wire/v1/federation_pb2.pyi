@@ -476,6 +476,38 @@ class BeatReply(_message.Message):
     revision: int
     def __init__(self, revision: _Optional[int] = ...) -> None: ...
 
+class MeasureRequest(_message.Message):
+    __slots__ = ("session", "payload", "wanted", "profile")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    payload: bytes
+    wanted: int
+    profile: Profile
+    def __init__(self, session: _Optional[str] = ..., payload: _Optional[bytes] = ..., wanted: _Optional[int] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ...) -> None: ...
+
+class MeasureReply(_message.Message):
+    __slots__ = ("payload",)
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    payload: bytes
+    def __init__(self, payload: _Optional[bytes] = ...) -> None: ...
+
+class Profile(_message.Message):
+    __slots__ = ("flops", "memory_bytes", "latency_s", "up_bytes_per_s", "down_bytes_per_s")
+    FLOPS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    UP_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    DOWN_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    flops: float
+    memory_bytes: int
+    latency_s: float
+    up_bytes_per_s: float
+    down_bytes_per_s: float
+    def __init__(self, flops: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., latency_s: _Optional[float] = ..., up_bytes_per_s: _Optional[float] = ..., down_bytes_per_s: _Optional[float] = ...) -> None: ...
+
 class EnrolRequest(_message.Message):
     __slots__ = ("request",)
     REQUEST_FIELD_NUMBER: _ClassVar[int]

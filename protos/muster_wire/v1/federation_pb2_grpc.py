@@ -69,6 +69,11 @@ class FederationStub:
                 request_serializer=muster__wire_dot_v1_dot_federation__pb2.BeatRequest.SerializeToString,
                 response_deserializer=muster__wire_dot_v1_dot_federation__pb2.BeatReply.FromString,
                 _registered_method=True)
+        self.Measure = channel.unary_unary(
+                '/muster.wire.v1.Federation/Measure',
+                request_serializer=muster__wire_dot_v1_dot_federation__pb2.MeasureRequest.SerializeToString,
+                response_deserializer=muster__wire_dot_v1_dot_federation__pb2.MeasureReply.FromString,
+                _registered_method=True)
         self.Enrol = channel.unary_unary(
                 '/muster.wire.v1.Federation/Enrol',
                 request_serializer=muster__wire_dot_v1_dot_federation__pb2.EnrolRequest.SerializeToString,
@@ -146,6 +151,14 @@ class FederationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Measure(self, request, context):
+        """Since 1.1. What a worker can do, and how its line is: a call brings some bytes up, takes some down, and may carry what
+        has been found out so far. Bounded in size and number; RESOURCE_EXHAUSTED: not now, and nothing depends on it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Enrol(self, request, context):
         """A short-lived certificate for a key that the worker made: first with its join credential, which can do nothing else,
         then with the certificate before. Only over mutual TLS.
@@ -200,6 +213,11 @@ def add_FederationServicer_to_server(servicer, server):
                     servicer.Beat,
                     request_deserializer=muster__wire_dot_v1_dot_federation__pb2.BeatRequest.FromString,
                     response_serializer=muster__wire_dot_v1_dot_federation__pb2.BeatReply.SerializeToString,
+            ),
+            'Measure': grpc.unary_unary_rpc_method_handler(
+                    servicer.Measure,
+                    request_deserializer=muster__wire_dot_v1_dot_federation__pb2.MeasureRequest.FromString,
+                    response_serializer=muster__wire_dot_v1_dot_federation__pb2.MeasureReply.SerializeToString,
             ),
             'Enrol': grpc.unary_unary_rpc_method_handler(
                     servicer.Enrol,
@@ -401,6 +419,33 @@ class Federation:
             '/muster.wire.v1.Federation/Beat',
             muster__wire_dot_v1_dot_federation__pb2.BeatRequest.SerializeToString,
             muster__wire_dot_v1_dot_federation__pb2.BeatReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Measure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/muster.wire.v1.Federation/Measure',
+            muster__wire_dot_v1_dot_federation__pb2.MeasureRequest.SerializeToString,
+            muster__wire_dot_v1_dot_federation__pb2.MeasureReply.FromString,
             options,
             channel_credentials,
             insecure,
