@@ -59,7 +59,7 @@ async def operate(settings: Settings, connection: Connection, observer: Observer
     reconciler = Reconciler(api, world, settings.install, time.time, lambda: keeper.lobby if keeper else None)
     jobs = Line("FederatedJob", queues.jobs, reconciler.reconcile, world.jobs, settings.reconcilers)
     pools = Line("ClientPool", queues.pools, reconciler.reconcile_pool, world.pools, at_once=1)
-    service = Service((jobs, pools), lease, metrics, watches.beginning.is_over, (keeper.run,) if keeper else ())
+    service = Service((jobs, pools), lease, metrics, watches.census.is_over, (keeper.run,) if keeper else ())
     metrics.look_at(Sights(lambda: service.is_leading, service.standings, world.phases, watches.silences))
     probes = await serve_probes(service, watches.silence, settings.probe_port, metrics.registry)
     # Begun before kopf, which takes whatever is begun after it for its own, and waits for it in vain.

@@ -60,21 +60,27 @@ class KopfWorld:
         self._pool_parts = Index[bytes]()
         self._users = Index[str]()
 
-    def keep(self, kind: str, event: kopf.RawEvent) -> None:
-        """An object is as this event says, or gone."""
-        body, is_gone = event["object"], event["type"] == "DELETED"
+    def keep(self, kind: str, body: Object, *, is_gone: bool = False) -> None:
+        """An object is like this, or gone."""
         uid, namespace = body["metadata"]["uid"], body["metadata"].get("namespace", "")
         by_name = {} if is_gone else {(namespace, body["metadata"]["name"]): slim(kind, body)}
         if kind == "FederatedJob":
             self._jobs.put(uid, by_name)
-            pools = () if is_gone else _pools_of(dict(body))
+            pools = () if is_gone else _pools_of(body)
             self._users.put(uid, {(namespace, pool): body["metadata"]["name"] for pool in pools})
         elif kind == "ClientPool":
             self._pools.put(uid, by_name)
         else:
-            job, pool = ("", "") if is_gone else (label_of(dict(body), label) for label in (JOB, POOL))
+            job, pool = ("", "") if is_gone else (label_of(body, label) for label in (JOB, POOL))
             self._parts.put(uid, {(namespace, job): slim(kind, body)} if job else {})
             self._pool_parts.put(uid, {(namespace, pool): slim(kind, body)} if pool and not job else {})
+
+    def recall(self, kind: str, uid: str) -> Object | None:
+        """What is kept of an object."""
+        parts = (self._parts, self._pool_parts)
+        indexes = {"FederatedJob": (self._jobs,), "ClientPool": (self._pools,)}.get(kind, parts)
+        raw = next((raw for index in indexes if (raw := index.value(uid)) is not None), None)
+        return msgspec.json.decode(raw) if raw is not None else None
 
     def observe(self, namespace: str, name: str) -> Observed | None:
         found = _read(self._jobs, (namespace, name))
@@ -131,10 +137,10 @@ class Patience:
             yield 4.0
 
 
-def watched(namespaces: tuple[str, ...], children: Sequence[str] = CHILDREN) -> dict[str, str]:
-    """The path of each watch, and the kind that it shows."""
+def watched(namespaces: tuple[str, ...], children: Sequence[str] = CHILDREN) -> dict[str, tuple[str, str | None]]:
+    """The path of each watch, with the kind that it shows, and the namespace: None for all."""
     kinds = ("FederatedJob", "ClientPool", *children)
-    return {path_of(kind, namespace): kind for kind in kinds for namespace in (namespaces or (None,))}
+    return {path_of(kind, where): (kind, where) for kind in kinds for where in (namespaces or (None,))}
 
 
 def build_registry(
@@ -148,8 +154,16 @@ def build_registry(
         return kopf.AiohttpSession(server=connection.server, aiohttp_session=watches.session())
 
     looks: dict[str, _Look] = {"FederatedJob": partial(_look_at_job, News()), "ClientPool": _look_at_pool}
-    for kind in ("FederatedJob", "ClientPool", *children):
-        _watch(registry, kind, world, watches, partial(looks.get(kind, _look_at_part), queues, world))
+    kinds = ("FederatedJob", "ClientPool", *children)
+    each = {kind: partial(looks.get(kind, _look_at_part), queues, world) for kind in kinds}
+    for kind, look in each.items():
+        _watch(registry, kind, world, watches, look)
+
+    def deliver(kind: str, body: Object, is_gone: bool) -> None:
+        world.keep(kind, body, is_gone=is_gone)
+        each[kind](body, is_gone)
+
+    watches.deliver, watches.recall = deliver, world.recall
     return registry
 
 
@@ -162,9 +176,10 @@ def _watch(
 ) -> None:
     @kopf.on.event(RESOURCES[kind].api_version, RESOURCES[kind].plural, registry=registry)
     def hear(event: kopf.RawEvent, **_: Any) -> None:
-        world.keep(kind, event)
-        look(dict(event["object"]), event["type"] == "DELETED")
-        watches.beginning.told(event["object"]["metadata"]["uid"])
+        body, is_gone = dict(event["object"]), event["type"] == "DELETED"
+        world.keep(kind, body, is_gone=is_gone)
+        watches.told(kind, body, is_gone=is_gone)
+        look(body, is_gone)
 
 
 _Look: TypeAlias = Callable[[Queues, KopfWorld, Object, bool], None]

@@ -32,6 +32,10 @@ class Index(Generic[T]):
         if values:
             self._keys[uid] = tuple(values)
 
+    def value(self, uid: str) -> T | None:
+        """Something that an object has here."""
+        return next((self._values[key][uid] for key in self._keys.get(uid, ())), None)
+
     def get(self, key: JobKey) -> list[T]:
         return list(self._values.get(key, {}).values())
 
@@ -39,32 +43,37 @@ class Index(Generic[T]):
         return iter(list(self._values))
 
 
-class Beginning:
-    """Whether all that there was at the beginning is known: `is_over` is set then. `paths` are what is listed."""
+class Census:
+    """Which objects of each kind there are. `paths` are what is listed, each with its kind and its namespace.
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    `is_over` is set once every list has been read for the first time. A list that is read again, because its watch had
+    to begin anew, tells by what it lacks who has gone meanwhile: no event says so.
+    """
+
+    def __init__(self, paths: Mapping[str, tuple[str, str | None]]) -> None:
         self.is_over = asyncio.Event()
+        self._paths = dict(paths)
         self._unlisted = set(paths)
-        self._untold: set[str] = set()
-        self._told: set[str] = set()
+        self._known: dict[str, dict[str, str]] = {kind: {} for kind, _ in paths.values()}
+        self._pages: dict[str, set[str]] = {}
 
-    def listed(self, path: str, uids: Iterable[str], *, is_last: bool) -> None:
-        """A page of a list has come; each object of it will be told of."""
-        if self.is_over.is_set():
-            return
-        self._untold |= set(uids) - self._told
-        if is_last:
-            self._unlisted.discard(path)
-        self._check()
+    def heard(self, kind: str, uid: str, namespace: str, *, is_gone: bool = False) -> None:
+        """An object is there, or gone."""
+        if is_gone:
+            self._known[kind].pop(uid, None)
+        else:
+            self._known[kind][uid] = namespace
 
-    def told(self, uid: str) -> None:
-        """An object is known, or known to be gone."""
-        if not self.is_over.is_set():
-            self._told.add(uid)
-            self._untold.discard(uid)
-            self._check()
-
-    def _check(self) -> None:
-        if not self._unlisted and not self._untold:
-            self._told.clear()
+    def listed(self, path: str, uids: Iterable[str], *, is_first: bool, is_last: bool) -> list[str]:
+        """A page of a list; after the last one, those that are known and not in it."""
+        kind, namespace = self._paths[path]
+        listed = set() if is_first else self._pages.pop(path, set())
+        listed |= set(uids)
+        if not is_last:
+            self._pages[path] = listed
+            return []
+        self._unlisted.discard(path)
+        if not self._unlisted:
             self.is_over.set()
+        known = self._known[kind]
+        return [uid for uid, where in known.items() if namespace in {None, where} and uid not in listed]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from muster_operator.index import Beginning, Index
+from muster_operator.index import Census, Index
 
 A, B = ("lab", "a"), ("lab", "b")
 
@@ -30,22 +30,34 @@ def test_the_end_of_an_object_is_not_that_of_its_namesake() -> None:
     assert index.get(A) == ["new"]
 
 
-def test_it_begins_when_all_pages_of_all_lists_have_been_told() -> None:
-    beginning = Beginning(["/jobs", "/pods"])
-    beginning.listed("/jobs", ["1"], is_last=False)
-    beginning.listed("/pods", [], is_last=True)
-    beginning.told("2")  # a worker may be faster than its list
-    beginning.told("1")
-    assert not beginning.is_over.is_set()
-    beginning.listed("/jobs", ["2", "3"], is_last=True)
-    assert not beginning.is_over.is_set()
-    beginning.told("3")
-    assert beginning.is_over.is_set()
+def test_it_begins_when_all_pages_of_all_lists_have_been_read() -> None:
+    census = Census({"/jobs": ("Job", None), "/pods": ("Pod", None)})
+    census.listed("/jobs", ["1"], is_first=True, is_last=False)
+    census.listed("/pods", [], is_first=True, is_last=True)
+    assert not census.is_over.is_set()
+    census.listed("/jobs", ["2", "3"], is_first=False, is_last=True)
+    assert census.is_over.is_set()
 
 
-def test_it_begins_where_there_is_nothing() -> None:
-    beginning = Beginning(["/jobs"])
-    beginning.listed("/jobs", [], is_last=True)
-    assert beginning.is_over.is_set()
-    beginning.listed("/jobs", ["1"], is_last=True)  # a later list changes nothing
-    assert beginning.is_over.is_set()
+def test_a_later_list_tells_who_has_gone_meanwhile_of_its_kind_and_where_it_looks() -> None:
+    census = Census({"/a/jobs": ("Job", "a"), "/b/jobs": ("Job", "b"), "/pods": ("Pod", None)})
+    for kind, uid, namespace in (("Job", "1", "a"), ("Job", "2", "a"), ("Job", "3", "b"), ("Pod", "4", "a")):
+        census.heard(kind, uid, namespace)
+    assert census.listed("/a/jobs", ["1"], is_first=True, is_last=False) == []
+    assert census.listed("/a/jobs", ["5"], is_first=False, is_last=True) == ["2"]
+    census.heard("Job", "2", "", is_gone=True)
+    assert census.listed("/a/jobs", ["1"], is_first=True, is_last=True) == []
+    assert census.listed("/pods", [], is_first=True, is_last=True) == ["4"]
+
+
+def test_a_list_that_broke_in_the_middle_is_begun_anew() -> None:
+    census = Census({"/jobs": ("Job", None)})
+    census.heard("Job", "1", "a")
+    census.listed("/jobs", ["1"], is_first=True, is_last=False)
+    assert census.listed("/jobs", ["2"], is_first=True, is_last=True) == ["1"]
+
+
+def test_what_is_kept_of_an_object_is_found_by_its_uid() -> None:
+    index = Index[str]()
+    index.put("one", {A: "x"})
+    assert (index.value("one"), index.value("two")) == ("x", None)

@@ -17,7 +17,7 @@ from muster_operator.lease import Lease
 from muster_operator.watches import DEAD_S, LASTS_S, Watches
 
 JOBS, PODS = "/apis/muster.dev/v1alpha1/federatedjobs", "/api/v1/pods"
-KINDS = {JOBS: "FederatedJob", PODS: "Pod"}
+KINDS: dict[str, tuple[str, str | None]] = {JOBS: ("FederatedJob", None), PODS: ("Pod", None)}
 
 
 class Clock:
@@ -91,14 +91,14 @@ def test_a_watch_has_more_time_than_it_may_last() -> None:
 
 def test_every_kind_is_watched_in_every_namespace() -> None:
     everywhere, some = watched(()), watched(("a", "b"))
-    assert everywhere[JOBS] == "FederatedJob"
-    assert some["/api/v1/namespaces/b/pods"] == "Pod"
+    assert everywhere[JOBS] == ("FederatedJob", None)
+    assert some["/api/v1/namespaces/b/pods"] == ("Pod", "b")
     assert len(some) == 2 * len(everywhere)
 
 
 def test_of_a_kind_in_two_namespaces_the_longer_silence_counts() -> None:
     clock = Clock()
-    watches = Watches(Connection("http://nowhere"), {"/a": "Pod", "/b": "Pod"}, clock)
+    watches = Watches(Connection("http://nowhere"), {"/a": ("Pod", "a"), "/b": ("Pod", "b")}, clock)
     clock.now += 7
     assert watches.silences() == {"Pod": 7}
 
@@ -128,23 +128,45 @@ def test_kopf_never_gives_up() -> None:
     assert max(next(waits) for _ in range(1000)) < 10
 
 
-def test_lists_are_overheard_page_by_page_and_left_to_kopf() -> None:
+def test_lists_are_read_page_by_page_and_kopf_gets_empty_ones() -> None:
+    told: list[tuple[str, str, bool]] = []
+    left = {"after-next", "after-"}
+
     async def answer(request: web.Request) -> web.Response:
         more = "" if "continue" in request.query else "next"
-        page = {"metadata": {"continue": more}, "items": [{"metadata": {"uid": f"after-{more}"}, "spec": {}}]}
+        items = [{"metadata": {"uid": f"after-{more}", "name": f"after-{more}"}} for _ in left & {f"after-{more}"}]
+        page = {"kind": "JobList", "metadata": {"continue": more}, "items": items}
         return web.json_response(page if request.path == JOBS else {"metadata": {}, "items": None})
 
     async def use(url: str) -> None:
         watches = Watches(Connection(url), KINDS, Clock())
+        watches.deliver = lambda kind, body, is_gone: told.append((kind, body["metadata"]["name"], is_gone))
+        watches.recall = lambda _kind, uid: {"metadata": {"uid": uid, "name": uid}}
         async with watches.session() as session:
             first = await (await session.get(url + JOBS)).json()
+            assert first == {"kind": "JobList", "metadata": {"continue": "next"}, "items": []}
             await session.get(url + PODS)
-            assert first["items"][0]["spec"] == {}
-            watches.beginning.told("after-next")
-            assert not watches.beginning.is_over.is_set()
+            assert not watches.census.is_over.is_set()
             await session.get(f"{url}{JOBS}?continue=next")
-            watches.beginning.told("after-")
-            assert watches.beginning.is_over.is_set()
+            assert watches.census.is_over.is_set()
+            assert told == [("FederatedJob", "after-next", False), ("FederatedJob", "after-", False)]
+            left.discard("after-next")
+            told.clear()
+            await session.get(url + JOBS)
+            await session.get(f"{url}{JOBS}?continue=next")
+            assert told == [("FederatedJob", "after-", False), ("FederatedJob", "after-next", True)]
+
+    asyncio.run(with_server(answer, use))
+
+
+def test_what_isnt_a_list_of_ours_is_left_to_kopf() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"versions": ["v1"]})
+
+    async def use(url: str) -> None:
+        watches = Watches(Connection(url), KINDS, Clock())
+        async with watches.session() as session:
+            assert await (await session.get(f"{url}/api")).json() == {"versions": ["v1"]}
 
     asyncio.run(with_server(answer, use))
 
