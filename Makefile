@@ -4,10 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NAME   ?=
-export BASE_IMAGE TORCH_INDEX_URL SSL_CERT_FILE
+export BASE_IMAGE PIP_INDEX_URL TORCH_INDEX_URL SSL_CERT_FILE
 SECONDS ?= 30
+SOAK   ?=
 
-.PHONY: help setup run test lint format types unit contract integration test-slurm slurm slurm-24.11 test-cluster images fuzz bench proto manifests clean
+.PHONY: help setup run test lint format types unit contract integration test-slurm slurm slurm-24.11 test-cluster images soak fuzz bench proto manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,11 +52,14 @@ slurm: $(STAMP)
 slurm-24.11: $(STAMP)
 	@scripts/stage slurm-24.11 "MUSTER_SLURM_RELEASE=trixie $(BIN)/pytest tests/slurm -q"
 
-images: ## Dockerfile.operator and Dockerfile.worker, with docker, podman or buildah (BASE_IMAGE, TORCH_INDEX_URL)
+images: ## Dockerfile.operator and Dockerfile.worker, with docker, podman or buildah (BASE_IMAGE, PIP_INDEX_URL, TORCH_INDEX_URL)
 	@scripts/images
 
 test-cluster: $(STAMP) ## a real Kubernetes: an API server (KUBECONFIG, or one built from Go modules), then nodes with pods
-	@scripts/stage cluster "$(BIN)/pytest tests/cluster -q"
+	@scripts/stage cluster "$(BIN)/pytest tests/cluster -q --durations=12 --durations-min=5"
+
+soak: $(STAMP) ## 30 jobs one after another and 10 side by side under random faults on real nodes: nothing is left (an hour; SOAK="--jobs 5")
+	@$(BIN)/python benchmarks/soak.py $(SOAK)
 
 fuzz: $(STAMP) ## every decoder of others' bytes, SECONDS each (30), guided by coverage
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'

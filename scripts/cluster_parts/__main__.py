@@ -1,4 +1,4 @@
-"""The command: scripts/cluster up | down | env | status | load | on."""
+"""The command: scripts/cluster up | down | env | status | programs | load | on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import NoReturn
 from cluster_parts.errors import ClusterError
 from cluster_parts.lifecycle import check_existing, command_on, down, load, read_parts, up
 from cluster_parts.processes import find_process
-from cluster_parts.programs import find_kubectl, find_programs
+from cluster_parts.programs import find_helm, find_kubectl, find_node_programs, find_programs
 from cluster_parts.settings import Settings, read_settings
 
 _EPILOG = """
@@ -111,6 +111,13 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
     return 0 if parts and all(part.runs for part in parts) else 1
 
 
+def _programs(settings: Settings, _: argparse.Namespace) -> int:
+    """see to it that all programs are there, and helm: where they aren't, building them takes a quarter of an hour"""
+    for name, path in {**find_programs(settings), **find_node_programs(settings), "helm": find_helm(settings)}.items():
+        print(f"{name:<26}{path}")
+    return 0
+
+
 def _load(settings: Settings, arguments: argparse.Namespace) -> int:
     """bring an image to the nodes"""
     load(settings, arguments.archive, arguments.node)
@@ -123,6 +130,6 @@ def _on(settings: Settings, arguments: argparse.Namespace) -> int:
     os.execvp(argv[0], argv)  # noqa: S606 - exactly that is what it is for
 
 
-_COMMANDS = {"up": _up, "down": _down, "env": _env, "status": _status, "load": _load, "on": _on}
+_COMMANDS = {"up": _up, "down": _down, "env": _env, "status": _status, "programs": _programs, "load": _load, "on": _on}
 
 sys.exit(main())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,9 +77,10 @@ def down(settings: Settings) -> bool:
 def load(settings: Settings, archive: Path, only: int | None) -> None:
     """Bring an image to every node, or to one."""
     state = _state_with_nodes(settings)
-    for index in [only] if only else range(1, state.nodes + 1):
-        ctr = find_node_programs(settings)["ctr"]
-        load_image(ctr, anchor_of(state, index), archive)
+    ctr = find_node_programs(settings)["ctr"]
+    anchors = [anchor_of(state, index) for index in ([only] if only else range(1, state.nodes + 1))]
+    with ThreadPoolExecutor(len(anchors)) as pool:
+        list(pool.map(lambda anchor: load_image(ctr, anchor, archive), anchors))
 
 
 def command_on(settings: Settings, index: int, command: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from cluster_parts.node_files import NodePlace
 
 STORAGE_CLASS = "local"
-VOLUMES = 24
+VOLUMES = 40
 _SIZE = "10Gi"
 
 Object = dict[str, Any]

@@ -167,10 +167,12 @@ def _build(product: Product, work: Path) -> None:
     print(f"Building {product.name} {product.version} from Go modules: minutes, the first time only…", file=sys.stderr)
     (work / "go.mod").write_text(go_mod(product, _staging_modules(product, work)))
     flags = ["-trimpath", "-tags", product.tags, "-ldflags", linker_flags(product)]
-    for name, package in product.packages.items():
-        print(f"  {name}", file=sys.stderr)
-        output = str(work / "programs" / name)
-        _go(work, "build", "-mod=mod", *flags, "-o", output, package)
+    programs, packages = work / "programs", product.packages
+    if all(package.rpartition("/")[2] == name for name, package in packages.items()):  # so Go would call them, too
+        _go(work, "build", "-mod=mod", *flags, "-o", f"{programs}/", *packages.values())
+        return
+    for name, package in packages.items():
+        _go(work, "build", "-mod=mod", *flags, "-o", str(programs / name), package)
 
 
 def _staging_modules(product: Product, work: Path) -> list[str]:
