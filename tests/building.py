@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,12 +53,34 @@ class Images:
         assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
         return self.folder / f"muster-{name}.tar"
 
+
+class Ahead:
+    """Both images, built while other tests run: it takes minutes, of which most are waiting."""
+
+    def __init__(self, folder: Path) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._found = self._thread.submit(build_images, folder)
+        self._archives = [self._thread.submit(self._build, name) for name in ("operator", "worker")]
+
+    def images(self) -> Images | subprocess.CompletedProcess[str]:
+        """What images are built with, as `build_images` says it."""
+        return self._found.result()
+
     def load(self, nodes: Loading) -> None:
-        """Both images, to every node. Archives are gigabytes, so they go at once."""
-        for name in ("operator", "worker"):
-            archive = self.build(name)
-            nodes.script("load", str(archive))
-            archive.unlink()
+        """Bring both to every node, once they are there. Archives are gigabytes, so they go at once."""
+        for archive in self._archives:
+            found = archive.result()
+            nodes.script("load", str(found))
+            found.unlink()
+
+    def stop(self) -> None:
+        """What has begun is waited for."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _build(self, name: str) -> Path:
+        found = self._found.result()
+        assert isinstance(found, Images), found.stderr
+        return found.build(name)
 
 
 def build_images(folder: Path) -> Images | subprocess.CompletedProcess[str]:

@@ -120,6 +120,13 @@ class Team:
             if one["status"].get("phase") == "Running" and "deletionTimestamp" not in one["metadata"]
         ]
 
+    def evict(self, pod: Object) -> None:
+        """As a drain does it: the API server is asked, and says yes."""
+        name = pod["metadata"]["name"]
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}/eviction"
+        self.tell("create", "--raw", path, "-f", "-", manifest=json.dumps(eviction))
+
     def wait(self, job: str, condition: str = "Complete", within_s: int = 240) -> None:
         """As a user waits."""
         try:

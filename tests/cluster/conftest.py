@@ -8,53 +8,47 @@ contains "cluster" that is a failure instead.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from building import Images, build_images
-from charting import own_namespace
+from building import Ahead, Images, build_images
+from charting import ROOT, own_namespace
+from clusters import Cluster, environment_of, own_nodes, run_script
+from faults.jobs import Reports
 from real_nodes import Nodes
 from real_nodes import release as installed
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "scripts" / "cluster"
 CRD_NAMES = ("federatedjobs.muster.dev", "clientpools.muster.dev")
+# The second node is taken away by some tests, so the operator is on the first. Certificates of a minute: nearly every
+# job here outlives those of its workers.
+RELEASE = {"nodeSelector": {"kubernetes.io/hostname": "n1"}, "certificates.workerMinutes": 1}
 CANNOT = 3  # the exit code of scripts/cluster for a machine with nothing to make a cluster of
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A cluster to talk to: the environment that kubectl needs."""
-
-    environment: Mapping[str, str]
-
-    def kubectl(self, *arguments: str, manifest: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run kubectl, whatever it answers."""
-        kubectl = shutil.which("kubectl", path=self.environment["PATH"]) or "kubectl"
-        return subprocess.run(
-            [kubectl, *arguments], env=self.environment, input=manifest, capture_output=True, text=True, check=False
-        )
-
-    def tell(self, *arguments: str, manifest: str | None = None) -> str:
-        """Run kubectl, which has to succeed; what it printed."""
-        result = self.kubectl(*arguments, manifest=manifest)
-        assert result.returncode == 0, f"kubectl {' '.join(arguments)}: {result.stderr}"
-        return result.stdout
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test may take five minutes unless it says otherwise; building a cluster for the first takes what it takes."""
+    """A test may take five minutes unless it says otherwise; building a cluster for the first takes what it takes.
+
+    Those that wait for images come late, when these have been built; what looks for traces that something left on this
+    machine comes last, since builds leave traces as long as they run.
+    """
     here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents and item.get_closest_marker("timeout") is None:
+    ours = [item for item in items if here in item.path.parents]
+    for item in ours:
+        if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(300, func_only=True))
+    items[:] = [item for item in items if item not in set(ours)] + sorted(ours, key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    needs = item.fixturenames if isinstance(item, pytest.Function) else []
+    if "nodes" in needs:
+        return 2 if "release" in needs else 3
+    return 1 if "images" in needs else 0
 
 
 @pytest.fixture(scope="session")
@@ -99,18 +93,6 @@ def wait_until_served(cluster: Cluster, within_s: float = 30.0) -> None:
         time.sleep(0.2)
 
 
-def run_script(*arguments: str, environment: Mapping[str, str] = os.environ) -> subprocess.CompletedProcess[str]:
-    """Run scripts/cluster, whatever it answers."""
-    return subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False)
-
-
-def environment_of(name: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of a shell after `eval "$(scripts/cluster env)"`."""
-    command = f'eval "$("{SCRIPT}" --name {name} env)" && env -0'
-    output = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=True).stdout
-    return dict(entry.split("=", 1) for entry in output.split("\0") if entry)
-
-
 def skip_or_fail(asked: subprocess.CompletedProcess[str], what: str = "cluster") -> NoReturn:
     """Where a machine can't have it, that is a reason to skip, unless MUSTER_REQUIRE names it."""
     reason = asked.stderr.strip()
@@ -128,32 +110,41 @@ def nodes() -> Iterator[Nodes]:
 
     KUBECONFIG's cluster is not asked: what is done to these nodes is done to nobody else's.
     """
-    own = {name: value for name, value in os.environ.items() if name not in {"KUBECONFIG", "KUBEBUILDER_ASSETS"}}
     given = os.environ.get("MUSTER_NODES", "")
-    name, owner = (given, ()) if given else (f"nodes-{os.getpid()}", ("--owner", str(os.getpid())))
-    brought_up = run_script("--name", name, "up", "--nodes", "2", *owner, environment=own)
-    if brought_up.returncode:
-        skip_or_fail(brought_up, "nodes")
-    try:
-        yield Nodes(Cluster(environment_of(name, own)), name)
-    finally:
-        if not given:
-            assert run_script("--name", name, "down").returncode == 0
+    with own_nodes(given, f"nodes-{os.getpid()}") as found:
+        if not isinstance(found, Nodes):
+            skip_or_fail(found, "nodes")
+        yield found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ahead(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ahead | None]:
+    """Builds the images from the first test on, if they'll be wanted on nodes."""
+    wanted = {name for item in request.session.items if isinstance(item, pytest.Function) for name in item.fixturenames}
+    if "release" not in wanted or os.environ.get("MUSTER_NODES"):
+        yield None
+        return
+    building = Ahead(tmp_path_factory.mktemp("ahead"))
+    yield building
+    building.stop()
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
-    """What the operator's image is made of, and how to bring the images to nodes."""
-    found = build_images(tmp_path_factory.mktemp("images"))
-    return found if isinstance(found, Images) else skip_or_fail(found, "nodes")
+def images(tmp_path_factory: pytest.TempPathFactory, ahead: Ahead | None) -> Images:
+    """What the operator's image is made of. Its archives are the tests' own."""
+    found = ahead.images() if ahead else build_images(tmp_path_factory.mktemp("base"))
+    if not isinstance(found, Images):
+        skip_or_fail(found, "nodes")
+    return Images(tmp_path_factory.mktemp("images"), found.base)
 
 
 @pytest.fixture(scope="session")
-def release(nodes: Nodes, images: Images) -> Iterator[Nodes]:
+def release(nodes: Nodes, images: Images, ahead: Ahead | None) -> Iterator[Nodes]:
     """The nodes, with the images and the operator on them, installed from the chart."""
-    if not os.environ.get("MUSTER_NODES"):
-        images.load(nodes)
-    with installed(nodes):
+    del images  # where there can be none, nodes are of no use
+    if ahead:
+        ahead.load(nodes)
+    with installed(nodes, RELEASE):
         yield nodes
 
 
@@ -161,10 +152,9 @@ _FAULTS = pytest.StashKey[list[tuple[str, float, str]]]()
 
 
 @pytest.fixture(scope="session")
-def fault_report(request: pytest.FixtureRequest) -> Callable[[str, float, str], None]:
+def fault_report(request: pytest.FixtureRequest) -> Reports:
     """Takes what was broken, how long the job took from then on, and how it ended. pytest prints it as a table."""
-    rows = request.config.stash.setdefault(_FAULTS, [])
-    return lambda fault, seconds, result: rows.append((fault, seconds, result))
+    return Reports(request.config.stash.setdefault(_FAULTS, []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,9 +21,11 @@ import yaml
 from safetensors.numpy import load_file
 
 from charting import ROOT
-from real_nodes import Nodes, Object, Team, team, wait_until
+from documented import Block, blocks
+from real_nodes import SYSTEM, Nodes, Object, Team, team, wait_until
 
-DOCUMENTED = re.search(r"## The first job.*?```sh\n(.*?)```", (ROOT / "docs/install.md").read_text(), re.DOTALL)
+DOCUMENTED = [block for block in blocks() if block.is_run_on_nodes]
+FIRST_JOB = next(block for block in DOCUMENTED if any("examples/digits/pods.yaml" in line for line in block.commands))
 EXAMPLE = ROOT / "examples" / "digits" / "pods.yaml"
 NOISE = 0.03  # pods and processes make the same rounds, but floating-point sums come in another order
 
@@ -60,9 +63,10 @@ class Shell:
 def shell(lab: Team, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "examples").symlink_to(ROOT / "examples")
+    shutil.copytree(ROOT / "helm", folder / "helm")
     given = lab.nodes.cluster.environment
     (folder / "kubeconfig").write_text(lab.tell("config", "view", "--raw"))
-    path = f"{Path(sys.executable).parent}:{given['PATH']}"
+    path = f"{Path(sys.executable).parent}:{ROOT / 'scripts'}:{given['PATH']}"
     found = Shell(folder, {**given, "KUBECONFIG": str(folder / "kubeconfig"), "PATH": path})
     found.run(f"kubectl config set-context --current --namespace={lab.namespace}")
     return found
@@ -71,8 +75,7 @@ def shell(lab: Team, tmp_path_factory: pytest.TempPathFactory) -> Shell:
 @pytest.fixture(scope="module")
 def trained(lab: Team, shell: Shell) -> Run:
     """The example, applied and waited for, and its model fetched, with the lines of docs/install.md."""
-    assert DOCUMENTED
-    apply, wait, fetch = DOCUMENTED[1].strip().splitlines()
+    apply, wait, fetch = FIRST_JOB.lines()
     shown = shell.folder / "watch"
     shell.run(apply)
     with shown.open("w") as out:
@@ -159,6 +162,89 @@ def test_a_job_that_is_not_there_is_named(lab: Team, tmp_path: Path) -> None:
     told = subprocess.run(command, env=lab.nodes.cluster.environment, capture_output=True, text=True, check=False)
     assert told.returncode == 1
     assert '"absent" not found' in told.stderr
+
+
+# --- What the documentation shows ------------------------------------------------------------------------------------
+
+
+def of_page(name: str) -> list[Block]:
+    """What a page shows and is run here, but for the first job, which everything else builds on."""
+    found = [block for block in DOCUMENTED if block.page == f"docs/{name}.md" and block != FIRST_JOB]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("page", ["install", "troubleshooting"])
+def test_what_a_page_shows_can_be_done(shell: Shell, trained: Run, page: str) -> None:
+    del trained  # the job digits, which they talk of
+    for block in of_page(page):
+        for line in block.lines():
+            shell.run(line)
+
+
+@pytest.fixture
+def claimed_gpu(nodes: Nodes) -> Iterator[None]:
+    """A GPU that n2 says it has, on a node that is marked as such nodes are, and may be taken away."""
+    tell = nodes.cluster.tell
+    claim = {"status": {part: {"nvidia.com/gpu": "1"} for part in ("capacity", "allocatable")}}
+    none = {"status": {part: {"nvidia.com/gpu": None} for part in ("capacity", "allocatable")}}
+    taints = ("nvidia.com/gpu=present:NoSchedule", "cloud.google.com/gke-spot=true:NoSchedule")
+    patch = ("patch", "node", "n2", "--subresource=status", "--type=merge", "-p")
+    tell(*patch, json.dumps(claim))
+    tell("taint", "node", "n2", *taints)
+    try:
+        yield
+    finally:
+        tell("taint", "node", "n2", *(f"{taint}-" for taint in taints))
+        tell(*patch, json.dumps(none))
+
+
+def test_two_pools_train_while_the_operator_is_upgraded(
+    lab: Team, shell: Shell, trained: Run, claimed_gpu: None
+) -> None:
+    del trained, claimed_gpu
+    [pools] = of_page("pools")
+    *begin, wait = pools.lines()
+    for line in begin:
+        shell.run(line)
+    lab.wait_for_round("two-pools", 1)
+    before = _pods(lab, "two-pools")
+    assert {where for _, pool, where in before if pool == "gpus"} == {"n2"}
+    assert {where for _, pool, where in before if pool == "cores"} == {"n1"}
+    operator = _operator(lab)
+    values = shell.folder / "helm/muster/values.yaml"  # a newer chart, which makes another pod
+    values.write_text(values.read_text().replace("podAnnotations: {}", "podAnnotations: {chart: newer}"))
+    for block in of_page("operations"):
+        for line in block.lines():
+            shell.run(line)
+    assert _operator(lab) != operator
+    shell.run(wait)
+    assert _pods(lab, "two-pools") == before
+    assert [one["round"] for one in lab.training("two-pools")["history"]] == [1, 2, 3, 4, 5, 6]
+
+
+def _pods(lab: Team, job: str) -> set[tuple[str, str, str]]:
+    """Each pod's uid, pool and node."""
+    found = lab.get("pods", "-l", f"muster.dev/job={job}")["items"]
+    return {
+        (one["metadata"]["uid"], one["metadata"]["labels"].get("muster.dev/pool", ""), one["spec"].get("nodeName", ""))
+        for one in found
+    }
+
+
+def _operator(lab: Team) -> str:
+    """The uid of its pod."""
+    found = lab.nodes.cluster.tell(
+        "-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "json"
+    )
+    [uid] = [one["metadata"]["uid"] for one in json.loads(found)["items"] if "deletionTimestamp" not in one["metadata"]]
+    return str(uid)
+
+
+def test_every_page_with_commands_for_a_cluster_is_done_here() -> None:
+    assert {block.page for block in DOCUMENTED} == {
+        f"docs/{name}.md" for name in ("install", "operations", "pools", "troubleshooting")
+    }
 
 
 def test_the_example_is_the_laptops_but_for_where_the_pools_run() -> None:

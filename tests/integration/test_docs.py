@@ -1,7 +1,8 @@
 """Every command that the documentation shows is run, as it stands, unless a comment before it says why not.
 
 A fenced ``sh`` block is run line by line in a folder that looks like the root of the repository. The comment before
-it may be ``<!-- not run: why -->``, or ``<!-- run with: ARGUMENTS -->`` to make each `muster run` in it shorter.
+it may be ``<!-- not run: why -->``, or ``<!-- run with: ARGUMENTS -->`` to make each `muster run` in it shorter. What
+says ``<!-- not run here: … -->`` is run by tests/cluster/test_real_pods.py.
 """
 
 import os
@@ -9,35 +10,12 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
-BLOCK = re.compile(r"(?:<!-- (?P<marker>.*?) -->\n)?^```sh\n(?P<commands>.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Block:
-    page: str
-    marker: str
-    commands: list[str]
-
-    def lines(self):
-        extra = self.marker.removeprefix("run with:").strip() if self.marker.startswith("run with:") else ""
-        for command in self.commands:
-            bare = command.partition("  #")[0].strip()
-            yield f"{bare} {extra}" if bare.startswith("muster run ") else bare
-
-
-def blocks():
-    for page in PAGES:
-        for match in BLOCK.finditer(page.read_text()):
-            commands = [line for line in match["commands"].splitlines() if line.strip()]
-            yield Block(str(page.relative_to(ROOT)), match["marker"] or "", commands)
+from documented import PAGES, ROOT, blocks
 
 
 def in_text(name):
@@ -68,7 +46,7 @@ def write_hospitals(folder):
         (folder / f"processed.{name}.data").write_text("\n".join(rows) + "\n")
 
 
-@pytest.mark.parametrize("block", [b for b in blocks() if not b.marker.startswith("not run:")], ids=lambda b: b.page)
+@pytest.mark.parametrize("block", [b for b in blocks() if b.is_run_anywhere], ids=lambda b: b.page)
 def test_commands_do_what_they_say(block, root):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for line in block.lines():
@@ -76,6 +54,22 @@ def test_commands_do_what_they_say(block, root):
             ["sh", "-c", line], cwd=root, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def manifests():
+    """The manifests that pages show whole."""
+    for page in PAGES:
+        for number, text in enumerate(re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)):
+            if text.startswith("apiVersion: muster.dev/"):
+                yield pytest.param(text, id=f"{page.relative_to(ROOT)}-{number}")
+
+
+@pytest.mark.parametrize("text", list(manifests()))
+def test_a_manifest_that_is_shown_is_valid(text, tmp_path):
+    (tmp_path / "shown.yaml").write_text(text)
+    command = [sys.executable, "-m", "muster_cli.main", "validate", str(tmp_path / "shown.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_blocks_are_found_at_all():
