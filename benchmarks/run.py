@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SKIPPED = 77
 SCRIPTS = {"operator": "operator_scale"}  # a script operator.py would hide the standard library's from all others
-NOT_BENCHMARKS = {"run", "muster_runs"}
+NOT_BENCHMARKS = {"run", "muster_runs", "soak"}  # a soak takes an hour: make soak
 
 
 def names() -> list[str]:
