@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from building import Ahead
 from clusters import own_nodes
@@ -44,6 +45,6 @@ def _bring_images(nodes: Nodes) -> None:
             building.stop()
 
 
-def _cannot(asked: subprocess.CompletedProcess[str]) -> None:
+def _cannot(asked: subprocess.CompletedProcess[str]) -> NoReturn:
     print(asked.stderr.strip(), file=sys.stderr)
     sys.exit(SKIPPED if asked.returncode == CANNOT else 1)
