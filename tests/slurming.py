@@ -204,13 +204,13 @@ class Bridging:
 
 
 @contextmanager
-def bridging(slurm, folder, job_file, *options, poll_s=0.5, attend=None):
+def bridging(slurm, folder, job_file, *options, poll_s=0.5, attend=None, join='{"a": "bundle"}'):
     """A bridge for the pool `hpc`, with its ledger in `folder`. `attend`: its bundle; None: there is no coordinator."""
     write_secret(folder, "patients", SECRET)
     if not (folder / "job.json").exists():
         job = msgspec.structs.replace(resolve(load([job_file])), uid=str(uuid.uuid4()))
         (folder / "job.json").write_bytes(msgspec.json.encode(job))
-    (folder / "join").write_text('{"a": "bundle"}')
+    (folder / "join").write_text(join)
     (folder / "attend").write_text(attend or to_nowhere())
     command = [sys.executable, "-m", "muster_slurm", "--job", str(folder / "job.json"), "--pool", "hpc"]
     command += ["--ledger", str(folder / "ledger"), "--join", str(folder / "join"), "--poll", str(poll_s)]

@@ -33,6 +33,7 @@ class Given(TypedDict):
     data: Path | None
     state: Path | None
     join: Path | None
+    relay: Path | None
     ca: Path | None
     cert: Path | None
     key: Path | None
@@ -53,6 +54,7 @@ class Given(TypedDict):
 @click.option("--data", type=PATH, help="The directory that holds the clients' data.")
 @click.option("--state", type=PATH, help="A directory that outlives this process, for client state.")
 @click.option("--join", type=PATH, help="A join bundle: this worker makes a key and has it certified. Or MUSTER_JOIN.")
+@click.option("--relay", type=PATH, help="A shared folder that leads to the coordinator, where nothing can be dialled.")
 @click.option("--ca", type=PATH, help="TLS: who vouches for the coordinator, in PEM.")
 @click.option("--cert", type=PATH, help="Mutual TLS: this worker's certificate chain, in PEM. May change meanwhile.")
 @click.option("--key", type=PATH, help="Its private key.")
@@ -116,6 +118,7 @@ def settings_of(given: Given, environment: Mapping[str, str]) -> WorkerSettings 
         security=security,
         log_format=given["log_format"] or _log_format(environment),
         ranks=given["ranks"],
+        relay=given["relay"],
         metrics=_metrics(given["metrics"] or environment.get("MUSTER_METRICS")),
     )
 

@@ -285,6 +285,10 @@ def _refuse_slurm(live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | N
         if names:
             message = f"pools of type Slurm ({names}): {lacking}; use url, or `muster run --pools real` on a login node"
             return Refusal("SlurmPoolNotSupported", message)
+    relayed = ", ".join(pool.name for pool in slurm if pool.spec.slurm and pool.spec.slurm.relay)
+    if relayed:
+        message = f"pools of type Slurm ({relayed}): a pod shares no folder with the nodes, so it can't relay for them"
+        return Refusal("SlurmPoolNotSupported", message)
     if slurm and not _outside_address(live):
         message = (
             "spec.coordinator.service.address: say where SLURM's nodes reach the coordinator from outside the cluster"

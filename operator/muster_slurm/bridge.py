@@ -90,6 +90,10 @@ class Bridge:
         for line in news.lines:
             self._say("log", f"{line.source}: {line.text}", client=line.source)
 
+    def note_relay(self, message: str) -> None:
+        """What has become of the way that the pool's workers take."""
+        self._say("relay", message)
+
     def miss(self, error: Away) -> None:
         """The coordinator doesn't answer. It is said once."""
         if not self._is_missing:
@@ -134,9 +138,9 @@ class Bridge:
 
     def turn(self) -> float:
         """Look, decide, act; how long to wait before the next turn, in seconds."""
-        began = time.monotonic()
         try:
             self._find_limits()
+            began = time.monotonic()
             listing = self._transport.list_jobs(self._setup.job.uid)
             took_s = time.monotonic() - began
             self._carry_out(self._plan(listing))
@@ -149,7 +153,7 @@ class Bridge:
             self._say("answers", "SLURM answers again")
         self._quiet = 0
         self._warned.clear()
-        return self._jittered(max(self._poll_s, SHARE_OF_TIME * took_s))
+        return self._jittered(max(self._poll_s, min(SHARE_OF_TIME * took_s, LONGEST_WAIT_S)))
 
     @property
     def _poll_s(self) -> float:

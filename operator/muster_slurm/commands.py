@@ -82,8 +82,8 @@ def local_shell() -> Sequence[str]:
     return ("sh",)
 
 
-def ssh_shell(ssh: Ssh, key: Path, known_hosts: Path) -> Iterable[str]:
-    """On a login node: never asks anybody anything, and never learns a host's key."""
+def ssh_shell(ssh: Ssh, key: Path, known_hosts: Path, more: Sequence[str] = ()) -> Iterable[str]:
+    """On a login node: never asks anybody anything, and never learns a host's key. `more` are options of ssh."""
     settings = {
         "BatchMode": "yes",
         "StrictHostKeyChecking": "yes",
@@ -101,6 +101,7 @@ def ssh_shell(ssh: Ssh, key: Path, known_hosts: Path) -> Iterable[str]:
         "none",
         "-T",
         *options,
+        *more,
         "-p",
         str(ssh.port),
         "-l",

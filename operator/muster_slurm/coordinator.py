@@ -90,6 +90,11 @@ class Coordinator:
             self._channel = _open(self._bundle)
         return self._channel
 
+    @property
+    def address(self) -> str:
+        """Where it is dialled from here, HOST:PORT."""
+        return self._bundle.coordinator
+
     def close(self) -> None:
         if self._channel is not None:
             self._channel.close()

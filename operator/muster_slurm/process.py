@@ -31,13 +31,17 @@ import msgspec
 from muster_slurm.bridge import POLL_S, Bridge, Setup
 from muster_slurm.coordinator import Coordinator
 from muster_slurm.errors import Away, BridgeError, SettingsError
+from muster_slurm.relay import Relay, open_carrier
 from muster_slurm.request import slurm_of
 from muster_slurm.transport import Secrets, open_transport
 from muster_spec.pool_types import Workers
 from muster_spec.types import ResolvedJob, ResolvedPool
+from muster_wire.errors import TrustError
+from muster_wire.trust.bundle import Bundle, read_bundle
 
 LEAVE_WITHIN_S = 60.0
 ATTEND_S = 4.0
+RELAY_LOOK_S = 0.5
 CLEAN, LEFT, BAD_INPUT = 0, 1, 2
 
 
@@ -89,6 +93,7 @@ class _Process:
         self._secrets = Secrets(settings.secrets)
         self._join = settings.join
         self._variables = slurm_of(pool).environment
+        self._relay: Relay | None = None
         self._environment()  # what is missing is said before anything is asked for
         setup = Setup(job, pool, settings.ledger, self._environment, settings.poll_s)
         self._coordinator = Coordinator(settings.attend, pool.name)
@@ -98,6 +103,9 @@ class _Process:
         self._unread = b""
         self._is_alone = settings.is_alone
         self._told = [] if settings.is_alone else [sys.stdin.fileno()]  # nothing, once it is closed
+        carrier = open_carrier(job, pool, self._secrets, settings.ledger)
+        if carrier:
+            self._relay = Relay(carrier, self._coordinator.address, self._bridge.note_relay)
         self._heard, self._wake = os.pipe()
 
     def run(self) -> int:
@@ -106,7 +114,16 @@ class _Process:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._bridge.finish(hasty=True))
+        try:
+            return self._run()
+        finally:
+            if self._relay:
+                self._relay.stop()
+
+    def _run(self) -> int:
         leave_at: float | None = None
+        while self._relay and not self._relay.is_ready and not self._bridge.is_over:
+            self._wait(RELAY_LOOK_S)  # nobody is submitted who couldn't come
         while True:
             wait_s = self._bridge.turn()
             if (self._bridge.fatal or (self._is_alone and self._bridge.is_done)) and not self._bridge.is_over:
@@ -134,6 +151,9 @@ class _Process:
         while (left_s := deadline - time.monotonic()) > 0 and self._bridge.is_over == was_over:
             if not was_over:
                 left_s = min(left_s, self._attend())
+            if self._relay:
+                self._relay.look()
+                left_s = min(left_s, RELAY_LOOK_S)
             readable, _, _ = select.select([self._heard, *self._told], [], [], left_s)
             if self._heard in readable:
                 with contextlib.suppress(BlockingIOError):
@@ -170,14 +190,23 @@ class _Process:
             variable.name: self._secrets.read(variable.secret) if variable.secret else variable.value or ""
             for variable in self._variables
         }
-        return {**given, "MUSTER_JOIN": _bundle_line(self._join)}
+        return {**given, "MUSTER_JOIN": self._bundle_line()}
+
+    def _bundle_line(self) -> str:
+        try:
+            content = self._join.read_bytes()
+        except OSError as error:
+            raise SettingsError(f"--join {self._join}: {error.strerror}") from error
+        if self._relay is None or not self._relay.is_ready:
+            return base64.urlsafe_b64encode(content).decode()
+        return self._relay.told(_read_bundle(self._join, content)).to_line()
 
 
-def _bundle_line(path: Path) -> str:
+def _read_bundle(path: Path, content: bytes) -> Bundle:
     try:
-        return base64.urlsafe_b64encode(path.read_bytes()).decode()
-    except OSError as error:
-        raise SettingsError(f"--join {path}: {error.strerror}") from error
+        return read_bundle(content.decode("utf-8", "replace"))
+    except TrustError as error:
+        raise SettingsError(f"--join {path}: {error.reason}") from error
 
 
 def _read_job(settings: Settings) -> tuple[ResolvedJob, ResolvedPool]:

@@ -22,6 +22,12 @@ def output_of(slurm: Slurm) -> str:
     return LOG if slurm.work_dir else "/dev/null"
 
 
+def relay_folder(job: ResolvedJob, pool: ResolvedPool) -> str | None:
+    """Where workers and bridge meet, if that is a folder: one of this job's and pool's own."""
+    relay = pool.spec.slurm.relay if pool.spec.slurm else None
+    return f"{relay.shared_folder.path}/muster-{job.uid}-{pool.name}" if relay and relay.shared_folder else None
+
+
 def build_script(job: ResolvedJob, pool: ResolvedPool, base: int) -> str:
     """The script of the array whose task 0 is worker `base` of the pool."""
     spec, slurm = pool.spec, pool.spec.slurm
@@ -39,7 +45,7 @@ def build_script(job: ResolvedJob, pool: ResolvedPool, base: int) -> str:
         *([slurm.preamble.rstrip("\n")] if slurm.preamble else []),
         'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # from 22.05 on, srun forgets what sbatch was told',
-        *launch(slurm, _worker(spec)),
+        *launch(slurm, _worker(spec, relay_folder(job, pool))),
     ]
     return "\n".join(lines) + "\n"
 
@@ -54,7 +60,7 @@ def _places(spec: PoolSpec) -> list[str]:
     return lines
 
 
-def _worker(spec: PoolSpec) -> list[str]:
+def _worker(spec: PoolSpec, relay: str | None) -> list[str]:
     words = ["muster", "worker", "--indices", '"$clients"']
     if spec.data and spec.data.per_client:
         words.append('${data[$worker]:+--data "${data[$worker]}"}')
@@ -62,4 +68,6 @@ def _worker(spec: PoolSpec) -> list[str]:
         words += ["--data", shlex.quote(spec.data.path)]
     if spec.state and spec.state.path:
         words += ["--state", shlex.quote(spec.state.path.path)]
+    if relay is not None:
+        words += ["--relay", shlex.quote(relay)]
     return words

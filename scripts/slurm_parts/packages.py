@@ -14,6 +14,7 @@ from slurm_parts.errors import SlurmError, UnavailableError
 _PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client", "slurmrestd", "slurm-wlm-jwt-plugin")
 _MPI = ("openmpi-bin", "libpmix-dev")  # the second has libpmix.so, by which name SLURM's plugin looks for it
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmrestd", "sbatch", "scontrol")
+_SSH = ("openssh-server",)  # for transports through ssh
 _POLICY = Path("/usr/sbin/policy-rc.d")  # invoke-rc.d asks it: exit code 101 starts no service
 _SHARED = (Path("/dev"), Path("/proc"), Path("/sys"), Path("/run"), Path("/tmp"))  # noqa: S108 -- where jobs work
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -43,7 +44,7 @@ def install(release: str | None, root: Path | None) -> None:
     if release is not None and root is not None:
         _install_release(release, root)
         return
-    if all(shutil.which(program, path=_PATH) for program in (*_PROGRAMS, "mpirun")) and _has_pmix():
+    if all(shutil.which(program, path=_PATH) for program in (*_PROGRAMS, "mpirun", "sshd")) and _has_pmix():
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise UnavailableError("SLURM is missing, and there is no apt-get to install it with as root.")
@@ -53,7 +54,7 @@ def install(release: str | None, root: Path | None) -> None:
         _POLICY.chmod(0o755)
     try:
         _run("apt-get", "-qq", "update")
-        _run("apt-get", "-qq", "install", "--no-install-recommends", "--yes", *_PACKAGES, *_MPI)
+        _run("apt-get", "-qq", "install", "--no-install-recommends", "--yes", *_PACKAGES, *_MPI, *_SSH)
     finally:
         if is_mine:
             _POLICY.unlink()

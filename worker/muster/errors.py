@@ -4,6 +4,7 @@ MusterError
 ├── ConfigError      the task can't be found, or its configuration can't be read: spec.task has to change
 ├── DataError        a data file or directory is missing or isn't what it should be
 ├── TaskError        the task's code raised, or its training went wrong
+├── RelayError       the folder that leads to the coordinator isn't there
 ├── CredentialError  a certificate, key or join bundle of this worker's can't be used
 ├── SiteError        the ranks of one site can't work together as they were started
 ├── RankLostError    a rank of this site is gone, so the others can't go on
@@ -26,6 +27,10 @@ class ConfigError(MusterError):
 
 class DataError(MusterError):
     """A data file or directory is missing, or isn't what it should be."""
+
+
+class RelayError(MusterError):
+    """The folder that leads to the coordinator isn't there, or can't be written to."""
 
 
 class TaskError(MusterError):

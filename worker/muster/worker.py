@@ -14,14 +14,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
-from muster.errors import MusterError
+from muster.errors import MusterError, RelayError
 from muster_telemetry.logs import LogFormat, bound, start_logging
 
 Ranks = Literal["mpi", "distributed"]
@@ -85,6 +85,7 @@ class WorkerSettings:
     terms: Terms | None = None
     audit: Path | None = None
     keeps_credential: bool = True  # where there is a folder for state
+    relay: Path | None = None  # a folder that leads to the coordinator, where this machine can't dial it
 
     def data_of(self, index: int) -> Path | None:
         """Where the data of one client lies."""
@@ -123,6 +124,11 @@ def use_memory_again() -> None:
 
 
 def _work(settings: WorkerSettings, desk: Desk, tail: LogTail, site: Site | None = None) -> int:
+    with _way(settings) as address:
+        return _work_for(replace(settings, coordinator=address), desk, tail, site)
+
+
+def _work_for(settings: WorkerSettings, desk: Desk, tail: LogTail, site: Site | None) -> int:
     from muster.audit import AuditLog
     from muster.connection import Connection
     from muster.courier import Courier
@@ -170,6 +176,24 @@ def _conclude(desk: Desk) -> int:
         return 0
     log.log(logging.INFO if ending.code in {0, 130, 143} else logging.ERROR, "leaving: %s", ending.reason)
     return ending.code
+
+
+@contextmanager
+def _way(settings: WorkerSettings) -> Iterator[str]:
+    """Where to dial, for as long as this lasts."""
+    if settings.relay is None:
+        yield settings.coordinator
+        return
+    from muster_wire.relay import far_end
+
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(far_end(settings.relay))
+        except OSError as error:
+            raise RelayError(
+                f"--relay {settings.relay}: {error.strerror}; is the bridge there, which makes it?"
+            ) from error
+        yield address
 
 
 @contextmanager

@@ -1,0 +1,63 @@
+"""`muster run --pools real` over the private SLURM of tests."""
+
+import json
+import os
+import sys
+import textwrap
+from contextlib import contextmanager
+from pathlib import Path
+
+from running import TASKS, running
+from slurming import ROOT
+
+PYTHONS = os.pathsep.join(str(ROOT / folder) for folder in ("operator", "worker", "protos"))
+
+
+def write_job(folder, how, *, clients=4, per_worker=2, seconds=0.0, rounds=4, more=""):
+    """Small clients, several to a worker, with state that outlives their jobs and something to lose in it."""
+    (folder / "job.yaml").write_text(
+        textwrap.dedent(f"""
+        apiVersion: muster.dev/v1alpha1
+        kind: FederatedJob
+        metadata: {{name: small}}
+        spec:
+          task:
+            entrypoint: small:Small
+            source: {{type: Path, path: {{path: {json.dumps(str(TASKS))}}}}}
+            config: {{seconds: {seconds}}}
+          rounds: {{total: {rounds}, deadlineSeconds: 120, minUpdates: {clients}}}
+          local: {{epochs: 1, batchSize: 16, learningRate: 0.1}}
+          compression: {{up: {{codecs: [{{type: TopK, topK: {{share: 0.5}}}}]}}}}
+          pools:
+          - name: hpc
+            inline:
+              type: Slurm
+              clients: {clients}
+              workers: {{clientsPerWorker: {per_worker}}}
+              state: {{type: Path, path: {{path: {folder}/state}}}}
+              slurm:
+                {how}
+                timeLimit: 10m
+                signalSeconds: 10
+                workDir: {folder}
+                preamble: export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={PYTHONS}
+                {more}
+        """)
+    )
+    return folder / "job.yaml"
+
+
+@contextmanager
+def training(slurm, folder, *arguments):
+    """A run under way, which finds the private SLURM."""
+    before = os.environ.get("SLURM_CONF")
+    os.environ["SLURM_CONF"] = slurm.environment["SLURM_CONF"]
+    secrets = ("--secrets", folder / "secrets") if (folder / "secrets").exists() else ()
+    options = ("--pools", "real", "--poll", "1", "--address", "localhost:0", "--out", folder / "out", *secrets)
+    try:
+        with running(folder / "job.yaml", *options, *arguments, cwd=folder) as run:
+            yield run
+    finally:
+        os.environ.pop("SLURM_CONF")
+        if before is not None:
+            os.environ["SLURM_CONF"] = before
