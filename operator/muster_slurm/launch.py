@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from muster_spec.pool_types import Mpi, Slurm, SlurmContainer
+from muster_spec.pool_types import Mpi, Relay, Slurm, SlurmContainer
 
 _WARNED = 44  # the exit code of the step that hears the warning
 _SENTRY = (
@@ -86,17 +86,18 @@ def _contained(slurm: Slurm) -> list[str]:
     container = slurm.container
     if container is None:
         return []
+    mounts = _mounts(container, slurm.relay)
     match container.runtime:
         case "Pyxis":
-            mounts = [f"--container-mounts={shlex.quote(','.join(_mounts(container)))}"] if container.mounts else []
-            return [f"--container-image={shlex.quote(container.image)}", *mounts]
+            shown = [f"--container-mounts={shlex.quote(','.join(mounts))}"] if mounts else []
+            return [f"--container-image={shlex.quote(container.image)}", *shown]
         case "Apptainer":
             device = ["--nv"] if slurm.gres and "gpu" in slurm.gres else []
-            binds = [word for mount in _mounts(container) for word in ("--bind", shlex.quote(mount))]
+            binds = [word for mount in mounts for word in ("--bind", shlex.quote(mount))]
             return ["apptainer", "exec", *device, *binds, shlex.quote(container.image)]
         case "Enroot":
-            mounts = [word for mount in _mounts(container) for word in ("--mount", shlex.quote(mount))]
-            return ["enroot", "start", *_handed_on(slurm), *mounts, shlex.quote(container.image)]
+            shown = [word for mount in mounts for word in ("--mount", shlex.quote(mount))]
+            return ["enroot", "start", *_handed_on(slurm), *shown, shlex.quote(container.image)]
 
 
 def _handed_on(slurm: Slurm) -> list[str]:
@@ -106,5 +107,7 @@ def _handed_on(slurm: Slurm) -> list[str]:
     return [word for name in names for word in ("--env", name)]
 
 
-def _mounts(container: SlurmContainer) -> list[str]:
-    return [mount if ":" in mount else f"{mount}:{mount}" for mount in container.mounts]
+def _mounts(container: SlurmContainer, relay: Relay | None) -> list[str]:
+    """What of the site is shown inside: what the pool says, and the folder that leads out of there."""
+    way = (relay.shared_folder.path,) if relay and relay.shared_folder else ()
+    return [mount if ":" in mount else f"{mount}:{mount}" for mount in (*container.mounts, *way)]

@@ -119,11 +119,11 @@ class SshCarrier:
     def _program(self, path: str) -> str:
         """For the login node's shell: it becomes a Python with the forwarder, which has the rest of standard input."""
         text = resources.files("muster_slurm").joinpath("forwarder.py").read_text(encoding="utf-8")
-        words = [text, path, *map(str, self._ports)]
+        words = [text, path, *map(str, self.ports)]
         return f"{_PYTHON} {' '.join(map(shlex.quote, words))}\n"
 
     @property
-    def _ports(self) -> Sequence[int]:
+    def ports(self) -> Sequence[int]:
         """The one that workers know; before there is one, some that follow from the job, whoever asks."""
         if self._address:
             return (parse_address(self._address)[1],)

@@ -151,6 +151,18 @@ def test_containers(tmp_path, container):
     assert CONTAINERS[container] in script
 
 
+RELAY = "relay: {type: SharedFolder, sharedFolder: {path: /shared/relays}}"
+
+
+def test_a_relay_through_a_folder_is_told_to_workers_and_shown_in_containers(tmp_path):
+    bare = request_of(tmp_path, f"{{command: {{type: Local}}, {RELAY}}}")
+    assert run_worker_line(bare.script, 0, tmp_path)[-2:] == ["--relay", f"/shared/relays/muster-{UID}-hpc"]
+    inside = request_of(
+        tmp_path, f"{{command: {{type: Local}}, container: {{runtime: Apptainer, image: /w.sif}}, {RELAY}}}"
+    )
+    assert "apptainer exec --bind /shared/relays:/shared/relays /w.sif muster worker" in inside.script
+
+
 def test_apptainer_shows_gpus_where_the_job_has_some(tmp_path):
     container = "{runtime: Apptainer, image: /w.sif}"
     assert (

@@ -1,0 +1,118 @@
+"""The relay beside a bridge: what is started, what workers are told, and how it is kept alive."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from muster_slurm.errors import SettingsError
+from muster_slurm.relay import CANDIDATES, PORTS, FolderCarrier, Relay, SshCarrier, open_carrier
+from muster_slurm.request import Keys
+from muster_slurm.transport import Secrets
+from muster_spec.pool_types import Ssh
+from muster_spec.values import SecretKey
+from muster_wire.trust.bundle import Bundle
+from slurm_pools import slurm_job
+
+KEY = SecretKey(name="ssh", key="id")
+SSH = Ssh(host="login", port=22, user="fl", key_secret=KEY, known_hosts_secret=KEY)
+BUNDLE = Bundle("fl.example.org:8443", "ca", "certificate", "key")
+KEYS = "keySecret: {name: ssh, key: id}, knownHostsSecret: {name: ssh, key: id}"
+BY_SSH = f"{{command: {{type: Ssh, ssh: {{host: login, user: fl, {KEYS}}}}}, relay: {{type: Ssh}}}}"
+LOCAL = "command: {type: Local}"
+
+
+class Saying:
+    """A carrier whose process is a line of Python."""
+
+    def __init__(self, program):
+        self.program = program
+        self.noted = []
+
+    def start(self, target):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, "-c", self.program, target], **pipes)
+
+    def note(self, place):
+        self.noted.append(place)
+
+    def told(self, bundle):
+        return bundle
+
+
+def look_until(relay, is_so):
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        relay.look()
+        time.sleep(0.02)
+
+
+def ssh_carrier(folder):
+    return SshCarrier(SSH, folder / "id", folder / "hosts", Keys("uid", "hpc"), folder / "ledger.relay")
+
+
+def test_a_relay_says_where_it_is_and_ends_with_the_bridge():
+    said, carrier = (
+        [],
+        Saying("import sys; print('listening', sys.argv[1], flush=True); sys.stdin.read(); print('bye')"),
+    )
+    relay = Relay(carrier, "127.0.0.1:1", said.append)
+    look_until(relay, lambda: relay.is_ready)
+    assert (carrier.noted, said) == (["127.0.0.1:1"], ["the relay carries"])
+    relay.stop()
+
+
+def test_a_relay_that_ends_says_why_and_is_started_again():
+    said, carrier = [], Saying("import sys; print('listening x', flush=True); sys.exit('broken pipe')")
+    relay = Relay(carrier, "t", said.append)
+    look_until(relay, lambda: len(said) >= 4)
+    relay.stop()
+    assert said[:3] == [
+        "the relay carries",
+        "the relay has ended, and is started again: broken pipe",
+        "the relay carries again",
+    ]
+
+
+def test_workers_meet_the_coordinator_behind_the_relay(tmp_path):
+    carrier = ssh_carrier(tmp_path)
+    carrier.note("login1:23456")
+    told = carrier.told(BUNDLE)
+    assert (told.coordinator, told.server_name) == ("login1:23456", "fl.example.org")
+    assert (told.certificate, told.key) == (BUNDLE.certificate, BUNDLE.key)
+    folder = FolderCarrier(tmp_path).told(BUNDLE)
+    assert (folder.coordinator, folder.server_name) == ("fl.example.org:8443", "fl.example.org")
+
+
+def test_the_address_that_workers_know_is_kept(tmp_path):
+    first = ssh_carrier(tmp_path)
+    wanted = first.ports
+    assert len(wanted) == CANDIDATES
+    assert set(wanted) <= set(PORTS)
+    assert ssh_carrier(tmp_path).ports == wanted  # wherever it is asked
+    first.note(f"login1:{wanted[1]}")
+    first.note("login1:1")  # another login node behind the same name: who waits in the queue knows the first
+    again = ssh_carrier(tmp_path)
+    assert again.ports == (wanted[1],)
+    assert again.told(BUNDLE).coordinator == f"login1:{wanted[1]}"
+
+
+def test_an_address_that_cannot_be_read_is_said_so(tmp_path):
+    (tmp_path / "ledger.relay").write_text("nonsense")
+    with pytest.raises(SettingsError, match=r"ledger\.relay"):
+        ssh_carrier(tmp_path)
+
+
+def test_pools_choose_their_relay(tmp_path):
+    (tmp_path / "secrets" / "ssh").mkdir(parents=True)
+    (tmp_path / "secrets" / "ssh" / "id").write_text("key")
+    secrets, ledger = Secrets(tmp_path / "secrets"), tmp_path / "ledger"
+    kinds = {
+        BY_SSH: SshCarrier,
+        f"{{{LOCAL}, relay: {{type: SharedFolder, sharedFolder: {{path: {tmp_path}}}}}}}": FolderCarrier,
+        f"{{{LOCAL}}}": type(None),
+    }
+    for slurm, kind in kinds.items():
+        assert type(open_carrier(*slurm_job(tmp_path, slurm), secrets, ledger)) is kind
