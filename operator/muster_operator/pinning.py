@@ -17,10 +17,11 @@ from muster_operator.build.coordinator import CODE_KEY, JOB_KEY, SPEC_DIGEST
 from muster_operator.build.workers import PLAIN
 from muster_operator.objects import Object, annotation_of, digest
 from muster_operator.observed import Observed
+from muster_operator.podless import lacking_in_pods
 from muster_operator.settings import Install
 from muster_spec.defaults import with_defaults, with_union_members
 from muster_spec.documents import Document
-from muster_spec.pool_types import Workers
+from muster_spec.pool_types import Slurm, Workers
 from muster_spec.references import reference_problems
 from muster_spec.schemas import schema_of
 from muster_spec.support import unsupported_fields
@@ -36,10 +37,6 @@ from muster_spec.types import (
     TaskSpec,
 )
 
-_NOT_IN_PODS = {
-    "Local": "a pod has no sbatch",
-    "Ssh": "the bridge's image has no ssh client, and none of its users has a name, without which ssh refuses to run",
-}
 CODE_AGAIN_S = 30.0
 _ANY_WORKERS = Workers(min=1, clients_per_worker=1)
 
@@ -280,14 +277,10 @@ def _outside_address(live: JobSpec) -> str:
 
 def _refuse_slurm(live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | None:
     slurm = [pool for pool in pools if pool.spec.type == "Slurm"]
-    for kind, lacking in _NOT_IN_PODS.items():
-        names = ", ".join(pool.name for pool in slurm if _command_of(pool) == kind)
-        if names:
-            message = f"pools of type Slurm ({names}): {lacking}; use url, or `muster run --pools real` on a login node"
-            return Refusal("SlurmPoolNotSupported", message)
-    relayed = ", ".join(pool.name for pool in slurm if pool.spec.slurm and pool.spec.slurm.relay)
-    if relayed:
-        message = f"pools of type Slurm ({relayed}): a pod shares no folder with the nodes, so it can't relay for them"
+    lacking = {pool.name: _lacking(pool.spec.slurm) for pool in slurm}
+    for why in filter(None, lacking.values()):
+        names = ", ".join(name for name, each in lacking.items() if each == why)
+        message = f"pools of type Slurm ({names}): {why}; use url, or `muster run --pools real` on a login node"
         return Refusal("SlurmPoolNotSupported", message)
     if slurm and not _outside_address(live):
         message = (
@@ -297,9 +290,9 @@ def _refuse_slurm(live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | N
     return None
 
 
-def _command_of(pool: ResolvedPool) -> str | None:
-    command = pool.spec.slurm.command if pool.spec.slurm else None
-    return command.type if command else None
+def _lacking(slurm: Slurm | None) -> str | None:
+    command = slurm.command if slurm else None
+    return lacking_in_pods(command.type if command else None, is_relayed=bool(slurm and slurm.relay))
 
 
 def _refuse_code(seen: Observed) -> Refusal | None:

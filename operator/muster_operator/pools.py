@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from muster_operator.build.pools import LobbyAccount, authority_name, bundle_name
 from muster_operator.credentials import CERTIFICATE, EXPIRES, ISSUED
 from muster_operator.objects import Key, Object, annotation_of, dig, is_controlled_by, is_going, timestamp
+from muster_operator.podless import lacking_in_pods
 from muster_operator.status import Transition
 from muster_spec.defaults import with_defaults
 from muster_spec.schemas import schema_of
@@ -187,7 +188,10 @@ def _standing(using: tuple[Use, ...], wanted: int, ready: int) -> _Standing:
 
 def _refusal(pool: Object) -> str:
     document: Any = with_defaults(pool, schema_of("ClientPool"))
-    return "; ".join(f"{problem.path}: {problem.text}" for _, problem in unsupported_fields(document, "ClientPool"))
+    problems = [f"{problem.path}: {problem.text}" for _, problem in unsupported_fields(document, "ClientPool")]
+    slurm = dig(pool, "spec", "slurm") or {}
+    lacking = lacking_in_pods(dig(slurm, "command", "type"), is_relayed="relay" in slurm)
+    return "; ".join([*problems, *([f"spec.slurm: {lacking}"] if lacking else [])])
 
 
 def _conditions(seen: PoolSeen, holds: Mapping[str, bool], reason: str, message: str, now: float) -> Iterator[Object]:

@@ -174,6 +174,8 @@ class Relay:
         if self._child is None:
             if now >= self._due_at:
                 self._child = self._carrier.start(self._target)
+                for pipe in (self._child.stdout, self._child.stderr):
+                    os.set_blocking(_pipe(pipe).fileno(), False)
                 self._unread = self._words = b""
             return
         self._hear(self._child)
@@ -219,10 +221,7 @@ class Relay:
 
 def _child(command: Sequence[str]) -> Child:
     pipes = subprocess.PIPE
-    child = subprocess.Popen(command, stdin=pipes, stdout=pipes, stderr=pipes)  # noqa: S603 - ssh, or our own module
-    for pipe in (child.stdout, child.stderr):
-        os.set_blocking(_pipe(pipe).fileno(), False)
-    return child
+    return subprocess.Popen(command, stdin=pipes, stdout=pipes, stderr=pipes)  # noqa: S603 - ssh, or our own module
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -201,6 +201,10 @@ class FakeFederation(FederationServicer):
         self.reports.append(request)
         return wire.ReportReply()
 
+    def Measure(self, request, context):  # noqa: N802 - the service's name
+        self._check(request.session, context)
+        return wire.MeasureReply(payload=bytes(request.wanted))
+
     def Beat(self, request, context):  # noqa: N802 - the service's name
         self._check(request.session, context)
         self.beats.append(request)

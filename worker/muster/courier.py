@@ -145,17 +145,20 @@ class Courier:
             self._connection.confirm_end()
 
     def _beat(self) -> None:
+        told, session = 0, 0
         while not self._desk.wait_ending(self._beat_s):
             self._renew()
-            known = self._revision
+            known, begun_in = self._revision, self._session
             try:
                 revision = self._tell(CALL_S)
             except ConnectionBrokenError:
                 self._hang_up()  # the listener joins again; it also keeps the lease
                 continue
             self._heard()
-            if revision > known == self._revision:
-                self._hang_up()  # orders went missing on the way: a new stream begins with all of them
+            if told > known == self._revision and session == begun_in == self._session:
+                # Orders that the last beat told of went missing on the way: a new stream begins with all of them.
+                self._hang_up()
+            told, session = revision, begun_in
         self._say_last_words()
         self._connection.close()  # sets the working thread free if it is in a call
 

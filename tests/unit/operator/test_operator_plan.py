@@ -12,6 +12,7 @@ from muster_operator.credentials import renewal_of
 from muster_operator.objects import Key, Object, annotation_of, is_controlled_by, timestamp
 from operating import START, Cluster, conditions, ended, job_object, pool_object
 
+RELAY = {"type": "SharedFolder", "sharedFolder": {"path": "/shared"}}
 SSH = {
     "host": "login",
     "user": "fl",
@@ -187,6 +188,7 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
         ({}, [pool_object(type="External")], "NoLobby"),
         ({}, [pool_object(type="Slurm", slurm={"command": {"type": "Local"}})], "SlurmPoolNotSupported"),
         ({}, [pool_object(type="Slurm", slurm={"command": {"type": "Ssh", "ssh": SSH}})], "SlurmPoolNotSupported"),
+        ({}, [pool_object(type="Slurm", slurm={"url": "https://s:1", "relay": RELAY})], "SlurmPoolNotSupported"),
         ({}, [pool_object(type="Slurm", slurm={"url": "https://s:6820"})], "NoOutsideAddress"),
         (
             {"checkpoint": {"storage": {"type": "Path", "path": {"path": "/x"}}}},

@@ -62,12 +62,17 @@ def test_a_job_that_is_being_deleted_uses_nothing() -> None:
     assert status_of(going)["activeJobs"] == 0
 
 
-def test_what_no_version_of_the_operator_can_run_is_said_at_the_pool() -> None:
-    status = status_of(
-        pool=pool_object(type="Slurm", slurm={"url": "https://s:6820", "relay": {"type": "SharedFolder"}})
-    )
+@pytest.mark.parametrize(
+    ("slurm", "said"),
+    [
+        ({"url": "https://s:6820", "relay": {"type": "SharedFolder"}}, "shares no folder"),
+        ({"command": {"type": "Local"}}, "no sbatch"),
+    ],
+)
+def test_what_no_cluster_can_serve_is_said_at_the_pool(slurm: dict[str, Any], said: str) -> None:
+    status = status_of(pool=pool_object(type="Slurm", slurm=slurm))
     assert status["reason"] == "NotSupported"
-    assert "spec.slurm.relay" in status["message"]
+    assert said in status["message"]
     assert conditions(status) == {"Stalled": "NotSupported"}
 
 

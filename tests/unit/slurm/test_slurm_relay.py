@@ -54,10 +54,8 @@ def ssh_carrier(folder):
 
 
 def test_a_relay_says_where_it_is_and_ends_with_the_bridge():
-    said, carrier = (
-        [],
-        Saying("import sys; print('listening', sys.argv[1], flush=True); sys.stdin.read(); print('bye')"),
-    )
+    program = "import sys; print('listening', sys.argv[1], flush=True); sys.stdin.read(); print('bye')"
+    said, carrier = [], Saying(program)
     relay = Relay(carrier, "127.0.0.1:1", said.append)
     look_until(relay, lambda: relay.is_ready)
     assert (carrier.noted, said) == (["127.0.0.1:1"], ["the relay carries"])
