@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from documented import PAGES, ROOT, blocks
+from muster.policy import read_policy
 
 
 def in_text(name):
@@ -67,6 +68,9 @@ def manifests():
 @pytest.mark.parametrize("text", list(manifests()))
 def test_a_manifest_that_is_shown_is_valid(text, tmp_path):
     (tmp_path / "shown.yaml").write_text(text)
+    if "\nkind: SitePolicy\n" in text:  # a site's own file, which no cluster sees
+        assert read_policy(tmp_path / "shown.yaml").jobs
+        return
     command = [sys.executable, "-m", "muster_cli.main", "validate", str(tmp_path / "shown.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

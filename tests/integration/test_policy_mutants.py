@@ -32,15 +32,15 @@ class Mutant:
 MUTANTS = {
     "selector": Mutant(
         "planning.py",
-        "choices = config.selector(request)",
-        'choices = tuple(Choice(client, "the first ones") for client in request.eligible[: request.wanted])',
+        "choices = config.selector(request)\n    number",
+        'choices = tuple(Choice(client, "the first") for client in request.eligible[: request.wanted])\n    number',
         "tests/unit/coordinator/test_engine_runs.py",
         "tests/unit/cli/test_simulations.py::test_the_selector_of_the_job_chooses",
     ),
     "fastest-K": Mutant(
         "planning.py",
-        "min(config.min_updates or config.cohort, len(choices))",
-        "min(config.cohort, len(choices))",
+        'return Number(config.min_updates or config.cohort, "")',
+        'return Number(config.cohort, "")',
         "tests/unit/coordinator/test_engine_runs.py",
         "tests/unit/cli/test_simulations.py::test_fastest_k_waits_for_as_many_as_it_says_and_no_more",
     ),

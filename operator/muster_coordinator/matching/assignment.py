@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 Wide = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -80,6 +79,9 @@ def _join(state: _Global, units: Wide, matching: Matching, clients: int, most: i
     """Match a client that is not in the state; where its units are now."""
     there = len(state.counts)
     new = min(len(units), max(most - there, len(units) - there, 0))
+    # Here, since it takes longer to import than the rest of a coordinator, and only this strategy wants it.
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(gains(units, state, matching, clients, new), maximize=True)
     fresh = np.unique(columns[columns >= there])
     state.sums = np.vstack([state.sums, np.zeros((len(fresh), units.shape[1]))])
