@@ -45,24 +45,30 @@ def build_reader(job: Object, coordinator: Object) -> Object:
     is_mounted = "://" not in claim
     volume = {"name": "checkpoint", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
     mount = {"name": "checkpoint", "mountPath": CHECKPOINT_FOLDER, "readOnly": True}
-    pod = {name: template[name] for name in _KEPT if name in template} | {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 1,
-        "securityContext": security(RunAs(user=NOBODY.user, group=NOBODY.group, volume_group=NOBODY.group)),
-        "containers": [
-            container(
-                READER,
-                template["containers"][0]["image"],
-                ["python", "-c", _WAIT],
-                resources=_MODEST,
-                volumeMounts=[mount] if is_mounted else [],
-                envFrom=template["containers"][0].get("envFrom", []),  # an object store's credentials
-            )
-        ],
-        "volumes": [*temporary_volumes(), *([volume] if is_mounted else [])],
-    }
+    # Where the volume is, the node may have been kept for others since.
+    anywhere = {"tolerations": [{"operator": "Exists"}]} if is_mounted else {}
+    pod = (
+        {name: template[name] for name in _KEPT if name in template}
+        | anywhere
+        | {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 1,
+            "securityContext": security(RunAs(user=NOBODY.user, group=NOBODY.group, volume_group=NOBODY.group)),
+            "containers": [
+                container(
+                    READER,
+                    template["containers"][0]["image"],
+                    ["python", "-c", _WAIT],
+                    resources=_MODEST,
+                    volumeMounts=[mount] if is_mounted else [],
+                    envFrom=template["containers"][0].get("envFrom", []),  # an object store's credentials
+                )
+            ],
+            "volumes": [*temporary_volumes(), *([volume] if is_mounted else [])],
+        }
+    )
     labels = {"app.kubernetes.io/name": "muster", "app.kubernetes.io/component": READER}
     spec = {
         "backoffLimit": 0,

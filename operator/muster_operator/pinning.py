@@ -199,7 +199,8 @@ def digest_of(job: ResolvedJob) -> str:
 def _with_image(spec: JobSpec, install: Install) -> JobSpec:
     """The spec as it is pinned: with the image of the day, and without what is read from the live object."""
     coordinator = spec.coordinator or Coordinator()
-    image = coordinator.image or install.coordinator_image
+    # Layers are matched by scipy, which weighs as much as all the rest of the coordinator's image; workers' have it.
+    image = coordinator.image or (install.worker_image if spec.strategy.type == "FedMA" else install.coordinator_image)
     return msgspec.structs.replace(
         spec,
         coordinator=msgspec.structs.replace(coordinator, image=image),

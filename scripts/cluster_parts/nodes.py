@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -114,8 +115,8 @@ class _Node:
         self._group.make()
         anchor = self._ensure_anchor()
         self._start(anchor, "containerd", ["--config", str(self._write("containerd.toml", self._containerd()))])
-        socket = Path(f"/proc/{anchor.pid}/root{SOCKET}")
-        self._site.wait(f"containerd of {self._place.name} listens", socket.exists)
+        place = Path(f"/proc/{anchor.pid}/root{SOCKET}")
+        self._site.wait(f"containerd of {self._place.name} listens", lambda: _is_listening(place))
         load_image(self._site.programs["ctr"], anchor, pause)
         self._start(anchor, "kubelet", self._kubelet())
         self._site.wait(f"the node {self._place.name} is ready", self._is_ready)
@@ -187,3 +188,13 @@ class _Node:
 
     def _name(self, program: str) -> str:
         return f"{self._place.name}/{program}"
+
+
+def _is_listening(place: Path) -> bool:
+    """A socket that is there may be what a containerd that was killed has left."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(place))
+        except OSError:
+            return False
+    return True

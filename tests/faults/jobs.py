@@ -52,7 +52,7 @@ def with_clock(given: Object, libfaketime: str, offset: str) -> Object:
         "inline": inline
         | {
             "template": inline["template"] | {"environment": variables},
-            "data": {"volume": {"configMap": {"name": libfaketime}}},
+            "data": {"volume": {"type": "ConfigMap", "configMap": {"name": libfaketime}}},
         }
     }
 
