@@ -22,7 +22,7 @@ from muster_operator.build.trust import (
 )
 from muster_operator.credentials import CERTIFICATE, ISSUED
 from muster_operator.errors import ApiError, Conflict
-from muster_operator.objects import Key, Object, dig, is_controlled_by, key_of, timestamp
+from muster_operator.objects import Key, Object, dig, key_of, timestamp
 from muster_wire.errors import TrustError
 from muster_wire.trust.authority import Authority, authority_from_pem, make_authority
 from muster_wire.trust.bundle import Bundle, make_bundle, make_pool_bundle
@@ -44,25 +44,12 @@ async def issue(api: Api, namespace: str, action: Issue) -> None:
         raise Conflict(409, "AnotherAuthority", f"{action.authority} is another by now")
     data = encoded(content_of(action, read_authority(action.authority, secret)))
     if action.replaces is None:
-        await _create(api, namespace, action.manifest | {"data": data})
+        await api.create(action.manifest | {"data": data})
         return
     annotations = action.manifest["metadata"]["annotations"]
     metadata = {"resourceVersion": action.replaces.resource_version, "annotations": annotations}
     key = key_of(action.manifest)
     await api.patch(key, namespace, action.replaces.uid, {"metadata": metadata, "data": data})
-
-
-async def _create(api: Api, namespace: str, secret: Object) -> None:
-    """Make a Secret. One of that name that somebody else made is for people to hear of: waiting doesn't help."""
-    try:
-        await api.create(secret)
-    except Conflict as error:
-        name, owner = secret["metadata"]["name"], dig(secret, "metadata", "ownerReferences", 0)
-        have = await api.get("Secret", namespace, name)
-        if owner is None or is_controlled_by(have, owner["uid"]):
-            raise
-        message = f"there is a Secret {name} that is not of {owner['kind']} {owner['name']}"
-        raise ApiError(422, "NameTaken", message) from error
 
 
 def with_authority(action: CreateAuthority, now: float) -> Object:

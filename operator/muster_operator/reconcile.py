@@ -80,9 +80,9 @@ class Reconciler:
         outcome = await apply_actions(self._api, namespace, planned.actions)
         was_stale = outcome.was_stale
         if planned.status is not None:
-            status = with_refused(planned.status, outcome.refused)
+            status = with_taken(with_refused(planned.status, outcome.refused), outcome.taken, "pool")
             was_stale |= not await write_status(self._api, seen.pool, status, pool_transitions(seen, status))
-        return _next_look(planned.wake_at, now, was_stale=was_stale, was_refused=bool(outcome.refused))
+        return _next_look(planned.wake_at, now, was_stale=was_stale, was_refused=bool(outcome.refused or outcome.taken))
 
     async def _read_code(self, namespace: str, name: str) -> dict[str, str] | None:
         """A config map of the user's. It has no label of ours, so no watch shows it."""

@@ -242,13 +242,15 @@ def with_refused(status: Object, refused: Sequence[str]) -> Object:
     return _told(status, refusal(message, "Refused"), message)
 
 
-def with_taken(status: Object, taken: Sequence[str]) -> Object:
-    """The status of a job some of whose parts can't be made, since somebody else's objects are called the same."""
+def with_taken(status: Object, taken: Sequence[str], whose: str = "job") -> Object:
+    """The status of a job or pool some of whose parts can't be made: somebody else's objects are called the same."""
     if not taken:
         return status
     names = ", ".join(taken)
     return _told(
-        status, NAME_TAKEN, f"{names}: there already, and not the job's; remove it, or give the job another name"
+        status,
+        NAME_TAKEN,
+        f"{names}: there already, and not the {whose}'s; remove it, or give the {whose} another name",
     )
 
 

@@ -155,7 +155,7 @@ def test_a_secret_of_somebody_elses_is_not_overwritten(lab: Lab) -> None:
     lab.tell("create", "secret", "generic", "site-enrolment", "--from-literal=a=b")
     with lab.operator():
         lab.apply(POOL)
-        wait_until(lambda: "not of ClientPool site" in pool(lab).get("message", ""), "it is said")
+        wait_until(lambda: "there already, and not the pool's" in pool(lab).get("message", ""), "it is said")
         assert secret(lab, "site-enrolment") == {"a": b"b"}
         lab.tell("delete", "secret", "site-enrolment")
         wait_until(lambda: own(lab) == ALL, "it is made once that is gone", 60)

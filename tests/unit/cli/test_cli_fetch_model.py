@@ -158,6 +158,7 @@ def test_the_reader_is_as_its_coordinator_and_may_write_nothing():
     pod = made["spec"]["template"]["spec"]
     [only] = pod["containers"]
     assert (pod["nodeSelector"], pod["imagePullSecrets"]) == ({"disk": "ssd"}, secrets)
+    assert pod["tolerations"] == [{"operator": "Exists"}]  # its node may have been kept for others since
     assert only["image"] == "muster-operator:1"
     assert pod["volumes"][-1]["persistentVolumeClaim"] == {"claimName": "digits-checkpoint", "readOnly": True}
     assert only["volumeMounts"][-1]["readOnly"]

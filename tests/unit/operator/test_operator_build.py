@@ -284,6 +284,12 @@ def test_the_coordinators_pod_is_as_asked(fields: Any, path: tuple[str | int, ..
     assert dig(coordinator(coordinator=fields), *path) == expected
 
 
+def test_a_coordinator_that_matches_layers_is_where_scipy_is() -> None:
+    matching = {"strategy": {"type": "FedMA"}}
+    assert dig(coordinator(**matching), "containers", 0, "image") == "worker:1"
+    assert dig(coordinator(**matching, coordinator={"image": "mine:2"}), "containers", 0, "image") == "mine:2"
+
+
 def test_the_service_is_as_asked() -> None:
     asked = service(type="NodePort", port=8000, nodePort=30123, annotations={"a": "b"})
     assert asked["spec"]["type"] == "NodePort"
