@@ -8,7 +8,7 @@ export BASE_IMAGE PIP_INDEX_URL TORCH_INDEX_URL SSL_CERT_FILE
 SECONDS ?= 30
 SOAK   ?=
 
-.PHONY: help setup run test lint format types unit contract integration test-slurm slurm slurm-24.11 test-cluster images soak fuzz bench proto manifests clean
+.PHONY: help setup run test lint format types unit contract integration test-slurm slurm slurm-24.11 test-cluster images soak fuzz fuzz-packages bench proto manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,8 +61,10 @@ test-cluster: $(STAMP) ## a real Kubernetes: an API server (KUBECONFIG, or one b
 soak: $(STAMP) ## 30 jobs one after another and 10 side by side under random faults on real nodes: nothing is left (an hour; SOAK="--jobs 5")
 	@$(BIN)/python benchmarks/soak.py $(SOAK)
 
-fuzz: $(STAMP) ## every decoder of others' bytes, SECONDS each (30), guided by coverage
+fuzz-packages: $(STAMP)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+
+fuzz: fuzz-packages ## every decoder of others' bytes, SECONDS each (30), guided by coverage
 	@scripts/stage fuzz "PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS)"
 
 bench: $(STAMP) ## every benchmark, or one: make bench NAME=memory

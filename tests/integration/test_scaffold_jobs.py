@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from coordinating import WEIGHTS, commits_in, errors_of, run_in_turn, write_job
+from coordinating import WEIGHTS, a_third, commits_in, errors_of, run_in_turn, write_job
 from muster_coordinator.durable import unseal
 from muster_coordinator.models import read_model
 from muster_coordinator.records import RoundPlan
@@ -139,4 +139,4 @@ def test_killed_around_what_it_keeps(tmp_path, undisturbed):
         shutil.rmtree(folder)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(one, places))
+        list(pool.map(one, a_third(places)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from coordinating import commits_in, coordinator, errors_of, run_in_turn, workers, write_job
+from coordinating import a_third, commits_in, coordinator, errors_of, run_in_turn, workers, write_job
 from muster_coordinator.models import read_model
 
 ADAM = {"type": "FedAdam", "fedAdam": {"learningRate": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 0.01}}
@@ -72,7 +72,7 @@ def test_killed_at_every_durable_write(tmp_path, undisturbed):
         shutil.rmtree(folder)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(one, places))
+        list(pool.map(one, a_third(places)))
 
 
 def test_a_damaged_state_costs_its_round(tmp_path):
