@@ -1,6 +1,6 @@
 """A task for pods whose nodes, programs and networks are broken: a little training, pauses, and greed on request."""
 
-import threading
+import select
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class Stepping(Task):
         return Data(TensorDataset(points, points @ torch.tensor(TRUE_LINE)))
 
     def train(self, model, dataset, training):
-        threading.Event().wait(self.options.seconds)  # sleep() fails where libfaketime moves the clock
+        select.select([], [], [], self.options.seconds)  # sleep() fails where libfaketime moves the clock
         points, values = dataset.tensors
         points, values = points.to(training.device), values.to(training.device)
         for _ in range(5):
