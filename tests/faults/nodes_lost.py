@@ -60,7 +60,7 @@ def node_lost_with_its_coordinator(lab: Lab) -> None:
                 new = wait_for_another(job, old)
                 assert new["spec"]["nodeName"] == "n1"
                 assert any(map(is_alive, processes)), "there are not two coordinators"
-                # It was seen to stay as long as its node was cut off. Why is not known: perhaps its workers lose it first.
+                # It was seen to stay as long as its node was cut off; why, is not known.
                 if _have_left(processes, within_s=30):
                     assert "another coordinator" in log_on_node(nodes, old)
             _wait_for_node(nodes, "True")
