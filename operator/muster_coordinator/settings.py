@@ -44,7 +44,7 @@ class Settings:
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Raises InputError, with one line for people, for anything that can't be used."""
     given = _parser().parse_args(arguments)
-    listen = _checked_address("--listen", given.listen)
+    listen = checked_address("--listen", given.listen)
     return Settings(
         job=read_job(given.job),
         storage=read_storage(given.storage, given.scratch),
@@ -53,8 +53,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         account=_read_account(given.service_account, environment) if given.service_account else None,
         exit_with_stdin=given.exit_with_stdin,
         debug=given.debug,
-        log_format=given.log_format or _log_format(),
-        metrics=_checked_address("--metrics", given.metrics) if given.metrics else None,
+        log_format=given.log_format or log_format_outside(),
+        metrics=checked_address("--metrics", given.metrics) if given.metrics else None,
     )
 
 
@@ -121,7 +121,8 @@ def _read_account(folder: Path, environment: Mapping[str, str]) -> Account:
     return Account(host, int(port), folder)
 
 
-def _checked_address(option: str, address: str) -> str:
+def checked_address(option: str, address: str) -> str:
+    """What an option gave as HOST:PORT."""
     try:
         parse_address(address)
     except AddressError as error:
@@ -129,7 +130,8 @@ def _checked_address(option: str, address: str) -> str:
     return address
 
 
-def _log_format() -> LogFormat:
+def log_format_outside() -> LogFormat:
+    """What the environment says of logs."""
     try:
         return log_format_of()
     except ValueError as error:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from muster_coordinator.errors import InputError
+from muster_coordinator.settings import checked_address, log_format_outside
 from muster_coordinator.tls import TlsFiles
-from muster_telemetry.address import AddressError, parse_address
-from muster_telemetry.logs import LOG_FORMATS, LogFormat, log_format_of
+from muster_telemetry.logs import LOG_FORMATS, LogFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +28,12 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     """Raises InputError, with one line for people, for anything that can't be used."""
     given = _parser().parse_args(arguments)
     return Settings(
-        listen=_checked("--listen", given.listen),
+        listen=checked_address("--listen", given.listen),
         tls=TlsFiles(given.tls_cert, given.tls_key, given.tls_ca),
         authority=given.tls_ca,
         namespaces=tuple(filter(None, given.namespaces.split(","))),
-        metrics=_checked("--metrics", given.metrics) if given.metrics else None,
-        log_format=given.log_format or _log_format(),
+        metrics=checked_address("--metrics", given.metrics) if given.metrics else None,
+        log_format=given.log_format or log_format_outside(),
     )
 
 
@@ -51,18 +50,3 @@ def _parser() -> argparse.ArgumentParser:
     add("--metrics", metavar="HOST:PORT", help="serve probes (/healthz, /readyz) and metrics (/metrics) here")
     add("--log-format", choices=LOG_FORMATS, help="default: MUSTER_LOG_FORMAT, else text")
     return parser
-
-
-def _checked(option: str, address: str) -> str:
-    try:
-        parse_address(address)
-    except AddressError as error:
-        raise InputError(f"{option} {error}") from error
-    return address
-
-
-def _log_format() -> LogFormat:
-    try:
-        return log_format_of()
-    except ValueError as error:
-        raise InputError(str(error)) from error

@@ -78,14 +78,14 @@ class SlowLink:
 
     def sent_bytes(self) -> int:
         """What has gone through the pod's end since it was slowed down."""
-        return int(self._state()["bytes"])
+        inside, _ = self._ends
+        return int(self._state(*inside)["bytes"])
 
     def has_held_back(self) -> bool:
-        """Whether packets had to wait at the pod's end."""
-        return int(self._state()["overlimits"]) > 0
+        """Whether packets had to wait, at either end."""
+        return any(int(self._state(*end)["overlimits"]) > 0 for end in self._ends)
 
-    def _state(self) -> Object:
-        tc, device = self._ends[0]
+    def _state(self, tc: list[str], device: str) -> Object:
         shown = subprocess.run([*tc, "-s", "-j", "qdisc", "show", "dev", device], check=True, capture_output=True)
         found: Object = next(one for one in json.loads(shown.stdout) if one["kind"] == "tbf")
         return found
