@@ -72,12 +72,12 @@ def calm(_connection: int, _direction: Direction) -> Weather:
 
 
 class Proxy:
-    """Listens on loopback and dials `target` once for each connection.
+    """Listens on loopback, or at another address of this machine, and dials `target` once for each connection.
 
     Counts are of all connections together; whoever has heard a byte finds it counted, in any thread.
     """
 
-    def __init__(self, target: str, forecast: Forecast = calm) -> None:
+    def __init__(self, target: str, forecast: Forecast = calm, host: str = "127.0.0.1") -> None:
         self.target = target
         self.address = ""
         self.up_bytes = 0
@@ -87,6 +87,7 @@ class Proxy:
         self.is_down = False  # nobody gets through who dials now
         self.turned_away = 0
         self._forecast = forecast
+        self._host = host
         self._open: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -94,9 +95,9 @@ class Proxy:
         self._listening: socket.socket | None = None
 
     def __enter__(self) -> Self:
-        self._listening = listening = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+        self._listening = listening = socket.create_server((self._host, 0), backlog=BACKLOG)
         listening.setblocking(False)
-        self.address = f"127.0.0.1:{listening.getsockname()[1]}"
+        self.address = f"{self._host}:{listening.getsockname()[1]}"
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._begin(listening), self._loop).result(GIVE_UP_S)
         return self

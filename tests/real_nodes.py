@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -151,6 +153,39 @@ class Team:
             ("logs", f"-lmuster.dev/job={job}", "--tail=15", "--prefix", "--ignore-errors"),
         )
         return "\n".join(kubectl("-n", self.namespace, *command).stdout[-6000:] for command in commands)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A user's shell in a checkout: kubectl's namespace is theirs, and `muster` is installed."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @classmethod
+    def of(cls, team: Team, folder: Path, **environment: str) -> Shell:
+        (folder / "examples").symlink_to(ROOT / "examples")
+        shutil.copytree(ROOT / "helm", folder / "helm")
+        (folder / "kubeconfig").write_text(team.tell("config", "view", "--raw"))
+        given = {**team.nodes.cluster.environment, **environment}
+        path = f"{Path(sys.executable).parent}:{ROOT / 'scripts'}:{given['PATH']}"
+        found = cls(folder, {**given, "KUBECONFIG": str(folder / "kubeconfig"), "PATH": path})
+        found.run(f"kubectl config set-context --current --namespace={team.namespace}")
+        return found
+
+    def run(self, line: str) -> None:
+        done = subprocess.run(
+            ["sh", "-c", line], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def laptops_accuracy(manifest: Path, folder: Path) -> float:
+    """What `muster run` makes of a manifest, with all its pools as processes of this machine."""
+    command = [sys.executable, "-m", "muster_cli.main", "run", str(manifest), "--no-baselines", "--json"]
+    done = subprocess.run([*command, "--out", str(folder / "run")], capture_output=True, text=True, check=True)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    return float([one for one in events if one["event"] == "evaluated"][-1]["central"]["accuracy"])
 
 
 @contextmanager

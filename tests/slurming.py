@@ -85,10 +85,10 @@ class Slurm:
     def queue(self):
         return self.tell("squeue", "-h")
 
-    def preempt(self, tasks):
-        """All nodes for another job, for a second: so many of ours are put back. Ends when it is over."""
-        command = ("sbatch", "--parsable", "-p", "high", "-N4", "--exclusive", "-t", "1", "-o", "/dev/null")
-        other = self.tell(*command, "--wrap", "sleep 1")
+    def preempt(self, tasks, nodes="n1,n2,n3,n4"):
+        """These nodes for another job, for a second: so many of ours are put back. Ends when it is over."""
+        where = ("-p", "high", "-N", str(len(nodes.split(","))), "-w", nodes, "--exclusive")
+        other = self.tell("sbatch", "--parsable", *where, "-t", "1", "-o", "/dev/null", "--wrap", "sleep 1")
         self.until(lambda: [job[3] for job in self.jobs("pending")].count("1") == tasks)
         self.until(lambda: other not in self.tell("squeue", "-h", "-o", "%A").split())  # else it would preempt us again
 
@@ -108,6 +108,19 @@ class Slurm:
 
     def until(self, is_so, within_s=GIVE_UP_S):
         wait_until(is_so, lambda: f"not so; SLURM has {self.tell('squeue', '--states=all', check=False)}", within_s)
+
+
+@contextmanager
+def own_slurm(name, *options):
+    """A SLURM that is called so, taken down afterwards; what scripts/slurm said instead, where there can't be one."""
+    brought_up = run_script("--name", name, *options, "up", "--owner", str(os.getpid()), "--set", "MinJobAge=15")
+    if brought_up.returncode:
+        yield brought_up
+        return
+    try:
+        yield Slurm(name, environment_of(name))
+    finally:
+        assert run_script("--name", name, "down").returncode == 0
 
 
 def wait_until(is_so, explain=lambda: "", within_s=GIVE_UP_S):

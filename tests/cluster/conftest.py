@@ -22,6 +22,7 @@ from clusters import Cluster, environment_of, own_nodes, run_script
 from faults.jobs import Reports
 from real_nodes import Nodes
 from real_nodes import release as installed
+from slurming import Slurm, own_slurm
 
 CRD_NAMES = ("federatedjobs.muster.dev", "clientpools.muster.dev")
 # The second node is taken away by some tests, so the operator is on the first. Certificates of a minute: nearly every
@@ -146,6 +147,15 @@ def release(nodes: Nodes, images: Images, ahead: Ahead | None) -> Iterator[Nodes
         ahead.load(nodes)
     with installed(nodes, RELEASE):
         yield nodes
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    """A private SLURM beside the cluster."""
+    with own_slurm(f"hybrid-{os.getpid()}") as found:
+        if not isinstance(found, Slurm):
+            skip_or_fail(found, "slurm")
+        yield found
 
 
 _FAULTS = pytest.StashKey[list[tuple[str, float, str]]]()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from safetensors.numpy import load_file
 
 from charting import ROOT
 from documented import Block, blocks
-from real_nodes import SYSTEM, Nodes, Object, Team, team, wait_until
+from real_nodes import SYSTEM, Nodes, Object, Shell, Team, laptops_accuracy, team, wait_until
 
 DOCUMENTED = [block for block in blocks() if block.is_run_on_nodes]
 FIRST_JOB = next(block for block in DOCUMENTED if any("examples/digits/pods.yaml" in line for line in block.commands))
@@ -45,31 +44,9 @@ class Run:
     model: Path
 
 
-@dataclass(frozen=True)
-class Shell:
-    """A user's shell in a checkout: kubectl's namespace is theirs, and `muster` is installed."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def run(self, line: str) -> None:
-        done = subprocess.run(
-            ["sh", "-c", line], cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-
-
 @pytest.fixture(scope="module")
 def shell(lab: Team, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    folder = tmp_path_factory.mktemp("checkout")
-    (folder / "examples").symlink_to(ROOT / "examples")
-    shutil.copytree(ROOT / "helm", folder / "helm")
-    given = lab.nodes.cluster.environment
-    (folder / "kubeconfig").write_text(lab.tell("config", "view", "--raw"))
-    path = f"{Path(sys.executable).parent}:{ROOT / 'scripts'}:{given['PATH']}"
-    found = Shell(folder, {**given, "KUBECONFIG": str(folder / "kubeconfig"), "PATH": path})
-    found.run(f"kubectl config set-context --current --namespace={lab.namespace}")
-    return found
+    return Shell.of(lab, tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
@@ -97,21 +74,7 @@ def trained(lab: Team, shell: Shell) -> Run:
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> float:
     """The accuracy of the same manifest with `muster run`."""
-    folder = tmp_path_factory.mktemp("laptop")
-    command = [
-        sys.executable,
-        "-m",
-        "muster_cli.main",
-        "run",
-        str(EXAMPLE),
-        "--no-baselines",
-        "--json",
-        "--out",
-        str(folder / "run"),
-    ]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    events = [json.loads(line) for line in printed.splitlines()]
-    return float([one for one in events if one["event"] == "evaluated"][-1]["central"]["accuracy"])
+    return laptops_accuracy(EXAMPLE, tmp_path_factory.mktemp("laptop"))
 
 
 def test_the_example_trains_in_pods_to_the_laptops_accuracy(lab: Team, trained: Run, laptop: float) -> None:
@@ -244,9 +207,8 @@ def _operator(lab: Team) -> str:
 
 
 def test_every_page_with_commands_for_a_cluster_is_done_here() -> None:
-    assert {block.page for block in DOCUMENTED} == {
-        f"docs/{name}.md" for name in ("install", "operations", "pools", "troubleshooting")
-    }
+    here = {f"docs/{name}.md" for name in ("install", "operations", "pools", "troubleshooting")}
+    assert {block.page for block in DOCUMENTED} == here | {"examples/hybrid/README.md"}  # by test_hybrid.py
 
 
 def test_the_example_is_the_laptops_but_for_where_the_pools_run() -> None:

@@ -8,25 +8,19 @@ import os
 
 import pytest
 
-from slurming import CANNOT, Slurm, environment_of, run_script
+from slurming import CANNOT, Slurm, own_slurm
 
 RELEASE = os.environ.get("MUSTER_SLURM_RELEASE", "")
 
 
 @pytest.fixture(scope="session")
 def private_slurm(tmp_path_factory):
-    name = f"tests-{os.getpid()}"
-    release = ("--release", RELEASE) if RELEASE else ()
-    brought_up = run_script("--name", name, *release, "up", "--owner", str(os.getpid()), "--set", "MinJobAge=15")
-    if brought_up.returncode:
-        skip_or_fail(brought_up)
-    try:
-        slurm = Slurm(name, environment_of(name))
+    with own_slurm(f"tests-{os.getpid()}", *(("--release", RELEASE) if RELEASE else ())) as found:
+        if not isinstance(found, Slurm):
+            skip_or_fail(found)
         if RELEASE:
-            slurm.use_commands_of_its_own(tmp_path_factory.mktemp("commands"))
-        yield slurm
-    finally:
-        assert run_script("--name", name, "down").returncode == 0
+            found.use_commands_of_its_own(tmp_path_factory.mktemp("commands"))
+        yield found
 
 
 @pytest.fixture

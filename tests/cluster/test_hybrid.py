@@ -1,0 +1,94 @@
+"""One job over pods and SLURM's jobs, both real: examples/hybrid, as its page says, with this machine's values.
+
+The bridge's pod speaks to slurmrestd as it would to a site's, and what SLURM starts dials the coordinator from outside
+the pods' network, through the one port that its Service has on each node.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from charting import ROOT
+from documented import blocks
+from proxying import Proxy
+from real_nodes import Nodes, Shell, Team, laptops_accuracy, team, wait_until
+from slurming import Slurm
+
+EXAMPLE = ROOT / "examples" / "hybrid" / "job.yaml"
+[COMMANDS] = [one for one in blocks() if one.page == "examples/hybrid/README.md" and one.is_run_on_nodes]
+ROUNDS, CLIENTS = 25, 8
+NOISE = 0.03  # as in test_real_pods.py; and two of eight are away for some rounds
+PORT = 30443
+
+pytestmark = pytest.mark.timeout(600, func_only=True)
+
+
+@pytest.fixture
+def lab(release: Nodes) -> Iterator[Team]:
+    with team(release, "hybrid") as found:
+        yield found
+
+
+def for_this_machine(text: str, slurmrestd: str, node: str, site: Path) -> str:
+    """The example with the values that are marked in it, as a user would fill them in."""
+    pods, hpc, job = yaml.safe_load_all(text)
+    marked = [line for line in text.splitlines() if "# yours" in line]
+    hpc["spec"]["state"]["path"]["path"] = str(site / "state")
+    hpc["spec"]["slurm"] |= {
+        "url": f"http://{slurmrestd}",
+        "auth": {"user": "root", "tokenSecret": {"name": "slurm", "key": "token"}},
+        "partition": "low",
+        "workDir": str(site),
+        "preamble": f"export PATH={Path(sys.executable).parent}:$PATH",
+    }
+    job["spec"]["coordinator"]["service"]["address"] = f"{node}:{PORT}"
+    assert len(marked) == 7, "the example marks what is filled in here, and nothing else"
+    return yaml.safe_dump_all([pods, hpc, job])
+
+
+def host_of(nodes: Nodes) -> str:
+    """This machine, as pods reach it: at the address of the API server."""
+    server = nodes.cluster.tell("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")
+    return str(urlsplit(server).hostname)
+
+
+def address_of(nodes: Nodes, node: str) -> str:
+    return nodes.cluster.tell("get", "node", node, "-o", "jsonpath={.status.addresses[0].address}")
+
+
+def test_pods_and_slurm_train_one_model_though_two_jobs_are_preempted(lab: Team, slurm: Slurm, tmp_path: Path) -> None:
+    shell = Shell.of(lab, tmp_path, SLURM_CONF=slurm.environment["SLURM_CONF"])
+    create, apply, wait, fetch = COMMANDS.lines()
+    with Proxy(slurm.url.removeprefix("http://"), host=host_of(lab.nodes)) as slurmrestd:
+        filled = for_this_machine(EXAMPLE.read_text(), slurmrestd.address, address_of(lab.nodes, "n1"), tmp_path)
+        (tmp_path / "hybrid.yaml").write_text(filled)
+        shell.run(create)
+        shell.run(apply)
+        lab.wait_for_round("hybrid", 3, within_s=240)
+
+        [node, *_] = [node for node, tasks in Counter(job[4] for job in slurm.jobs("running")).items() if tasks == 2]
+        slurm.preempt(2, node)
+        assert lab.training("hybrid")["round"] < ROUNDS - 5
+        slurm.until_started(lambda: len(slurm.jobs("running")) == 4)
+        assert sorted(job[3] for job in slurm.jobs("running")) == ["0", "0", "1", "1"]
+
+        shell.run(wait)
+        training = lab.training("hybrid")
+        history = training["history"]
+        assert [one["round"] for one in history] == list(range(ROUNDS - len(history) + 1, ROUNDS + 1))
+        assert min(one["used"] for one in history) >= CLIENTS - 2  # the pods' clients, and SLURM's other two
+        assert history[-1]["used"] == CLIENTS  # who was preempted is back
+        shell.run(fetch)
+        assert sum(tensor.size for tensor in load_file(tmp_path / "hybrid.safetensors").values()) > 1000
+        wait_until(lambda: not slurm.queue(), "SLURM has nothing of it")
+    (tmp_path / "laptop").mkdir()
+    laptop = laptops_accuracy(EXAMPLE, tmp_path / "laptop")
+    assert float(training["metrics"]["accuracy"]) == pytest.approx(laptop, abs=NOISE)
