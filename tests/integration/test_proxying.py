@@ -49,17 +49,23 @@ def dial(proxy):
 
 
 def say(connection, data):
-    """Everything that comes back until goodbye, and whether that was a reset."""
+    """Everything that comes back until goodbye, and whether that was a reset, as far as the sending hasn't met it."""
     sender = threading.Thread(target=send_all, args=(connection, data))
     sender.start()
+    try:
+        return hear(connection)
+    finally:
+        sender.join(PATIENCE_S)
+
+
+def hear(connection):
+    """Everything that comes until goodbye, and whether that was a reset."""
     heard = bytearray()
     try:
         while piece := connection.recv(65536):
             heard += piece
     except ConnectionResetError:
         return bytes(heard), True
-    finally:
-        sender.join(PATIENCE_S)
     return bytes(heard), False
 
 
@@ -114,7 +120,7 @@ def test_a_cut_by_reset_is_one(echo):
     with Proxy(echo, lambda _, way: Weather(cut_at=5) if way is Direction.DOWN else Weather()) as proxy:
         with dial(proxy) as connection:
             connection.sendall(b"12345678")
-            assert say(connection, b"")[1]
+            assert hear(connection)[1]
         assert proxy.cuts[0].withheld == 3
 
 
