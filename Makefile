@@ -8,7 +8,7 @@ export BASE_IMAGE PIP_INDEX_URL TORCH_INDEX_URL SSL_CERT_FILE
 SECONDS ?= 30
 SOAK   ?=
 
-.PHONY: help setup run test lint format types unit contract integration test-slurm slurm slurm-24.11 test-cluster images soak fuzz fuzz-packages bench proto manifests clean
+.PHONY: help setup run test lint format types unit contract integration test-slurm slurm slurm-24.11 test-cluster control-plane nodes images soak fuzz fuzz-packages bench proto manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,8 +55,13 @@ slurm-24.11: $(STAMP)
 images: ## Dockerfile.operator and Dockerfile.worker, with docker, podman or buildah (BASE_IMAGE, PIP_INDEX_URL, TORCH_INDEX_URL)
 	@scripts/images
 
-test-cluster: $(STAMP) ## a real Kubernetes: an API server (KUBECONFIG, or one built from Go modules), then nodes with pods
-	@scripts/stage cluster "$(BIN)/pytest tests/cluster -q --durations=12 --durations-min=5"
+test-cluster: control-plane nodes ## a real Kubernetes: an API server (KUBECONFIG, or one built from Go modules), then nodes with pods
+
+control-plane: $(STAMP)
+	@scripts/stage control-plane "$(BIN)/pytest tests/cluster -m 'not nodes' -q --durations=8 --durations-min=5"
+
+nodes: $(STAMP)
+	@scripts/stage nodes "$(BIN)/pytest tests/cluster -m nodes -q --durations=8 --durations-min=5"
 
 soak: $(STAMP) ## 30 jobs one after another and 10 side by side under random faults on real nodes: nothing is left (an hour; SOAK="--jobs 5")
 	@$(BIN)/python benchmarks/soak.py $(SOAK)

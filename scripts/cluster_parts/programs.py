@@ -201,7 +201,8 @@ def linker_flags(product: Product) -> str:
 
 
 def _go(work: Path, *arguments: str) -> str:
-    environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
+    # Compilers that collect garbage less often are done sooner.
+    environment = {"GOGC": "400"} | os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
     result = subprocess.run(["go", *arguments], cwd=work, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         said = "\n".join(result.stderr.strip().splitlines()[-15:])

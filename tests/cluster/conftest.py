@@ -35,13 +35,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test may take five minutes unless it says otherwise; building a cluster for the first takes what it takes.
 
     Those that wait for images come late, when these have been built; what looks for traces that something left on this
-    machine comes last, since builds leave traces as long as they run.
+    machine comes last, since builds leave traces as long as they run. All of these are marked `nodes`.
     """
     here = Path(__file__).parent
     ours = [item for item in items if here in item.path.parents]
     for item in ours:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(300, func_only=True))
+        if _turn(item):
+            item.add_marker(pytest.mark.nodes)
     items[:] = [item for item in items if item not in set(ours)] + sorted(ours, key=_turn)
 
 
