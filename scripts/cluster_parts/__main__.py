@@ -16,7 +16,7 @@ from typing import NoReturn
 from cluster_parts.errors import ClusterError
 from cluster_parts.lifecycle import check_existing, command_on, down, load, read_parts, up
 from cluster_parts.processes import find_process
-from cluster_parts.programs import find_helm, find_kubectl, find_node_programs, find_programs
+from cluster_parts.programs import find_all, find_kubectl, find_programs
 from cluster_parts.settings import Settings, read_settings
 
 _EPILOG = """
@@ -113,7 +113,7 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
 
 def _programs(settings: Settings, _: argparse.Namespace) -> int:
     """see to it that all programs are there, and helm: where they aren't, building them takes a quarter of an hour"""
-    for name, path in {**find_programs(settings), **find_node_programs(settings), "helm": find_helm(settings)}.items():
+    for name, path in find_all(settings).items():
         print(f"{name:<26}{path}")
     return 0
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster_parts.errors import ClusterError, UnavailableError
-from cluster_parts.settings import Settings
+from cluster_parts.settings import Settings, read_settings
 
 NEEDED = ("etcd", "kube-apiserver", "kubectl")
 """What KUBEBUILDER_ASSETS must hold. setup-envtest has no controller manager and no scheduler: they may be missing."""
@@ -114,6 +114,11 @@ def find_helm(settings: Settings) -> Path:
 def find_node_programs(settings: Settings) -> dict[str, Path]:
     """What nodes run, built if it isn't in the cache."""
     return _built(NODE, settings) | _built(CONTAINERD, settings) | _built(COREDNS, settings)
+
+
+def find_all(settings: Settings) -> dict[str, Path]:
+    """Everything that tests of the cluster use: where it isn't there, building it takes a quarter of an hour."""
+    return {**find_programs(settings), **find_node_programs(settings), "helm": find_helm(settings)}
 
 
 def _built(product: Product, settings: Settings) -> dict[str, Path]:
@@ -208,3 +213,7 @@ def _go(work: Path, *arguments: str) -> str:
         said = "\n".join(result.stderr.strip().splitlines()[-15:])
         raise ClusterError(f"`go {arguments[0]}` failed:\n{said}\nIt needs Go 1.26 and its module proxy. {_REMEDY}.")
     return result.stdout
+
+
+if __name__ == "__main__":  # for a machine that has no .venv yet
+    find_all(read_settings("default"))
