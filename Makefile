@@ -41,7 +41,7 @@ contract: $(STAMP)
 	@scripts/stage contract "$(BIN)/pytest tests/contract -n auto -q"
 
 integration: $(STAMP)
-	@scripts/stage integration "$(BIN)/pytest tests/integration -n auto --dist worksteal -q --durations=8 --durations-min=20"
+	@scripts/stage integration "$(BIN)/pytest tests/integration -n auto --dist loadscope -q --durations=8 --durations-min=20"
 
 test-slurm: $(STAMP) ## real SLURM, two releases of it side by side (skips with a reason where it can't run)
 	@$(MAKE) --no-print-directory -j2 --output-sync=target slurm slurm-24.11

@@ -43,6 +43,26 @@ def started(lab: Lab) -> Iterator[Lab]:
         yield lab
 
 
+SLURM = """
+apiVersion: muster.dev/v1alpha1
+kind: ClientPool
+metadata: {name: cloud}
+spec:
+  type: Slurm
+  clients: 2
+  slurm: {url: "https://slurm.example.org:6820", auth: {user: fl, tokenSecret: {name: slurm, key: token}}}
+---
+apiVersion: muster.dev/v1alpha1
+kind: FederatedJob
+metadata: {name: digits}
+spec:
+  task: {entrypoint: "a:B"}
+  pools: [{name: cloud}]
+  rounds: {total: 3}
+  coordinator: {service: {type: NodePort, address: "node.example.org:30443"}}
+"""
+
+
 def named(lab: Lab) -> set[str]:
     """The children whose names are not made from digests."""
     return {child for child in lab.children() if not child.startswith(("ConfigMap", "PersistentVolumeClaim"))}
@@ -55,6 +75,15 @@ def test_apply_brings_all_parts_and_pods_that_a_restricted_namespace_admits(star
     assert len(started.pods("coordinator")) == 1
     [config] = [child for child in started.children() if child.startswith("ConfigMap")]
     assert started.get(config)["immutable"] is True
+
+
+def test_a_slurm_pool_gets_a_bridge_whose_pod_is_admitted(lab: Lab) -> None:
+    with lab.operator():
+        lab.tell("create", "secret", "generic", "slurm", "--from-literal=token=t")
+        lab.apply(SLURM)
+        wait_until(lambda: len(lab.pods("worker")) == 1, "the bridge's pod is made")
+        assert PARTS - {"Job/digits-workers-cloud"} | {"Job/digits-bridge-cloud"} <= lab.children()
+        assert lab.get("service/digits-coordinator")["spec"]["type"] == "NodePort"
 
 
 def test_a_look_at_an_unchanged_job_changes_nothing(started: Lab) -> None:

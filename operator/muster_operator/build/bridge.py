@@ -14,12 +14,13 @@ from muster_operator.build.common import INPUTS, WORKER, Context, annotated, chi
 from muster_operator.build.coordinator import JOB_FOLDER, JOB_KEY
 from muster_operator.build.pods import NOBODY, container, pull_secrets, security, temporary_volumes, without_nothing
 from muster_operator.build.trust import BRIDGES_BUNDLE, BUNDLE, TRUST_FOLDER, workers_volume
-from muster_operator.build.workers import FAILURE_POLICY
+from muster_operator.build.workers import failure_policy
 from muster_operator.objects import Object, digest
 from muster_spec.pool_types import RunAs, Slurm
 from muster_spec.types import ResolvedPool
 from muster_spec.values import SecretKey
 
+BRIDGE = "bridge"  # its container
 SECRETS_FOLDER = "/etc/muster/secrets"
 GRACE_S = 90  # it takes itself a minute to see that everything is cancelled
 _MODEST = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
@@ -38,7 +39,7 @@ def build_bridge(context: Context, pool: ResolvedPool) -> Object:
         "completions": 1,
         "parallelism": 1,
         "backoffLimitPerIndex": context.job.spec.run_policy.backoff_limit,
-        "podFailurePolicy": FAILURE_POLICY,
+        "podFailurePolicy": failure_policy(BRIDGE),
         "podReplacementPolicy": "Failed",
         "template": {"metadata": {"labels": labels(context.job, WORKER, pool.name)}, "spec": _pod(context, pool)},
     }
@@ -68,7 +69,7 @@ def _pod(context: Context, pool: ResolvedPool) -> Object:
         "securityContext": security(_READABLE),
         "terminationGracePeriodSeconds": GRACE_S,
         "imagePullSecrets": pull_secrets(*context.pull_secrets),
-        "containers": [container("bridge", image, command, resources=_MODEST, volumeMounts=mounts)],
+        "containers": [container(BRIDGE, image, command, resources=_MODEST, volumeMounts=mounts)],
         "volumes": [
             *temporary_volumes(),
             {"name": "job", "configMap": {"name": context.config_name}},

@@ -49,15 +49,22 @@ SPOT_TAINTS = (
 _BAD_INPUT, _STOPPED = 2, 143
 _THREADS = "OMP_NUM_THREADS"
 
-# Exit 143: told to stop, by a drain or a suspension. A disruption: the node was taken away. Neither is the worker's
-# fault, so neither costs a retry. Exit 2: the same would happen again.
-FAILURE_POLICY = {
-    "rules": [
-        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"action": "Ignore", "onExitCodes": {"containerName": WORKER, "operator": "In", "values": [_STOPPED]}},
-        {"action": "FailIndex", "onExitCodes": {"containerName": WORKER, "operator": "In", "values": [_BAD_INPUT]}},
-    ]
-}
+
+def failure_policy(name: str) -> Object:
+    """Of a Job whose container is called so.
+
+    Exit 143: told to stop, by a drain or a suspension. A disruption: the node was taken away. Neither is the worker's
+    fault, so neither costs a retry. Exit 2: the same would happen again.
+    """
+    stopped = {"containerName": name, "operator": "In", "values": [_STOPPED]}
+    bad_input = {"containerName": name, "operator": "In", "values": [_BAD_INPUT]}
+    return {
+        "rules": [
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {"action": "Ignore", "onExitCodes": stopped},
+            {"action": "FailIndex", "onExitCodes": bad_input},
+        ]
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,7 @@ def _job(context: Context, share: Share) -> Object:
         "completions": max(share.workers, 1),  # with none to complete, the Job would be over
         "parallelism": share.workers,
         "backoffLimitPerIndex": context.job.spec.run_policy.backoff_limit,
-        "podFailurePolicy": FAILURE_POLICY,
+        "podFailurePolicy": failure_policy(WORKER),
         "podReplacementPolicy": "Failed",
         "template": {"metadata": metadata, "spec": _pod(context, share)},
     }

@@ -41,6 +41,13 @@ def test_a_slurm_pool_is_one_bridge_and_no_workers(cluster: Cluster) -> None:
     assert cluster.child("Job", BRIDGE)["spec"]["completions"] == 1
 
 
+def test_what_ends_the_bridge_is_told_of_its_own_container(cluster: Cluster) -> None:
+    [container] = bridge(cluster)["containers"]
+    policy = cluster.child("Job", BRIDGE)["spec"]["podFailurePolicy"]
+    named = {rule["onExitCodes"]["containerName"] for rule in policy["rules"] if "onExitCodes" in rule}
+    assert named == {container["name"]}
+
+
 def test_the_bridge_is_told_what_a_pod_can_be_told(cluster: Cluster) -> None:
     command = bridge(cluster)["containers"][0]["command"]
     assert command[:4] == ["python", "-m", "muster_slurm", "--alone"]
