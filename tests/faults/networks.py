@@ -62,7 +62,7 @@ def slow_link(lab: Lab) -> None:
     given = manifest(
         "slow-link",
         [pool("near"), pool("slow", clients=1, trusted=False)],
-        rounds={"total": 6, "minUpdates": None, "deadlineSeconds": 6},
+        rounds={"total": 9, "minUpdates": None, "deadlineSeconds": 6},
         config={"ballast": _MEGABYTE},
     )
     with lab.job("a link at 400 kbit/s", given) as job:
