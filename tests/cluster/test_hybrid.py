@@ -24,7 +24,7 @@ from slurming import Slurm
 
 EXAMPLE = ROOT / "examples" / "hybrid" / "job.yaml"
 [COMMANDS] = [one for one in blocks() if one.page == "examples/hybrid/README.md" and one.is_run_on_nodes]
-ROUNDS, UPDATES = 40, 6
+ROUNDS, UPDATES = 50, 6
 NOISE = 0.03  # as in test_real_pods.py; and whose updates come first is another in each run
 PORT = 30443
 
