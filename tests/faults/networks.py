@@ -58,7 +58,9 @@ def cut_in_the_middle_of_an_upload(lab: Lab) -> None:
 
 
 def slow_link(lab: Lab) -> None:
-    """One client of three can't send its update before the deadline, which holds: rounds close without it."""
+    """One client of three can't send its update before the deadline, which holds: rounds close without it, and after each
+    it sits some out.
+    """
     given = manifest(
         "slow-link",
         [pool("near"), pool("slow", clients=1, trusted=False)],
@@ -70,6 +72,7 @@ def slow_link(lab: Lab) -> None:
         with slowed(job.team.nodes, job.pod("worker", "slow"), "400kbit") as link:
             wait_until(link.has_held_back, "packets wait")
             history = job.ends_well()
-        without = [one for one in history if one["stragglers"] == 1]
-        assert len(without) >= 3
-        assert {one["used"] for one in without} == {2}
+        late = [one for one in history if one["stragglers"] == 1]
+        assert len(late) >= 2
+        assert {one["used"] for one in late} == {2}
+        assert any(one["asked"] == 2 for one in history)
