@@ -58,8 +58,8 @@ def cut_in_the_middle_of_an_upload(lab: Lab) -> None:
 
 
 def slow_link(lab: Lab) -> None:
-    """One client of three can't send its update before the deadline, which holds: rounds close without it, and after each
-    it sits some out.
+    """One client of three can't send its update before the deadline, which holds: rounds close without it, and after
+    each it sits some out.
     """
     given = manifest(
         "slow-link",
