@@ -43,24 +43,11 @@ def started(lab: Lab) -> Iterator[Lab]:
         yield lab
 
 
-SLURM = """
-apiVersion: muster.dev/v1alpha1
-kind: ClientPool
-metadata: {name: cloud}
-spec:
-  type: Slurm
-  clients: 2
-  slurm: {url: "https://slurm.example.org:6820", auth: {user: fl, tokenSecret: {name: slurm, key: token}}}
----
-apiVersion: muster.dev/v1alpha1
-kind: FederatedJob
-metadata: {name: digits}
-spec:
-  task: {entrypoint: "a:B"}
-  pools: [{name: cloud}]
-  rounds: {total: 3}
-  coordinator: {service: {type: NodePort, address: "node.example.org:30443"}}
-"""
+SITE = '{url: "https://slurm.example.org:6820", auth: {user: fl, tokenSecret: {name: slurm, key: token}}}'
+SLURM = (
+    MANIFEST.replace("{type: Kubernetes, clients: 2}", f"{{type: Slurm, clients: 2, slurm: {SITE}}}")
+    + '  coordinator: {service: {type: NodePort, address: "node.example.org:30443"}}\n'
+)
 
 
 def named(lab: Lab) -> set[str]:
