@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NAME   ?=
+export PYTEST := $(BIN)/pytest
 export BASE_IMAGE PIP_INDEX_URL TORCH_INDEX_URL SSL_CERT_FILE
 SECONDS ?= 30
 SOAK   ?=
@@ -41,16 +42,16 @@ contract: $(STAMP)
 	@scripts/stage contract "$(BIN)/pytest tests/contract -n auto -q"
 
 integration: $(STAMP)
-	@scripts/stage integration "$(BIN)/pytest tests/integration -n auto --dist loadscope -q --durations=8 --durations-min=20"
+	@scripts/stage integration "scripts/retest integration tests/integration -n auto --dist loadscope -q --durations=8 --durations-min=20"
 
 test-slurm: $(STAMP) ## real SLURM, two releases of it side by side (skips with a reason where it can't run)
 	@$(MAKE) --no-print-directory -j2 --output-sync=target slurm slurm-24.11
 
 slurm: $(STAMP)
-	@scripts/stage slurm "$(BIN)/pytest tests/slurm -q"
+	@scripts/stage slurm "scripts/retest slurm tests/slurm -q"
 
 slurm-24.11: $(STAMP)
-	@scripts/stage slurm-24.11 "MUSTER_SLURM_RELEASE=trixie $(BIN)/pytest tests/slurm -q"
+	@scripts/stage slurm-24.11 "MUSTER_SLURM_RELEASE=trixie scripts/retest slurm-24.11 tests/slurm -q"
 
 images: ## Dockerfile.operator and Dockerfile.worker, with docker, podman or buildah (BASE_IMAGE, PIP_INDEX_URL, TORCH_INDEX_URL)
 	@scripts/images
@@ -58,10 +59,10 @@ images: ## Dockerfile.operator and Dockerfile.worker, with docker, podman or bui
 test-cluster: control-plane nodes ## a real Kubernetes: an API server (KUBECONFIG, or one built from Go modules), then nodes with pods
 
 control-plane: $(STAMP)
-	@scripts/stage control-plane "$(BIN)/pytest tests/cluster -m 'not nodes' -q --durations=8 --durations-min=5"
+	@scripts/stage control-plane "scripts/retest control-plane tests/cluster -m 'not nodes' -n 2 --dist loadscope -q --durations=8 --durations-min=5"
 
 nodes: $(STAMP)
-	@scripts/stage nodes "$(BIN)/pytest tests/cluster -m nodes -q --durations=8 --durations-min=5"
+	@scripts/stage nodes "scripts/retest nodes tests/cluster -m nodes -q --durations=8 --durations-min=5"
 
 soak: $(STAMP) ## 30 jobs one after another and 10 side by side under random faults on real nodes: nothing is left (an hour; SOAK="--jobs 5")
 	@$(BIN)/python benchmarks/soak.py $(SOAK)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from muster.errors import SiteError
+from muster.errors import RankLostError, SiteError
 from muster.site.distributed import Place, Steps, place_of
-from muster.site.fabric import Threads, spread
+from muster.site.fabric import Threads, break_down, spread
 from muster.site.mpi import check_size
 
 
@@ -58,3 +58,16 @@ def test_bytes_of_rank_0_reach_all():
             for each in [pool.submit(spread, rank, b"said" if rank.rank == 0 else b"") for rank in ranks]
         ]
     assert found == [b"said"] * 3
+
+
+def test_a_transfer_that_fails_is_put_down_to_the_rank_that_is_found_gone_a_moment_later():
+    looks = []
+
+    def watch():
+        looks.append(1)
+        if len(looks) == 3:
+            raise RankLostError("rank 1 is gone")
+
+    with pytest.raises(RankLostError, match="rank 1 is gone"):
+        break_down("gloo: connection reset", watch)
+    assert len(looks) == 3

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from muster.errors import RankLostError, SiteError
-from muster.site.fabric import Array, Doubles, Integers, Watch, unwatched, wait_until
+from muster.site.fabric import Array, Doubles, Integers, Watch, break_down, unwatched, wait_until
 from muster.team import Batch
 
 _MEET_WITHIN: Final = timedelta(seconds=300)  # nodes of one job don't start at once
@@ -100,8 +100,7 @@ class TorchFabric:
             wait_until(work.is_completed, self.watch)
             work.wait()
         except RuntimeError as error:
-            self.watch()
-            raise RankLostError(f"torch.distributed: {error}") from error
+            break_down(f"torch.distributed: {error}", self.watch)
 
 
 class Steps:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ Watch = Callable[[], None]
 
 _EAGER_S: Final = 0.02  # others are there already: look without pause
 _NAP_S: Final = (0.0002, 0.01)  # the first pause, and the longest
+_NAMED_WITHIN_S: Final = 5.0
 
 
 class Fabric(Protocol):
@@ -74,6 +75,15 @@ def wait_until(done: Callable[[], bool], watch: Watch) -> None:
         if time.monotonic() - began > _EAGER_S:
             time.sleep(nap_s)
             nap_s = min(nap_s * 1.5, _NAP_S[1])
+
+
+def break_down(said: str, watch: Watch) -> NoReturn:
+    """A transfer failed: `watch` raises who is gone, which it may learn moments later; else this is what was said."""
+    until = time.monotonic() + _NAMED_WITHIN_S
+    while time.monotonic() < until:
+        watch()
+        time.sleep(_NAP_S[1])
+    raise RankLostError(said)
 
 
 def unwatched() -> None:

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from muster.errors import RankLostError, SiteError
-from muster.site.fabric import Array, Doubles, Integers, Watch, unwatched, wait_until
+from muster.errors import SiteError
+from muster.site.fabric import Array, Doubles, Integers, Watch, break_down, unwatched, wait_until
 
 _PIECE: Final = 2**26  # elements
 _SIZES: Final = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
@@ -69,8 +69,7 @@ class MpiFabric:
         try:
             wait_until(request.Test, self.watch)
         except self._mpi.Exception as error:
-            self.watch()
-            raise RankLostError(f"MPI: {error}") from error
+            break_down(f"MPI: {error}", self.watch)
 
 
 def _load() -> Any:
