@@ -33,13 +33,11 @@ from evaluations.series import Arm, Series, run_series  # noqa: E402 -- likewise
 
 ADAPTIVE = {"spec.selection.type": "Adaptive"}
 FASTEST = {"spec.rounds.minUpdates": 14, "spec.rounds.deadlineSeconds": 60}
-OWN_DEADLINE = FASTEST | {"spec.rounds.deadlineControl.type": "Adaptive"}
 
 ARMS = (
     Arm("random, all"),
     Arm("adaptive, all", ADAPTIVE),
     Arm("random, fastest 14", FASTEST),
-    Arm("random, fastest 14, adaptive deadline", OWN_DEADLINE),
     Arm("adaptive, fastest 14", ADAPTIVE | FASTEST),
 )
 

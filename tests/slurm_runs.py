@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from running import TASKS, running
-from slurming import ROOT
+from slurming import ROOT, found_by_commands
 
 PYTHONS = os.pathsep.join(str(ROOT / folder) for folder in ("operator", "worker", "protos"))
 
@@ -50,14 +50,7 @@ def write_job(folder, how, *, clients=4, per_worker=2, seconds=0.0, rounds=4, mo
 @contextmanager
 def training(slurm, folder, *arguments):
     """A run under way, which finds the private SLURM."""
-    before = os.environ.get("SLURM_CONF")
-    os.environ["SLURM_CONF"] = slurm.environment["SLURM_CONF"]
     secrets = ("--secrets", folder / "secrets") if (folder / "secrets").exists() else ()
     options = ("--pools", "real", "--poll", "1", "--address", "localhost:0", "--out", folder / "out", *secrets)
-    try:
-        with running(folder / "job.yaml", *options, *arguments, cwd=folder) as run:
-            yield run
-    finally:
-        os.environ.pop("SLURM_CONF")
-        if before is not None:
-            os.environ["SLURM_CONF"] = before
+    with found_by_commands(slurm), running(folder / "job.yaml", *options, *arguments, cwd=folder) as run:
+        yield run

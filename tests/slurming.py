@@ -27,6 +27,25 @@ GIVE_UP_S = 90
 SECRET = "the-patients-secret"  # noqa: S105 -- of nobody
 
 
+def has_no_python():
+    """Whether jobs are in a root folder of another release, and this Python can't be shared with them."""
+    return "MUSTER_SLURM_RELEASE" in os.environ and sys.base_prefix == "/usr"
+
+
+@contextmanager
+def found_by_commands(slurm):
+    """What this process starts finds that SLURM, and its release of the commands."""
+    before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PATH")}
+    os.environ.update({name: slurm.environment[name] for name in before})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
 def run_script(*arguments):
     return subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, check=False)
 

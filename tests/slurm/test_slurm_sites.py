@@ -12,9 +12,9 @@ import pytest
 
 from running import TASKS, running
 from siting import need_mpi
-from slurming import ROOT, by_commands, wait_until
+from slurming import ROOT, by_commands, found_by_commands, has_no_python, wait_until
 
-pytestmark = pytest.mark.skipif("MUSTER_SLURM_RELEASE" in os.environ, reason="this Python isn't in its root folder")
+pytestmark = pytest.mark.skipif(has_no_python(), reason="this Python is the system's, and the root folder has its own")
 PYTHONS = os.pathsep.join(str(ROOT / folder) for folder in ("operator", "worker", "protos"))
 BY_SRUN = "nodes: 1\n                tasks: 2\n                mpi: {type: Mpi, plugin: pmix}"
 BY_MPIRUN = "nodes: 2\n                tasks: 4\n                mpi: {type: Mpi, launcher: Mpirun}"
@@ -63,16 +63,9 @@ def write_job(folder, ranks, *, entrypoint="sharded:Sharded", rounds=3, seconds=
 @contextmanager
 def training(slurm, folder):
     """A run under way, which finds the private SLURM."""
-    before = os.environ.get("SLURM_CONF")
-    os.environ["SLURM_CONF"] = slurm.environment["SLURM_CONF"]
     options = ("--pools", "real", "--poll", "1", "--address", "localhost:0", "--out", folder / "out")
-    try:
-        with running(folder / "job.yaml", *options, cwd=folder) as run:
-            yield run
-    finally:
-        os.environ.pop("SLURM_CONF")
-        if before is not None:
-            os.environ["SLURM_CONF"] = before
+    with found_by_commands(slurm), running(folder / "job.yaml", *options, cwd=folder) as run:
+        yield run
 
 
 def logs(folder):

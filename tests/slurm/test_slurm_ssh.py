@@ -1,6 +1,7 @@
 """SLURM behind a login node: commands through ssh, and relays for nodes that can't dial out. The sshd is a real one."""
 
 import os
+import shlex
 import signal
 import socket
 
@@ -18,13 +19,14 @@ needs_sshd = pytest.mark.skipif(
     sshd_program() is None and "slurm" not in os.environ.get("MUSTER_REQUIRE", ""),
     reason="there is no sshd on this machine; as root: scripts/slurm packages",
 )
-needs_this_release = pytest.mark.skipif("MUSTER_SLURM_RELEASE" in os.environ, reason="its commands aren't on the PATH")
-pytestmark = [needs_sshd, needs_this_release]
+pytestmark = needs_sshd
 
 
 @pytest.fixture
 def login(slurm, tmp_path):
-    node = LoginNode(tmp_path / "login", {"SLURM_CONF": slurm.environment["SLURM_CONF"]})
+    """As at a site, SLURM is on the PATH of login shells."""
+    node = LoginNode(tmp_path / "login", {"SLURM_CONF": slurm.environment["SLURM_CONF"], "HOME": tmp_path / "login"})
+    (node.folder / ".profile").write_text(f"export PATH={shlex.quote(slurm.environment['PATH'])}\n")
     node.start()
     yield node
     node.stop()
