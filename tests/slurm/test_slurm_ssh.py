@@ -12,14 +12,17 @@ from attending import to_nowhere
 from muster_wire.trust.bundle import read_bundle
 from running import gone
 from slurm_runs import training, write_job
-from slurming import bridging, by_commands, let_end, manifest, said, wait_until, write_secret
+from slurming import bridging, by_commands, has_no_python, let_end, manifest, said, wait_until, write_secret
 from sshing import LoginNode, sshd_program
 
 needs_sshd = pytest.mark.skipif(
     sshd_program() is None and "slurm" not in os.environ.get("MUSTER_REQUIRE", ""),
     reason="there is no sshd on this machine; as root: scripts/slurm packages",
 )
-pytestmark = needs_sshd
+needs_python = pytest.mark.skipif(
+    has_no_python(), reason="this Python is the system's, and the root folder has its own"
+)
+pytestmark = [needs_sshd, needs_python]
 
 
 @pytest.fixture
