@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from charting import ROOT, Kubectl, tell_helm
 
@@ -34,6 +35,12 @@ class Nodes:
 
     cluster: Kubectl
     name: str
+
+    @property
+    def host(self) -> str:
+        """This machine, as pods reach it: at the address of the API server."""
+        server = self.cluster.tell("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")
+        return str(urlsplit(server).hostname)
 
     def script(self, *arguments: str) -> str:
         """scripts/cluster, which has to succeed; what it printed."""

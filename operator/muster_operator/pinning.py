@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from muster_operator.build.code import CODE_FOLDER
+from muster_operator.build.common import is_relayed
 from muster_operator.build.coordinator import CODE_KEY, JOB_KEY, SPEC_DIGEST
 from muster_operator.build.workers import PLAIN
 from muster_operator.objects import Object, annotation_of, digest
@@ -281,19 +282,20 @@ def _refuse_slurm(live: JobSpec, pools: tuple[ResolvedPool, ...]) -> Refusal | N
     lacking = {pool.name: _lacking(pool.spec.slurm) for pool in slurm}
     for why in filter(None, lacking.values()):
         names = ", ".join(name for name, each in lacking.items() if each == why)
-        message = f"pools of type Slurm ({names}): {why}; use url, or `muster run --pools real` on a login node"
+        message = f"pools of type Slurm ({names}): {why}; use url or ssh, or `muster run --pools real` on a login node"
         return Refusal("SlurmPoolNotSupported", message)
-    if slurm and not _outside_address(live):
+    if any(not is_relayed(pool) for pool in slurm) and not _outside_address(live):
         message = (
-            "spec.coordinator.service.address: say where SLURM's nodes reach the coordinator from outside the cluster"
+            "spec.coordinator.service.address: say where SLURM's nodes reach the coordinator from outside the cluster,"
+            " or have the pool relay for them by ssh"
         )
         return Refusal("NoOutsideAddress", message)
     return None
 
 
 def _lacking(slurm: Slurm | None) -> str | None:
-    command = slurm.command if slurm else None
-    return lacking_in_pods(command.type if command else None, is_relayed=bool(slurm and slurm.relay))
+    command, relay = (slurm.command, slurm.relay) if slurm else (None, None)
+    return lacking_in_pods(command.type if command else None, relay.type if relay else None)
 
 
 def _refuse_code(seen: Observed) -> Refusal | None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-_BY_COMMAND: Final = {
-    "Local": "a pod has no sbatch",
-    "Ssh": "the bridge's image has no ssh client, and none of its users has a name, without which ssh refuses to run",
-}
-_RELAYED: Final = "a pod shares no folder with the nodes, so it can't relay for them"
+_LOCAL: Final = "a pod has no sbatch"
+_FOLDER: Final = "a pod shares no folder with the nodes, so it can't relay for them"
 
 
-def lacking_in_pods(command: str | None, *, is_relayed: bool) -> str | None:
-    """Why a pool can't be served from a cluster: its `slurm.command.type`, or that it has `slurm.relay`."""
-    if command is not None:
-        return _BY_COMMAND[command]
-    return _RELAYED if is_relayed else None
+def lacking_in_pods(command: str | None, relay: str | None) -> str | None:
+    """Why a pool can't be served from a cluster, by the types of its `slurm.command` and `slurm.relay`."""
+    if command == "Local":
+        return _LOCAL
+    return _FOLDER if relay == "SharedFolder" else None

@@ -190,7 +190,7 @@ def _refusal(pool: Object) -> str:
     document: Any = with_defaults(pool, schema_of("ClientPool"))
     problems = [f"{problem.path}: {problem.text}" for _, problem in unsupported_fields(document, "ClientPool")]
     slurm = dig(pool, "spec", "slurm") or {}
-    lacking = lacking_in_pods(dig(slurm, "command", "type"), is_relayed="relay" in slurm)
+    lacking = lacking_in_pods(dig(slurm, "command", "type"), dig(slurm, "relay", "type"))
     return "; ".join([*problems, *([f"spec.slurm: {lacking}"] if lacking else [])])
 
 

@@ -5,7 +5,7 @@ lets whoever opens PATH through to the coordinator (ssh -R), but only on the log
 nodes can reach it, and joins each connection to one of those. What passes is TLS that it can't look into. It ends with
 the ssh connection, or when it hasn't heard from the bridge for a while: no daemon stays behind.
 
-    python3 forwarder.py PATH PORT...     listens on the first of the ports that can be had, and says on which
+    python3 forwarder.py PATH PORT...     listens on the first of the ports, or else on another, and says on which
 """
 
 import os
@@ -16,15 +16,18 @@ import threading
 import time
 
 SILENT_S = 30.0
-PATIENCE_S = 40.0  # for the port: a forwarder whose ssh connection broke may still have it
+PATIENCE_S = (
+    40.0  # for the first port, which workers may know: an earlier forwarder may still have it
+)
 CHUNK = 65536
 
 
 def open_port(ports: "list[int]") -> socket.socket:
-    """A socket that listens on the first of these ports that can be had."""
+    """A socket that listens on the first of these ports, or on another one where that can't be had for long."""
     until = time.monotonic() + PATIENCE_S
     while True:
-        for port in ports:
+        is_late = time.monotonic() > until
+        for port in ports if is_late else ports[:1]:
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -34,7 +37,7 @@ def open_port(ports: "list[int]") -> socket.socket:
                 listener.close()
             else:
                 return listener
-        if time.monotonic() > until:
+        if is_late:
             sys.exit(f"port {ports[0]} of {socket.gethostname()} can't be opened: another program has it")
         time.sleep(0.5)
 

@@ -124,7 +124,7 @@ class SshCarrier:
 
     @property
     def ports(self) -> Sequence[int]:
-        """The one that workers know; before there is one, some that follow from the job, whoever asks."""
+        """The one that workers know; before there is one, or the memory is lost, some that follow from the job."""
         if self._address:
             return (parse_address(self._address)[1],)
         digest = hashlib.sha256(f"{self._keys.uid}/{self._keys.pool}".encode()).digest()

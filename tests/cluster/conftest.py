@@ -151,10 +151,10 @@ def release(nodes: Nodes, images: Images, ahead: Ahead | None) -> Iterator[Nodes
         yield nodes
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
     """A private SLURM beside the cluster."""
-    with own_slurm(f"hybrid-{os.getpid()}") as found:
+    with own_slurm(f"cluster-{os.getpid()}") as found:
         if not isinstance(found, Slurm):
             skip_or_fail(found, "slurm")
         yield found

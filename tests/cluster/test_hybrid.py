@@ -10,7 +10,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -54,12 +53,6 @@ def for_this_machine(text: str, slurmrestd: str, node: str, site: Path) -> str:
     return yaml.safe_dump_all([pods, hpc, job])
 
 
-def host_of(nodes: Nodes) -> str:
-    """This machine, as pods reach it: at the address of the API server."""
-    server = nodes.cluster.tell("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")
-    return str(urlsplit(server).hostname)
-
-
 def address_of(nodes: Nodes, node: str) -> str:
     return nodes.cluster.tell("get", "node", node, "-o", "jsonpath={.status.addresses[0].address}")
 
@@ -73,7 +66,7 @@ def log_of(site: Path, task: str) -> str:
 def test_pods_and_slurm_train_one_model_though_two_jobs_are_preempted(lab: Team, slurm: Slurm, tmp_path: Path) -> None:
     shell = Shell.of(lab, tmp_path, SLURM_CONF=slurm.environment["SLURM_CONF"])
     create, apply, wait, fetch = COMMANDS.lines()
-    with Proxy(slurm.url.removeprefix("http://"), host=host_of(lab.nodes)) as slurmrestd:
+    with Proxy(slurm.url.removeprefix("http://"), host=lab.nodes.host) as slurmrestd:
         filled = for_this_machine(EXAMPLE.read_text(), slurmrestd.address, address_of(lab.nodes, "n1"), tmp_path)
         (tmp_path / "hybrid.yaml").write_text(filled)
         shell.run(create)

@@ -5,7 +5,6 @@ import shlex
 import signal
 import socket
 
-import psutil
 import pytest
 
 from attending import to_nowhere
@@ -100,7 +99,7 @@ def test_through_the_login_node_and_a_connection_that_breaks(slurm, tmp_path, lo
     with training(slurm, tmp_path) as run:
         relayed(run)
         run.committed(2)
-        [forwarder] = forwarders(login)
+        [forwarder] = login.forwarders()
         port = int((tmp_path / "out" / "slurm-hpc.json.relay").read_text().rpartition(":")[2])
         session = next(each for each in forwarder.parents() if each.name().startswith("sshd"))
         place = len(run.events)
@@ -112,22 +111,9 @@ def test_through_the_login_node_and_a_connection_that_breaks(slurm, tmp_path, lo
     assert (code, done["rounds"]) == (0, 8), (err, run.events[-5:])
     assert sum(event["event"] == "failedAttempt" for event in run.events) == 0
     assert gone([forwarder], timeout=10)
-    assert forwarders(login) == []  # no daemon stays behind
+    assert login.forwarders() == []  # no daemon stays behind
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 5)
-
-
-def forwarders(login):
-    """What runs on the login node for relays."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            is_ours = any(parent.pid == login.process.pid for parent in process.parents())
-            if is_ours and any("What runs on a login node" in word for word in process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_what_nodes_are_told_of_a_relay_is_its_address_and_whom_to_meet_there(slurm, tmp_path, login):

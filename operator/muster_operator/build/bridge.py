@@ -45,7 +45,7 @@ def build_bridge(context: Context, pool: ResolvedPool) -> Object:
     }
     whole = manifest(context.job, "Job", bridge_name(context, pool), WORKER, pool.name, spec=spec)
     workers = context.workers[pool.name]
-    inputs = [msgspec.to_builtins(pool), workers, context.config_name, context.authority_id, context.outside]
+    inputs = [msgspec.to_builtins(pool), workers, context.config_name, context.authority_id, context.address_of(pool)]
     return annotated(whole, {INPUTS: digest(inputs)})
 
 
@@ -100,6 +100,8 @@ def _named(slurm: Slurm | None) -> Iterator[SecretKey]:
         return
     if slurm.auth:
         yield slurm.auth.token_secret
+    if slurm.command and slurm.command.ssh:
+        yield from (slurm.command.ssh.key_secret, slurm.command.ssh.known_hosts_secret)
     if slurm.ca_secret:
         yield slurm.ca_secret
     yield from (variable.secret for variable in slurm.environment if variable.secret)

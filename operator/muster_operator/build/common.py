@@ -128,8 +128,9 @@ class Context:
         return given if ":" in given or not given else f"{given}:{self.service_port}"
 
     def address_of(self, pool: ResolvedPool) -> str:
-        """Where the workers of a pool dial in."""
-        return self.address if pool.spec.type == "Kubernetes" else self.outside
+        """Where the workers of a pool dial in; with a relay, where that carries to."""
+        is_within = pool.spec.type == "Kubernetes" or is_relayed(pool)
+        return self.address if is_within else self.outside
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -139,6 +140,11 @@ class Context:
         outside: tuple[str, ...] = (given.rpartition(":")[0] if ":" in given else given,) if given else ()
         outside += (self.routed_host,) if self.is_routed else ()
         return (name, inside, f"{inside}.svc", f"{inside}.svc.cluster.local", *outside)
+
+
+def is_relayed(pool: ResolvedPool) -> bool:
+    """Whether something carries for its workers, which can't dial by themselves."""
+    return bool(pool.spec.slurm and pool.spec.slurm.relay)
 
 
 def child_name(job: str, part: str) -> str:

@@ -17,18 +17,36 @@ SLURM = {
     "caSecret": {"name": "site", "key": "ca"},
     "environment": [{"name": "KEY", "secret": {"name": "own", "key": "key"}}, {"name": "PLAIN", "value": "x"}],
 }
+SSH = {
+    "host": "login.example.org",
+    "user": "fl",
+    "keySecret": {"name": "site", "key": "id"},
+    "knownHostsSecret": {"name": "hosts", "key": "login"},
+}
+BY_SSH = {"command": {"type": "Ssh", "ssh": SSH}}
 
 
-def cluster_of(**pool: Any) -> Cluster:
-    job = job_object(pools=("hpc",), coordinator={"service": {"address": "fl.example.org:8443"}})
-    return Cluster(job, pool_object("hpc", type="Slurm", clients=4, slurm=SLURM, **pool))
+def cluster_of(slurm: Any = SLURM, **job: Any) -> Cluster:
+    return Cluster(job_object(pools=("hpc",), **job), pool_object("hpc", type="Slurm", clients=4, slurm=slurm))
+
+
+def reached(address: str) -> Any:
+    return {"service": {"address": address}}
 
 
 @pytest.fixture
 def cluster() -> Cluster:
-    found = cluster_of()
+    found = cluster_of(coordinator=reached("fl.example.org:8443"))
     found.settle()
     return found
+
+
+def bundle_of(cluster: Cluster) -> JoinBundle:
+    issued = []
+    for _ in range(4):
+        issued += [action for action in cluster.step().actions if isinstance(action, Issue)]
+    [bundle] = [action.content for action in issued if isinstance(action.content, JoinBundle)]
+    return bundle
 
 
 def bridge(cluster: Cluster) -> Object:
@@ -71,13 +89,22 @@ def test_it_has_the_time_to_cancel_what_it_has_in_slurm(cluster: Cluster) -> Non
 
 
 def test_its_workers_dial_from_outside() -> None:
-    cluster = cluster_of()
-    issued = []
-    for _ in range(4):
-        issued += [action for action in cluster.step().actions if isinstance(action, Issue)]
-    [bundle] = [action.content for action in issued if isinstance(action.content, JoinBundle)]
+    bundle = bundle_of(cluster_of(coordinator=reached("fl.example.org:8443")))
     assert bundle.address == "fl.example.org:8443"
     assert bundle.bridge == "digits-coordinator.lab.svc:443"  # the bridge itself is inside
+
+
+def test_workers_that_the_bridge_relays_for_need_no_way_from_outside() -> None:
+    bundle = bundle_of(cluster_of(BY_SSH | {"relay": {"type": "Ssh"}}))
+    assert bundle.address == bundle.bridge == "digits-coordinator.lab.svc:443"
+
+
+def test_a_bridge_by_ssh_is_shown_its_key_and_whom_to_trust() -> None:
+    cluster = cluster_of(BY_SSH | {"relay": {"type": "Ssh"}})
+    cluster.settle()
+    volumes = {one["secret"]["secretName"]: one["secret"] for one in bridge(cluster)["volumes"] if "secret" in one}
+    assert [item["key"] for item in volumes["site"]["items"]] == ["id"]
+    assert [item["key"] for item in volumes["hosts"]["items"]] == ["login"]
 
 
 def test_the_status_counts_the_bridge(cluster: Cluster) -> None:

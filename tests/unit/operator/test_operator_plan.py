@@ -187,7 +187,7 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
         ({}, [], "PoolNotFound"),
         ({}, [pool_object(type="External")], "NoLobby"),
         ({}, [pool_object(type="Slurm", slurm={"command": {"type": "Local"}})], "SlurmPoolNotSupported"),
-        ({}, [pool_object(type="Slurm", slurm={"command": {"type": "Ssh", "ssh": SSH}})], "SlurmPoolNotSupported"),
+        ({}, [pool_object(type="Slurm", slurm={"command": {"type": "Ssh", "ssh": SSH}})], "NoOutsideAddress"),
         ({}, [pool_object(type="Slurm", slurm={"url": "https://s:1", "relay": RELAY})], "SlurmPoolNotSupported"),
         ({}, [pool_object(type="Slurm", slurm={"url": "https://s:6820"})], "NoOutsideAddress"),
         (

@@ -1,0 +1,93 @@
+"""A SLURM pool behind a login node: the bridge's pod reaches it by ssh, and its jobs the coordinator through the same.
+
+All of it is real: the pod's ssh client, an sshd on this machine, SLURM's commands and jobs. The job has no address that
+is for the outside.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from real_nodes import Nodes, Team, team, wait_until
+from slurming import Slurm
+from sshing import LoginNode
+
+pytestmark = pytest.mark.timeout(600, func_only=True)
+ROUNDS = 12
+
+
+@pytest.fixture
+def lab(release: Nodes) -> Iterator[Team]:
+    with team(release, "login") as found:
+        yield found
+
+
+@pytest.fixture
+def login(lab: Team, slurm: Slurm, tmp_path: Path) -> Iterator[LoginNode]:
+    node = LoginNode(tmp_path / "login", {"SLURM_CONF": slurm.environment["SLURM_CONF"]}, lab.nodes.host)
+    node.start()
+    yield node
+    node.stop()
+
+
+def job(login: LoginNode, site: Path) -> str:
+    return textwrap.dedent(f"""
+        apiVersion: muster.dev/v1alpha1
+        kind: FederatedJob
+        metadata: {{name: behind}}
+        spec:
+          task: {{entrypoint: "muster.tasks.digits:Digits"}}
+          rounds: {{total: {ROUNDS}, minUpdates: 2, deadlineSeconds: 120}}
+          local: {{epochs: 40, batchSize: 16, learningRate: 0.02}}
+          pools:
+          - name: hpc
+            inline:
+              type: Slurm
+              clients: 2
+              workers: {{clientsPerWorker: 1}}
+              state: {{type: Path, path: {{path: {site}/state}}}}
+              slurm:
+                command:
+                  type: Ssh
+                  ssh:
+                    host: {login.host}
+                    port: {login.port}
+                    user: root
+                    keySecret: {{name: login, key: id}}
+                    knownHostsSecret: {{name: login, key: hosts}}
+                relay: {{type: Ssh}}
+                partition: low
+                timeLimit: 20m
+                workDir: {site}
+                preamble: export PATH={Path(sys.executable).parent}:$PATH
+    """)
+
+
+def test_a_killed_bridge_is_followed_by_one_that_goes_on_with_its_jobs(
+    lab: Team, slurm: Slurm, login: LoginNode, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts").write_text(login.known_hosts)
+    lab.tell("create", "secret", "generic", "login", f"--from-file=id={login.key}", f"--from-file={tmp_path / 'hosts'}")
+    lab.tell("apply", "-f", "-", manifest=job(login, tmp_path))
+    lab.wait_for_round("behind", 2, within_s=240)
+    before = {(task[0], task[3]) for task in slurm.jobs("running")}
+    assert len(before) == 2
+
+    [bridge] = [pod for pod in lab.pods("behind", "worker") if "bridge" in pod["metadata"]["name"]]
+    lab.nodes.kill_pod(bridge)
+    reached = lab.training("behind")["round"]
+    assert reached < ROUNDS - 4
+    lab.wait_for_round("behind", reached + 3, within_s=180)
+    [after] = [pod for pod in lab.pods("behind", "worker") if "bridge" in pod["metadata"]["name"]]
+    assert after["metadata"]["uid"] != bridge["metadata"]["uid"]
+    assert {(task[0], task[3]) for task in slurm.jobs("running")} == before  # nothing was submitted or started again
+
+    lab.wait("behind")
+    assert {one["used"] for one in lab.training("behind")["history"]} == {2}
+    wait_until(lambda: not slurm.queue(), "SLURM has nothing of it")
+    wait_until(lambda: not login.forwarders(), "nothing stays behind on the login node")
