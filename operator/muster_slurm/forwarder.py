@@ -16,9 +16,7 @@ import threading
 import time
 
 SILENT_S = 30.0
-PATIENCE_S = (
-    40.0  # for the first port, which workers may know: an earlier forwarder may still have it
-)
+PATIENCE_S = 40.0  # for the first port, which workers may know: an earlier forwarder may still have it
 CHUNK = 65536
 
 

@@ -1,12 +1,15 @@
 """The relay beside a bridge: what is started, what workers are told, and how it is kept alive."""
 
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from muster_slurm.errors import SettingsError
+from muster_slurm.forwarder import open_port
 from muster_slurm.relay import CANDIDATES, PORTS, FolderCarrier, Relay, SshCarrier, open_carrier
 from muster_slurm.request import Keys
 from muster_slurm.transport import Secrets
@@ -114,3 +117,15 @@ def test_pools_choose_their_relay(tmp_path):
     }
     for slurm, kind in kinds.items():
         assert type(open_carrier(*slurm_job(tmp_path, slurm), secrets, ledger)) is kind
+
+
+def test_the_port_that_workers_may_know_is_waited_for():
+    with socket.create_server(("", 0)) as earlier, socket.create_server(("", 0)) as other, ThreadPoolExecutor() as pool:
+        known, free = earlier.getsockname()[1], other.getsockname()[1]
+        other.close()
+        opening = pool.submit(open_port, [known, free])
+        with pytest.raises(TimeoutError):
+            opening.result(0.7)
+        earlier.close()
+        with opening.result(20) as listener:
+            assert listener.getsockname()[1] == known
