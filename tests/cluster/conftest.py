@@ -97,9 +97,9 @@ def wait_until_served(cluster: Cluster, within_s: float = 30.0) -> None:
 
 
 def skip_or_fail(asked: subprocess.CompletedProcess[str], what: str = "cluster") -> NoReturn:
-    """Where a machine can't have it, that is a reason to skip, unless MUSTER_REQUIRE names it."""
-    reason = asked.stderr.strip()
-    if asked.returncode != CANNOT or what in os.environ.get("MUSTER_REQUIRE", "").split(","):
+    """Where a machine can't have it, that is a reason to skip, unless MUSTER_REQUIRE names it, or the whole cluster."""
+    reason, required = asked.stderr.strip(), os.environ.get("MUSTER_REQUIRE", "").split(",")
+    if asked.returncode != CANNOT or {what, "cluster"} & {*required}:
         pytest.fail(f"no {what} to test against: {reason}", pytrace=False)
     pytest.skip(reason)
 

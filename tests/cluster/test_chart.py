@@ -157,7 +157,7 @@ def test_its_environment_is_what_the_operator_reads() -> None:
 def test_the_api_server_is_never_behind_the_proxy() -> None:
     given = environment(**EVERYTHING)
     assert given["HTTPS_PROXY"] == "http://proxy.example.org:3128"
-    assert given["NO_PROXY"] == "$(KUBERNETES_SERVICE_HOST),example.org"
+    assert given["NO_PROXY"] == "$(KUBERNETES_SERVICE_HOST),.svc,.cluster.local,example.org"
     assert not {"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"} & environment().keys()
 
 

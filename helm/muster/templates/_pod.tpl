@@ -68,7 +68,7 @@ capabilities: {drop: [ALL]}
   value: {{ . | quote }}
 {{- end }}
 - name: NO_PROXY
-  value: {{ prepend (compact (list .Values.proxy.noProxy)) "$(KUBERNETES_SERVICE_HOST)" | join "," | quote }}
+  value: {{ prepend (compact (list .Values.proxy.noProxy)) "$(KUBERNETES_SERVICE_HOST),.svc,.cluster.local" | join "," | quote }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}

@@ -1,12 +1,16 @@
-"""What the operator's own environment hands on to the processes of a job: how they log, and where traces go."""
+"""What the operator's own environment hands on to a job: how it logs, where traces go, and the proxy on the way out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from muster_operator.build.common import COORDINATOR
 from muster_operator.objects import Object
 
-_NAMES = ("MUSTER_LOG_FORMAT",)
+_PROXY = frozenset(
+    {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+)  # of coordinators: pools say which their workers have
+_NAMES = frozenset({"MUSTER_LOG_FORMAT"}) | _PROXY
 _PREFIX = "OTEL_"
 
 
@@ -24,12 +28,15 @@ def with_environment(child: Object, environment: tuple[tuple[str, str], ...]) ->
     if child["kind"] != "Job" or not environment:
         return child
     template = child["spec"]["template"]
-    containers = [_extended(container, environment) for container in template["spec"]["containers"]]
+    containers = [
+        _extended(each, [one for one in environment if each["name"] == COORDINATOR or one[0] not in _PROXY])
+        for each in template["spec"]["containers"]
+    ]
     pod = template["spec"] | {"containers": containers}
     return child | {"spec": child["spec"] | {"template": template | {"spec": pod}}}
 
 
-def _extended(container: Object, environment: tuple[tuple[str, str], ...]) -> Object:
+def _extended(container: Object, environment: Sequence[tuple[str, str]]) -> Object:
     own = container.get("env", [])
     named = {each["name"] for each in own}
     more = [{"name": name, "value": value} for name, value in environment if name not in named]

@@ -15,11 +15,13 @@ from muster_operator.settings import read_settings
 from operating import INSTALL, Cluster, job_object, pool_object
 
 GIVEN = (("MUSTER_LOG_FORMAT", "json"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://traces:4318"))
+PROXY = (("HTTPS_PROXY", "http://p:3128"), ("NO_PROXY", ".svc"))
 
 
-def test_how_to_log_and_where_traces_go_is_handed_on_and_nothing_else() -> None:
-    environment = dict(GIVEN) | {"OTEL_SERVICE_NAME": "operator", "OTEL_TRACES_SAMPLER": "", "HTTPS_PROXY": "http://p"}
+def test_how_to_log_where_traces_go_and_the_proxy_are_handed_on_and_nothing_else() -> None:
+    environment = dict(GIVEN) | {"OTEL_SERVICE_NAME": "operator", "OTEL_TRACES_SAMPLER": "", "TMPDIR": "/x"}
     assert handed_on(environment) == GIVEN
+    assert handed_on(dict(PROXY)) == PROXY
     images = {"MUSTER_COORDINATOR_IMAGE": "c", "MUSTER_WORKER_IMAGE": "w"}
     assert read_settings(environment | images).install.environment == GIVEN
 
@@ -61,3 +63,14 @@ def test_coordinator_and_workers_of_a_job_get_it() -> None:
     for each in jobs:
         [container] = each["spec"]["template"]["spec"]["containers"]
         assert {"name": "MUSTER_LOG_FORMAT", "value": "json"} in container["env"]
+
+
+def test_the_proxy_is_the_coordinators_as_pools_have_their_own() -> None:
+    cluster = Cluster(job_object(), pool_object())
+    cluster.step()
+    actions = plan(cluster.see(), replace(INSTALL, environment=PROXY), cluster.now).actions
+    jobs = [action.manifest for action in actions if isinstance(action, Create) and action.manifest["kind"] == "Job"]
+    [has, lacks] = [each["spec"]["template"]["spec"]["containers"][0] for each in jobs]
+    assert (has["name"], lacks["name"]) == ("coordinator", "worker")
+    assert {"name": "HTTPS_PROXY", "value": "http://p:3128"} in has["env"]
+    assert [one for one in lacks.get("env", []) if "PROXY" in one["name"]] == []
