@@ -33,6 +33,7 @@ from faults.jobs import TASK, Job, Lab, manifest, pool  # noqa: E402
 from real_nodes import Nodes, Team, team, wait_until  # noqa: E402
 
 NAMESPACE = "soak"
+LEAST_LANDED = 0.8  # of the faults: the others met a job that was just ending, or restarting
 MOST_GROWTH = 0.1  # of the operator's memory, from the first third of the jobs to the last
 Row = dict[str, object]
 
@@ -120,7 +121,7 @@ def leaks(before: Belongings, after: Belongings, rows: list[Row]) -> list[str]:
     """What is there now that wasn't, or has grown: in words."""
     found = [
         f"{name}: {getattr(before, name)} before, {getattr(after, name)} after"
-        for name in ("objects", "processes", "mounts", "links", "pod_folders")
+        for name in ("objects", "system_objects", "processes", "mounts", "links", "pod_folders")
         if getattr(after, name) > getattr(before, name)
     ]
     third = max(len(rows) // 3, 1)
@@ -137,7 +138,7 @@ def _typical(rows: list[Row], name: str) -> float:
 
 
 def main() -> int:
-    """Run it; 1 where something leaks. A job that doesn't end well ends the benchmark."""
+    """Run it; 1 where something leaks, or too few faults landed. A job that doesn't end well ends the benchmark."""
     given = _arguments()
     began = time.monotonic()
     with released(given.nodes, "soak") as nodes, team(nodes, NAMESPACE) as found:
@@ -155,21 +156,24 @@ def _report(nodes: Nodes, lab: Lab, given: argparse.Namespace, began: float) -> 
     wait_until(lambda: belongings_of(lab.team).objects <= before.objects, "no object is left", within_s=120)
     after = belongings_of(lab.team)
     found = leaks(before, after, rows)
+    done = [str(row["done"]) for row in (*rows, *beside)]
+    landed = sum(not each.startswith("(") for each in done)
+    is_met = not found and landed >= LEAST_LANDED * len(done)
     closing = {
         "benchmark": "soak",
         "jobs_one_after_another": len(rows),
         "jobs_side_by_side": len(beside),
         "rounds": given.rounds,
         "seed": given.seed,
-        "faults": len([row for row in (*rows, *beside) if not str(row["done"]).startswith("(")]),
+        "faults": landed,
         "seconds": round(time.monotonic() - began),
         "before": before.shown(),
         "after": after.shown(),
         "leaks": found,
-        "is_met": not found,
+        "is_met": is_met,
     }
     print(json.dumps(closing))
-    return 0 if not found else 1
+    return 0 if is_met else 1
 
 
 def _arguments() -> argparse.Namespace:

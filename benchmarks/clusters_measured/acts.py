@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from faults.jobs import Job
 from faults.nodes import dropping, frozen, slowed
-from real_nodes import SYSTEM, Team
+from real_nodes import SYSTEM, Team, wait_until
 
 Act = Callable[[Job], None]
 
@@ -30,14 +30,16 @@ def evict_coordinator(job: Job) -> None:
 def lose_packets(job: Job) -> None:
     """All of them between worker and coordinator, for six seconds."""
     worker, coordinator = (job.pod(one)["status"]["podIP"] for one in ("worker", "coordinator"))
-    with dropping(job.team.nodes, "n1", [(worker, coordinator), (coordinator, worker)]):
+    with dropping(job.team.nodes, "n1", [(worker, coordinator), (coordinator, worker)]) as dropped:
         time.sleep(6)
+        wait_until(lambda: dropped() > 0, "packets are dropped", within_s=1)
 
 
 def slow_the_link(job: Job) -> None:
     """12 kB a second to and from the worker, for six seconds."""
-    with slowed(job.team.nodes, job.pod("worker"), "100kbit"):
+    with slowed(job.team.nodes, job.pod("worker"), "100kbit") as link:
         time.sleep(6)
+        wait_until(link.has_held_back, "packets wait", within_s=1)
 
 
 def stop_worker(job: Job) -> None:
@@ -57,7 +59,7 @@ ON_A_JOB: tuple[Act, ...] = (kill_worker, kill_coordinator, evict_coordinator, l
 
 
 def try_to(act: Act, job: Job) -> str:
-    """Do it; in words what was done. A job that has just ended, or restarts, is let be."""
+    """Do it; in words what was done, in brackets where it didn't land, as in a job that has just ended, or restarts."""
     try:
         act(job)
     except (IndexError, AssertionError, FileNotFoundError):

@@ -14,11 +14,13 @@ _KINDS = "fedjobs,pods,jobs,secrets,configmaps,services,serviceaccounts,roles,ro
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """Counted at one moment. `objects` are those of the namespace, `processes`, `mounts`, `links` and `pod_folders`
-    those of both nodes, and `disk_mb` what lies in the nodes' folders without the images.
+    """Counted at one moment. `objects` are those of the namespace, `system_objects` those of the operator's; `processes`,
+    `mounts`, `links` and `pod_folders` are those of both nodes, and `disk_mb` is what lies in the nodes' folders without
+    the images.
     """
 
     objects: int
+    system_objects: int
     operator_mb: float
     operator_fds: int
     processes: int
@@ -38,6 +40,7 @@ def belongings_of(team: Team) -> Belongings:
     folders = _folders(nodes)
     return Belongings(
         objects=len(team.tell("get", _KINDS, "-o", "name").split()),
+        system_objects=len(Team(nodes, SYSTEM).tell("get", _KINDS, "-o", "name").split()),
         operator_mb=_memory_mb(operator),
         operator_fds=len(list(Path(f"/proc/{operator}/fd").iterdir())),
         processes=sum(len(_processes(nodes, node)) for node in folders),

@@ -24,20 +24,32 @@ def cut_to_the_worker(lab: Lab) -> None:
 
 
 def _partition(lab: Lab, ways: str, *, to_worker: bool = False, to_coordinator: bool = False) -> None:
-    name = f"cut-{ways.rpartition(' ')[2]}"
-    with lab.job(f"packets lost {ways}, 20 s", manifest(name, [pool("near")])) as job:
-        there, back = _ways(job)
+    """One client of three is cut off: rounds go on with the others, at the first at their deadline, and with it again
+    once it is back.
+    """
+    given = manifest(
+        f"cut-{ways.rpartition(' ')[2]}",
+        [pool("near"), pool("cut", clients=1, trusted=False)],
+        rounds={"total": 30, "minUpdates": None, "deadlineSeconds": 6},
+        config={"seconds": 1.5},
+    )
+    with lab.job(f"packets lost {ways}, 20 s", given) as job:
+        there, back = _ways(job, "cut")
         pairs = [*([there] if to_coordinator else []), *([back] if to_worker else [])]
         job.breaks()
         with dropping(job.team.nodes, "n1", pairs) as dropped:
             wait_until(lambda: dropped() > 0, "packets are dropped")
+            before = job.team.training(job.name)["round"]
             time.sleep(20)
-        job.ends_well()
+            meanwhile = job.team.training(job.name)["round"]
+        history = job.ends_well()
+        assert meanwhile > before + 1  # the one that was under way may have had its update
+        assert any(one["used"] == 3 for one in history if one["round"] > meanwhile)
 
 
-def _ways(job: Job) -> Pairs:
-    worker, coordinator = (job.pod(one)["status"]["podIP"] for one in ("worker", "coordinator"))
-    return [(worker, coordinator), (coordinator, worker)]
+def _ways(job: Job, of: str = "") -> Pairs:
+    addresses = [job.pod("worker", of)["status"]["podIP"], job.pod("coordinator")["status"]["podIP"]]
+    return [(addresses[0], addresses[1]), (addresses[1], addresses[0])]
 
 
 def cut_in_the_middle_of_an_upload(lab: Lab) -> None:

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from muster_operator.build.common import COORDINATOR
 from muster_operator.objects import Object
 
-_PROXY = frozenset(
-    {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
-)  # of coordinators: pools say which their workers have
+_PROXY = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})  # of coordinators: pools say which their workers have
 _NAMES = frozenset({"MUSTER_LOG_FORMAT"}) | _PROXY
 _PREFIX = "OTEL_"
 
