@@ -14,9 +14,10 @@ _KINDS = "fedjobs,pods,jobs,secrets,configmaps,services,serviceaccounts,roles,ro
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """Counted at one moment. `objects` are those of the namespace, `system_objects` those of the operator's; `processes`,
-    `mounts`, `links` and `pod_folders` are those of both nodes, and `disk_mb` is what lies in the nodes' folders without
-    the images.
+    """Counted at one moment.
+
+    `objects` are those of the namespace, `system_objects` those of the operator's. The rest is of both nodes: `processes`,
+    `mounts`, `links`, `pod_folders`, and `disk_mb`, what lies in their folders without the images.
     """
 
     objects: int

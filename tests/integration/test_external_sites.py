@@ -1,5 +1,6 @@
 """A site's worker, a lobby and coordinators as real processes: what is taken, refused, cut off and revoked."""
 
+import time
 from contextlib import ExitStack
 
 import grpc
@@ -83,7 +84,7 @@ def test_two_jobs_with_one_bundle_and_a_third_that_the_policy_forbids(tmp_path, 
     assert all(entry["bytes"] > 0 and len(entry["digest"]) == 32 for entry in sent)
 
 
-def test_cut_off_in_mid_job_and_in_the_lobby_a_site_comes_back(tmp_path, world):
+def test_cut_off_for_a_minute_in_mid_job_and_in_the_lobby_a_site_comes_back(tmp_path, world):
     *_, lobby_way, _ = world
     site = site_of(world, tmp_path)
     site.start()
@@ -94,6 +95,7 @@ def test_cut_off_in_mid_job_and_in_the_lobby_a_site_comes_back(tmp_path, world):
     running.until("lost", 30)
     site.until("cut off from the lobby")
     wait_until(lambda: way.turned_away > 0 and lobby_way.turned_away > 0, "it tries to come back")
+    time.sleep(60)
     way.come_back()
     lobby_way.come_back()
     end(world, job, running)
