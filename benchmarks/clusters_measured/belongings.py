@@ -16,8 +16,8 @@ _KINDS = "fedjobs,pods,jobs,secrets,configmaps,services,serviceaccounts,roles,ro
 class Belongings:
     """Counted at one moment.
 
-    `objects` are those of the namespace, `system_objects` those of the operator's. The rest is of both nodes: `processes`,
-    `mounts`, `links`, `pod_folders`, and `disk_mb`, what lies in their folders without the images.
+    `objects` are those of the namespace, `system_objects` those of the operator's. The rest is of both nodes:
+    `processes`, `mounts`, `links`, `pod_folders`, and `disk_mb`, what lies in their folders without the images.
     """
 
     objects: int
