@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -385,6 +386,46 @@ def test_a_coordinator_that_has_begun_counts_by_itself() -> None:
     planned = cluster.settle()
     assert cluster.job["status"]["phase"] == "Running"
     assert planned.wake_at == renewal_of(cluster.child("Secret", "digits-server"))
+
+
+def drain(cluster: Cluster) -> None:
+    """The coordinator's pod goes with its node; the next one waits for another."""
+    for name in cluster.keys("Pod"):
+        if name.startswith(COORDINATOR):
+            cluster.remove(Key("Pod", name))
+    cluster.start_pod(COORDINATOR, status={"phase": "Pending"})
+
+
+def lose_the_job(cluster: Cluster) -> None:
+    cluster.remove(Key("Job", COORDINATOR))
+
+
+def let_the_total_grow(cluster: Cluster) -> None:
+    cluster.job["spec"]["rounds"]["total"] += 1
+
+
+@pytest.mark.parametrize("happens", [drain, lose_the_job, let_the_total_grow])
+def test_a_coordinator_that_starts_again_has_begun_long_ago(happens: Callable[[Cluster], None]) -> None:
+    cluster = running(runPolicy={"preRunningDeadlineSeconds": 100})
+    cluster.now += 1000
+    happens(cluster)
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert "Failed" not in conditions(planned.status)
+    cluster.now += 1000
+    cluster.settle()
+    assert "Failed" not in conditions(cluster.job["status"])
+    assert not cluster.child("Job", COORDINATOR)["spec"].get("suspend")
+
+
+def test_a_coordinator_that_ran_while_nobody_looked_has_begun() -> None:
+    cluster = cluster_of(runPolicy={"preRunningDeadlineSeconds": 100})
+    cluster.settle()
+    cluster.now += 1000
+    cluster.job["status"]["training"] = {"round": 7}
+    cluster.start_pod(COORDINATOR, status={"phase": "Pending"})
+    cluster.settle()
+    assert "Failed" not in conditions(cluster.job["status"])
 
 
 def test_workers_that_all_gave_up_fail_the_job() -> None:
