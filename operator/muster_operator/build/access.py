@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from muster_operator.build.common import COORDINATOR, METRICS_PORT, PORT, WORKER, Context, child_name, labels, manifest
+from muster_operator.build.common import (
+    COORDINATOR,
+    METRICS_PORT,
+    PORT,
+    WORKER,
+    Context,
+    child_name,
+    dials_from_outside,
+    labels,
+    manifest,
+)
 from muster_operator.objects import Object
 
 
@@ -35,13 +45,13 @@ def build_identity(context: Context) -> list[Object]:
 
 def build_network_policies(context: Context) -> list[Object]:
     """Nobody dials a worker. The coordinator's port is for this job's workers; for all where a Service says so, or
-    where some of them come from outside.
+    where some of them come from outside: what passes them on to a Service of type ClusterIP isn't the job's.
 
     Its metrics are for whoever scrapes inside the cluster.
     """
     coordinator = context.job.spec.coordinator
     is_open = bool(coordinator and coordinator.service and coordinator.service.type != "ClusterIP")
-    is_open |= bool(context.external)
+    is_open |= any(map(dials_from_outside, context.job.pools))
     port = [{"port": PORT, "protocol": "TCP"}]
     workers = [{"podSelector": {"matchLabels": labels(context.job, WORKER)}}]
     rule = {"ports": port} if is_open else {"ports": port, "from": workers}
