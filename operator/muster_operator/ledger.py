@@ -1,7 +1,7 @@
 """What has to be remembered of a job, and can't be seen in the cluster: how long it has run, and how it ended.
 
-It is kept in annotations of the ConfigMap that holds the job's pinned spec, so the plan never has to read the status
-that it wrote itself: a status that is lost, late or edited changes nothing.
+It is kept in annotations of the ConfigMap that holds the job's pinned spec, and of its copy (build/memory.py), so the
+plan never has to read the status that it wrote itself: a status that is lost, late or edited changes nothing.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def advance(ledger: Ledger, *, is_resting: bool, verdict: Verdict | None, now: f
 
 
 def read_ledger(config: Object) -> Ledger:
-    """What a job's ConfigMap says. One without entries was started when it was made."""
+    """What a job's ConfigMap says, or its copy. One without entries was started when it was made."""
     made = unix_of(config["metadata"].get("creationTimestamp")) or 0.0
     started = unix_of(annotation_of(config, f"{_PREFIX}/started")) or made
     ran = annotation_of(config, f"{_PREFIX}/ran-seconds")

@@ -17,7 +17,8 @@ from muster_operator.objects import Object
 
 
 def build_identity(context: Context) -> list[Object]:
-    """The coordinator's ServiceAccount, which may write the status of its own job, by name, and nothing else.
+    """What the coordinator's ServiceAccount (memory.py's) may do: write the status of its own job, by name, and nothing
+    else.
 
     It also looks at the External pools that it lets in: whether they are revoked.
     """
@@ -37,7 +38,6 @@ def build_identity(context: Context) -> list[Object]:
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
     subject = {"kind": "ServiceAccount", "name": name, "namespace": context.job.namespace}
     return [
-        manifest(context.job, "ServiceAccount", name, COORDINATOR, automountServiceAccountToken=False),
         manifest(context.job, "Role", name, COORDINATOR, rules=rules),
         manifest(context.job, "RoleBinding", name, COORDINATOR, roleRef=role, subjects=[subject]),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from muster_operator.actions import Create, CreateAuthority, Delete, Issue, Patch
+from muster_operator.actions import Apply, Create, CreateAuthority, Delete, Issue, Patch
 from muster_operator.credentials import renewal_of
 from muster_operator.objects import Key, Object, annotation_of, is_controlled_by, timestamp
 from operating import START, Cluster, conditions, ended, job_object, pool_object
@@ -87,7 +87,7 @@ def test_of_a_job_that_is_over_only_its_memory_comes_back(key: Key) -> None:
     before = {one for one in cluster.objects if one.kind != "Pod"}
     cluster.remove(key)
     cluster.settle()
-    gone = set() if key.kind == "ConfigMap" else {key}
+    gone = set() if key.kind in {"ConfigMap", "ServiceAccount"} else {key}
     assert {one for one in cluster.objects if one.kind != "Pod"} == before - gone
     assert cluster.job["status"]["phase"] == "Complete"
 
@@ -176,6 +176,9 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
     config = cluster.child("ConfigMap", cluster.keys("ConfigMap")[0])
     spaced = json.dumps(json.loads(config["data"]["job.json"]), indent=1)
     config["data"]["job.json"] = spaced  # as another version would have written it
+    [copied] = cluster.step().actions
+    assert isinstance(copied, Apply)
+    assert copied.manifest["kind"] == "ServiceAccount"  # with the copy of it
     assert cluster.plan().actions == ()
 
 
