@@ -22,6 +22,8 @@ from muster_operator.observed import Observed
 SUSPENDED = "operator.muster.dev/suspended"
 """Annotation of a Job that we have suspended. One without it was suspended by somebody else, such as a queue."""
 
+_REMEMBER = frozenset({"ConfigMap", "ServiceAccount"})
+
 
 def difference(seen: Observed, desired: Mapping[Key, Object], suspended: frozenset[Key]) -> Iterator[Action]:
     """Actions that make the children what they should be; what is on its way out is waited for."""
@@ -45,9 +47,9 @@ def leftovers(seen: Observed, desired: Collection[Key]) -> Iterator[Delete]:
 
 
 def _is_right(key: Key, have: Object, want: Object) -> bool:
-    """Whether all is there; of the ledger, whether nothing more is."""
+    """Whether all is there; of the ledger and its copy, whether nothing more is."""
     as_wanted = want | {"metadata": have["metadata"] | want["metadata"]}
-    return contains(have, want) and (key.kind != "ConfigMap" or read_ledger(have) == read_ledger(as_wanted))
+    return contains(have, want) and (key.kind not in _REMEMBER or read_ledger(have) == read_ledger(as_wanted))
 
 
 def _job(key: Key, have: Object | None, want: Object, *, is_suspended: bool) -> Iterator[Action]:

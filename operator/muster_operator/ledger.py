@@ -1,7 +1,7 @@
 """What has to be remembered of a job, and can't be seen in the cluster: how long it has run, and how it ended.
 
-It is kept in annotations of the ConfigMap that holds the job's pinned spec, so the plan never has to read the status
-that it wrote itself: a status that is lost, late or edited changes nothing.
+It is kept in annotations of the ConfigMap that holds the job's pinned spec, and of its copy (build/memory.py), so the
+plan never has to read the status that it wrote itself: a status that is lost, late or edited changes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Verdict:
 class Ledger:
     """Times in unix seconds, whole ones. `running_since` is None while the job rests, and once it ended.
 
-    `suspending_since` is when the wish to suspend it was first seen.
+    `suspending_since` is when the wish to suspend it was first seen; `begun`, of a job that may only wait for so long,
+    when its coordinator was first seen to run.
     """
 
     started: float
@@ -37,6 +38,7 @@ class Ledger:
     verdict: Verdict | None = None
     ended: float | None = None
     suspending_since: float | None = None
+    begun: float | None = None
 
     @property
     def is_resting(self) -> bool:
@@ -65,6 +67,13 @@ def wished(ledger: Ledger, *, is_suspended: bool, now: float) -> Ledger:
     return dataclasses.replace(ledger, suspending_since=since if is_suspended else None)
 
 
+def noticed(ledger: Ledger, *, has_begun: bool, now: float) -> Ledger:
+    """The ledger with when the coordinator was first seen to run. It stays begun, whatever becomes of its pods."""
+    if ledger.verdict or ledger.begun is not None or not has_begun:
+        return ledger
+    return dataclasses.replace(ledger, begun=float(int(now)))
+
+
 def advance(ledger: Ledger, *, is_resting: bool, verdict: Verdict | None, now: float) -> Ledger:
     """The ledger after what was seen now. An entry, once made, stays."""
     now = float(int(now))
@@ -78,7 +87,7 @@ def advance(ledger: Ledger, *, is_resting: bool, verdict: Verdict | None, now: f
 
 
 def read_ledger(config: Object) -> Ledger:
-    """What a job's ConfigMap says. One without entries was started when it was made."""
+    """What a job's ConfigMap says, or its copy. One without entries was started when it was made."""
     made = unix_of(config["metadata"].get("creationTimestamp")) or 0.0
     started = unix_of(annotation_of(config, f"{_PREFIX}/started")) or made
     ran = annotation_of(config, f"{_PREFIX}/ran-seconds")
@@ -90,6 +99,7 @@ def read_ledger(config: Object) -> Ledger:
         verdict=_verdict(config, "Complete" if outcome == "Complete" else "Failed") if outcome else None,
         ended=unix_of(annotation_of(config, f"{_PREFIX}/ended")),
         suspending_since=unix_of(annotation_of(config, f"{_PREFIX}/suspending-since")),
+        begun=unix_of(annotation_of(config, f"{_PREFIX}/begun")),
     )
 
 
@@ -105,6 +115,7 @@ def ledger_annotations(ledger: Ledger) -> dict[str, str]:
         "running-since": ledger.running_since,
         "ended": ledger.ended,
         "suspending-since": ledger.suspending_since,
+        "begun": ledger.begun,
     }
     entries = {name: timestamp(at) for name, at in times.items() if at is not None}
     entries["ran-seconds"] = str(int(ledger.ran_s))

@@ -1,8 +1,8 @@
 """Which specification a job works from: the one that was pinned when it started, else what is asked for now.
 
-The pinned one is a ResolvedJob in an immutable ConfigMap named by its digest. A pool that changes later changes other
-jobs, not this one. What may change while a job runs is taken from the live objects: suspend, the pools' workers, ttl,
-and a total of rounds that grew (which pins a new ConfigMap).
+The pinned one is a ResolvedJob in an immutable ConfigMap named by its digest; where that is lost, its copy. A pool that
+changes later changes other jobs, not this one. What may change while a job runs is taken from the live objects:
+suspend, the pools' workers, ttl, and a total of rounds that grew (which pins a new ConfigMap).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from muster_operator.build.code import CODE_FOLDER
-from muster_operator.build.common import is_relayed
+from muster_operator.build.common import COORDINATOR, child_name, is_relayed
 from muster_operator.build.coordinator import CODE_KEY, JOB_KEY, SPEC_DIGEST
+from muster_operator.build.memory import restored
 from muster_operator.build.workers import PLAIN
-from muster_operator.objects import Object, annotation_of, digest
+from muster_operator.objects import Object, annotation_of, digest, is_controlled_by
 from muster_operator.observed import Observed
 from muster_operator.podless import lacking_in_pods
 from muster_operator.settings import Install
@@ -53,14 +54,16 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """What a job works from, and its text as kept. `config` is the ConfigMap with it, None before there is one."""
+    """What a job works from, and its text as kept. `memory` has the ledger: the ConfigMap with it, or what is left of
+    its copy; None before there is one.
+    """
 
     job: ResolvedJob
     spec_digest: str
     run_policy: RunPolicy
     pools: dict[str, PoolSpec]  # with the bounds on their workers that hold now
     text: str
-    config: Object | None = None
+    memory: Object | None = None
     drift: dict[str, str] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,11 +78,24 @@ def pin(seen: Observed, install: Install) -> Pinned | Refusal:
 
 
 def current_config(seen: Observed) -> Object | None:
-    """The ConfigMap with the pinned spec; of two, the one with more rounds, since the total only grows."""
+    """The ConfigMap with the pinned spec; of two, the one with more rounds, since the total only grows. Its copy where
+    somebody has deleted it.
+    """
     found = [
         (_total(config), config["metadata"]["name"], config) for config in seen.of_kind("ConfigMap") if _total(config)
     ]
-    return max(found, key=lambda one: one[:2])[2] if found else None
+    if found:
+        return max(found, key=lambda one: one[:2])[2]
+    account = _remembering_account(seen)
+    copy = restored(account) if account else None
+    return copy if copy and _total(copy) else None
+
+
+def _remembering_account(seen: Observed) -> Object | None:
+    """The ServiceAccount with the copy. Whoever isn't ours says nothing of this job."""
+    account = seen.child("ServiceAccount", child_name(seen.name, COORDINATOR))
+    is_ours = account is not None and is_controlled_by(account, seen.uid) and annotation_of(account, SPEC_DIGEST)
+    return account if is_ours else None
 
 
 def _total(config: Object) -> int:
@@ -130,7 +146,9 @@ def _pin_first(seen: Observed, live: JobSpec, install: Install) -> Pinned | Refu
     )
     code = seen.code if seen.code_source and seen.code else {}
     now = {pool.name: pool.spec for pool in pools}
-    return Pinned(job, digest_of(job), live.run_policy, now, written(job), code=code)
+    # Of a copy that didn't fit, the ledger is left.
+    memory = _remembering_account(seen)
+    return Pinned(job, digest_of(job), live.run_policy, now, written(job), memory, code=code)
 
 
 def _pin_again(seen: Observed, live: JobSpec, config: Object) -> Pinned:

@@ -11,19 +11,19 @@ from collections.abc import Iterator
 from muster_operator.actions import Action, Delete, Plan
 from muster_operator.build.children import build_children
 from muster_operator.build.common import COORDINATOR, QUEUE_LABELS, Context
-from muster_operator.build.coordinator import build_config
+from muster_operator.build.memory import build_memory
 from muster_operator.credentials import CERTIFICATE, credential_keys, next_renewal, plan_credentials
 from muster_operator.diagnosis import lacks_pods
 from muster_operator.difference import difference, is_finished, leftovers
 from muster_operator.elastic import Elastic, plan_elastic
-from muster_operator.ledger import Ledger, advance, ledger_annotations, open_ledger, read_ledger, wished
+from muster_operator.ledger import Ledger, advance, ledger_annotations, noticed, open_ledger, read_ledger, wished
 from muster_operator.objects import COMPONENT, Key, Object, annotation_of, is_going, key_of, label_of
 from muster_operator.observed import Observed
 from muster_operator.pinning import Pinned, Refusal, pin
 from muster_operator.settings import Install
 from muster_operator.status import build_status, refused_status, waiting_status
 from muster_operator.suspension import is_to_rest, last_moment
-from muster_operator.verdict import deadline, judge
+from muster_operator.verdict import deadline, has_begun, judge
 
 LACKING_S = 5.0  # between two looks at a job whose pods aren't made: nothing is heard of that
 
@@ -36,9 +36,10 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
     if isinstance(pinned, Refusal):
         again = now + pinned.again_s if pinned.again_s is not None else None
         return Plan(status=refused_status(seen, pinned, now), wake_at=again)
-    if pinned.config is None and seen.is_suspended and not seen.of_kind("Job"):
+    if pinned.memory is None and seen.is_suspended and not seen.of_kind("Job"):
         return Plan(status=waiting_status(seen, now))
-    before = read_ledger(pinned.config) if pinned.config else open_ledger(now)
+    before = read_ledger(pinned.memory) if pinned.memory else open_ledger(now)
+    before = noticed(before, has_begun=has_begun(seen, pinned), now=now)
     verdict = before.verdict or judge(seen, pinned, before, now)
     before = wished(before, is_suspended=seen.is_suspended, now=now)
     is_resting = is_to_rest(seen, pinned, before.suspending_since or now, now)
@@ -83,10 +84,10 @@ def _go_on(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now
 
 
 def _end(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger) -> Iterator[Action]:
-    """What is there stays, but for pods as cleanPodPolicy says. Nothing is made again, except the ledger."""
+    """What is there stays, but for pods as cleanPodPolicy says. Nothing is made again, except what remembers it."""
     policy = pinned.run_policy.clean_pod_policy
-    config = build_config(context, pinned.text, ledger_annotations(ledger))
-    yield from difference(seen, {key_of(config): config}, frozenset())
+    memory = build_memory(context, pinned.text, ledger_annotations(ledger))
+    yield from difference(seen, {key_of(each): each for each in memory}, frozenset())
     jobs = {key: job for key, job in seen.children.items() if key.kind == "Job" and not is_going(job)}
     if policy == "All":
         for key, job in sorted(jobs.items()):
@@ -111,7 +112,7 @@ def _next_look(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger,
     ttl = pinned.run_policy.ttl_seconds_after_finished
     if ledger.ended is not None:
         return ledger.ended + ttl if ttl is not None else None
-    moments = [deadline(seen, pinned, ledger, now), next_renewal(seen, context)]
+    moments = [deadline(pinned, ledger, now), next_renewal(seen, context)]
     if ledger.suspending_since is not None and not ledger.is_resting:
         moments.append(last_moment(pinned, ledger.suspending_since))
     if any(lacks_pods(job, seen.pods_of(job)) for job in seen.of_kind("Job")):

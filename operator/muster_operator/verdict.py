@@ -22,28 +22,37 @@ def judge(seen: Observed, pinned: Pinned, ledger: Ledger, now: float) -> Verdict
         verdict = _judge_coordinator(seen, pinned, job)
         if verdict:
             return verdict
-    return _judge_deadline(seen, pinned, ledger, now) or _judge_workers(seen, pinned)
+    return _judge_deadline(pinned, ledger, now) or _judge_workers(seen, pinned)
 
 
-def deadline(seen: Observed, pinned: Pinned, ledger: Ledger, now: float) -> float | None:
+def deadline(pinned: Pinned, ledger: Ledger, now: float) -> float | None:
     """When the job's time is up, if it goes on as it does. None without a limit, and while the clock stands still."""
-    limits = [limit for limit in (pinned.run_policy.active_deadline_seconds, _patience(seen, pinned)) if limit]
+    limits = [limit for limit in (pinned.run_policy.active_deadline_seconds, _patience(pinned, ledger)) if limit]
     return now + min(limits) - ledger.active_s(now) if limits and ledger.running_since is not None else None
 
 
-def _patience(seen: Observed, pinned: Pinned) -> int | None:
-    """preRunningDeadlineSeconds, until the coordinator has begun: from then on it counts by itself."""
+def has_begun(seen: Observed, pinned: Pinned) -> bool:
+    """Whether a coordinator that may only take so long to start is seen to run, or to have run: by its pod, or by what
+    it told of its training while nobody looked at its pods. Without a limit nobody asks.
+    """
+    if pinned.run_policy.pre_running_deadline_seconds is None:
+        return False
     job = seen.child("Job", child_name(seen.name, COORDINATOR))
     pods = seen.pods_of(job) if job else []
-    has_begun = any(dig(pod, "status", "phase") in {"Running", "Succeeded", "Failed"} for pod in pods)
-    return None if has_begun else pinned.run_policy.pre_running_deadline_seconds
+    is_seen = any(dig(pod, "status", "phase") in {"Running", "Succeeded", "Failed"} for pod in pods)
+    return is_seen or bool(dig(seen.job, "status", "training"))
 
 
-def _judge_deadline(seen: Observed, pinned: Pinned, ledger: Ledger, now: float) -> Verdict | None:
-    at = deadline(seen, pinned, ledger, now)
+def _patience(pinned: Pinned, ledger: Ledger) -> int | None:
+    """preRunningDeadlineSeconds, until the coordinator has begun: from then on it counts by itself."""
+    return None if ledger.begun is not None else pinned.run_policy.pre_running_deadline_seconds
+
+
+def _judge_deadline(pinned: Pinned, ledger: Ledger, now: float) -> Verdict | None:
+    at = deadline(pinned, ledger, now)
     if at is None or now < at:
         return None
-    limit, patience = pinned.run_policy.active_deadline_seconds, _patience(seen, pinned)
+    limit, patience = pinned.run_policy.active_deadline_seconds, _patience(pinned, ledger)
     if patience is not None and ledger.active_s(now) >= patience:
         message = f"the coordinator didn't start within the {patience} s of preRunningDeadlineSeconds"
         return Verdict("Failed", "NotStarted", message)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from muster_operator.build.common import COORDINATOR, METRICS_PORT, PORT, WORKER, Context, child_name, labels, manifest
+from muster_operator.build.common import (
+    COORDINATOR,
+    METRICS_PORT,
+    PORT,
+    WORKER,
+    Context,
+    child_name,
+    dials_from_outside,
+    labels,
+    manifest,
+)
 from muster_operator.objects import Object
 
 
 def build_identity(context: Context) -> list[Object]:
-    """The coordinator's ServiceAccount, which may write the status of its own job, by name, and nothing else.
+    """What the coordinator's ServiceAccount (memory.py's) may do: write the status of its own job, by name, and nothing
+    else.
 
     It also looks at the External pools that it lets in: whether they are revoked.
     """
@@ -27,7 +38,6 @@ def build_identity(context: Context) -> list[Object]:
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
     subject = {"kind": "ServiceAccount", "name": name, "namespace": context.job.namespace}
     return [
-        manifest(context.job, "ServiceAccount", name, COORDINATOR, automountServiceAccountToken=False),
         manifest(context.job, "Role", name, COORDINATOR, rules=rules),
         manifest(context.job, "RoleBinding", name, COORDINATOR, roleRef=role, subjects=[subject]),
     ]
@@ -35,13 +45,13 @@ def build_identity(context: Context) -> list[Object]:
 
 def build_network_policies(context: Context) -> list[Object]:
     """Nobody dials a worker. The coordinator's port is for this job's workers; for all where a Service says so, or
-    where some of them come from outside.
+    where some of them come from outside: what passes them on to a Service of type ClusterIP isn't the job's.
 
     Its metrics are for whoever scrapes inside the cluster.
     """
     coordinator = context.job.spec.coordinator
     is_open = bool(coordinator and coordinator.service and coordinator.service.type != "ClusterIP")
-    is_open |= bool(context.external)
+    is_open |= any(map(dials_from_outside, context.job.pools))
     port = [{"port": PORT, "protocol": "TCP"}]
     workers = [{"podSelector": {"matchLabels": labels(context.job, WORKER)}}]
     rule = {"ports": port} if is_open else {"ports": port, "from": workers}

@@ -6,8 +6,9 @@ from muster_operator.build.access import build_identity, build_network_policies
 from muster_operator.build.bridge import build_bridge
 from muster_operator.build.code import build_code
 from muster_operator.build.common import Context
-from muster_operator.build.coordinator import build_claim, build_config, build_coordinator, build_service
+from muster_operator.build.coordinator import build_claim, build_coordinator, build_service
 from muster_operator.build.environment import with_environment
+from muster_operator.build.memory import build_memory
 from muster_operator.build.routes import build_route
 from muster_operator.build.workers import build_workers
 from muster_operator.objects import Key, Object, key_of
@@ -18,7 +19,7 @@ def build_children(context: Context, text: str, ledger: dict[str, str]) -> dict[
     """All children but the Secrets, which credentials.py plans. Without an authority there are no Jobs yet."""
     claim, code, route = build_claim(context), build_code(context), build_route(context)
     children = [
-        build_config(context, text, ledger),
+        *build_memory(context, text, ledger),
         *build_identity(context),
         *build_network_policies(context),
         build_service(context),

@@ -129,8 +129,7 @@ class Context:
 
     def address_of(self, pool: ResolvedPool) -> str:
         """Where the workers of a pool dial in; with a relay, where that carries to."""
-        is_within = pool.spec.type == "Kubernetes" or is_relayed(pool)
-        return self.address if is_within else self.outside
+        return self.outside if dials_from_outside(pool) else self.address
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -145,6 +144,11 @@ class Context:
 def is_relayed(pool: ResolvedPool) -> bool:
     """Whether something carries for its workers, which can't dial by themselves."""
     return bool(pool.spec.slurm and pool.spec.slurm.relay)
+
+
+def dials_from_outside(pool: ResolvedPool) -> bool:
+    """Whether its workers come from outside the cluster, and nothing in it carries for them."""
+    return pool.spec.type != "Kubernetes" and not is_relayed(pool)
 
 
 def child_name(job: str, part: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from muster_operator.build.common import (
     COORDINATOR,
     INPUTS,
@@ -147,13 +145,6 @@ def _container(context: Context, image: str, wanted: Coordinator) -> Object:
             {"name": "account", "mountPath": ACCOUNT_FOLDER, "readOnly": True},
         ],
     )
-
-
-def build_config(context: Context, text: str, ledger: dict[str, str]) -> Object:
-    """The pinned job, for the coordinator to read, and its code. What has to be remembered of it stands beside it."""
-    data = {JOB_KEY: text} | ({CODE_KEY: json.dumps(dict(context.code))} if context.code else {})
-    whole = manifest(context.job, "ConfigMap", context.config_name, COORDINATOR, immutable=True, data=data)
-    return annotated(whole, {SPEC_DIGEST: context.spec_digest} | ledger)
 
 
 def build_service(context: Context) -> Object:

@@ -94,6 +94,25 @@ def test_its_workers_dial_from_outside() -> None:
     assert bundle.bridge == "digits-coordinator.lab.svc:443"  # the bridge itself is inside
 
 
+def ingress(cluster: Cluster) -> Object:
+    """The rule for the coordinator's port."""
+    cluster.settle()
+    rule: Object = cluster.child("NetworkPolicy", "digits-coordinator")["spec"]["ingress"][0]
+    return rule
+
+
+def test_the_users_own_gateway_may_pass_them_on_to_the_coordinator() -> None:
+    cluster = cluster_of(coordinator=reached("fl.example.org:8443"))
+    assert "from" not in ingress(cluster)
+    assert cluster.child("Service", "digits-coordinator")["spec"]["type"] == "ClusterIP"
+
+
+@pytest.mark.parametrize("job", [{}, {"coordinator": reached("fl.example.org:8443")}], ids=["plain", "with an address"])
+def test_a_coordinator_is_closed_to_the_outside_where_the_bridge_relays(job: Any) -> None:
+    rule = ingress(cluster_of(BY_SSH | {"relay": {"type": "Ssh"}}, **job))
+    assert rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "worker"
+
+
 def test_workers_that_the_bridge_relays_for_need_no_way_from_outside() -> None:
     bundle = bundle_of(cluster_of(BY_SSH | {"relay": {"type": "Ssh"}}))
     assert bundle.address == bundle.bridge == "digits-coordinator.lab.svc:443"

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from muster_operator.ledger import Ledger, Verdict, advance, ledger_annotations, open_ledger, read_ledger, wished
+from muster_operator.ledger import (
+    Ledger,
+    Verdict,
+    advance,
+    ledger_annotations,
+    noticed,
+    open_ledger,
+    read_ledger,
+    wished,
+)
 
 START = 1_800_000_000.0
 FAILED = Verdict("Failed", "DeadlineExceeded", "too long")
@@ -18,6 +27,7 @@ FAILED = Verdict("Failed", "DeadlineExceeded", "too long")
         Ledger(started=START, ran_s=5.0, verdict=FAILED, ended=START + 9),
         Ledger(started=START, running_since=START + 3, ran_s=7.0),
         Ledger(started=START, running_since=START + 3, suspending_since=START + 4),
+        Ledger(started=START, running_since=START + 3, begun=START + 5),
     ],
 )
 def test_it_is_read_as_it_was_written(ledger: Ledger) -> None:
@@ -49,6 +59,14 @@ def test_a_wish_to_suspend_is_dated_once_and_forgotten_when_it_is_taken_back() -
     assert not ledger.is_resting
     assert advance(ledger, is_resting=True, verdict=None, now=START + 9).is_resting
     assert wished(ledger, is_suspended=False, now=START + 9) == open_ledger(START)
+
+
+def test_a_coordinator_that_began_stays_begun() -> None:
+    ledger = noticed(open_ledger(START), has_begun=False, now=START + 5)
+    assert ledger == open_ledger(START)
+    begun = noticed(ledger, has_begun=True, now=START + 7)
+    assert begun.begun == START + 7
+    assert noticed(begun, has_begun=False, now=START + 9) == noticed(begun, has_begun=True, now=START + 9) == begun
 
 
 def test_a_clock_that_goes_back_takes_no_time_away() -> None:

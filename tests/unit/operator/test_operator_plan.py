@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from muster_operator.actions import Create, CreateAuthority, Delete, Issue, Patch
+from muster_operator.actions import Apply, Create, CreateAuthority, Delete, Issue, Patch
 from muster_operator.credentials import renewal_of
 from muster_operator.objects import Key, Object, annotation_of, is_controlled_by, timestamp
 from operating import START, Cluster, conditions, ended, job_object, pool_object
@@ -86,7 +87,7 @@ def test_of_a_job_that_is_over_only_its_memory_comes_back(key: Key) -> None:
     before = {one for one in cluster.objects if one.kind != "Pod"}
     cluster.remove(key)
     cluster.settle()
-    gone = set() if key.kind == "ConfigMap" else {key}
+    gone = set() if key.kind in {"ConfigMap", "ServiceAccount"} else {key}
     assert {one for one in cluster.objects if one.kind != "Pod"} == before - gone
     assert cluster.job["status"]["phase"] == "Complete"
 
@@ -175,6 +176,9 @@ def test_a_newer_operator_leaves_running_jobs_alone() -> None:
     config = cluster.child("ConfigMap", cluster.keys("ConfigMap")[0])
     spaced = json.dumps(json.loads(config["data"]["job.json"]), indent=1)
     config["data"]["job.json"] = spaced  # as another version would have written it
+    [copied] = cluster.step().actions
+    assert isinstance(copied, Apply)
+    assert copied.manifest["kind"] == "ServiceAccount"  # with the copy of it
     assert cluster.plan().actions == ()
 
 
@@ -385,6 +389,46 @@ def test_a_coordinator_that_has_begun_counts_by_itself() -> None:
     planned = cluster.settle()
     assert cluster.job["status"]["phase"] == "Running"
     assert planned.wake_at == renewal_of(cluster.child("Secret", "digits-server"))
+
+
+def drain(cluster: Cluster) -> None:
+    """The coordinator's pod goes with its node; the next one waits for another."""
+    for name in cluster.keys("Pod"):
+        if name.startswith(COORDINATOR):
+            cluster.remove(Key("Pod", name))
+    cluster.start_pod(COORDINATOR, status={"phase": "Pending"})
+
+
+def lose_the_job(cluster: Cluster) -> None:
+    cluster.remove(Key("Job", COORDINATOR))
+
+
+def let_the_total_grow(cluster: Cluster) -> None:
+    cluster.job["spec"]["rounds"]["total"] += 1
+
+
+@pytest.mark.parametrize("happens", [drain, lose_the_job, let_the_total_grow])
+def test_a_coordinator_that_starts_again_has_begun_long_ago(happens: Callable[[Cluster], None]) -> None:
+    cluster = running(runPolicy={"preRunningDeadlineSeconds": 100})
+    cluster.now += 1000
+    happens(cluster)
+    planned = cluster.settle()
+    assert planned.status is not None
+    assert "Failed" not in conditions(planned.status)
+    cluster.now += 1000
+    cluster.settle()
+    assert "Failed" not in conditions(cluster.job["status"])
+    assert not cluster.child("Job", COORDINATOR)["spec"].get("suspend")
+
+
+def test_a_coordinator_that_ran_while_nobody_looked_has_begun() -> None:
+    cluster = cluster_of(runPolicy={"preRunningDeadlineSeconds": 100})
+    cluster.settle()
+    cluster.now += 1000
+    cluster.job["status"]["training"] = {"round": 7}
+    cluster.start_pod(COORDINATOR, status={"phase": "Pending"})
+    cluster.settle()
+    assert "Failed" not in conditions(cluster.job["status"])
 
 
 def test_workers_that_all_gave_up_fail_the_job() -> None:
