@@ -8,9 +8,9 @@ rounds it falls by 0.05 where training loss has fallen from the 20 before, so th
 and else rises by as much. (ADEL-FL, Goren et al. 2025, arXiv 2505.23973, chooses deadlines for a total time that is
 given, which needs a bound on the loss that nobody knows in advance: its aim, most progress a second, is what is kept.)
 
-What the paper leaves to its testbed: a client's time is the mean that histories.py keeps, those not known yet take the
-median; nothing is adapted before half of all clients, or 200, are known; a tenth is added, since times vary; and the
-deadline lets as many clients finish as a round needs, and stays within the job's bounds.
+What the paper leaves to its testbed: a client's time is the mean that histories.py keeps, or for those not timed yet
+what expecting.py foretells; nothing is adapted before half of all clients, or 200, are known; a tenth is added, since
+times vary; and the deadline lets as many clients finish as a round needs, and stays within the job's bounds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from muster_coordinator.expecting import expected_s
 from muster_coordinator.histories import Floats, RoundSeen, Table
 from muster_spec.wording import seconds
 
@@ -53,8 +54,7 @@ def choose_deadline(
     known = ~np.isnan(everybody["elapsed_s"])
     if known.sum() <= min(KNOWN_SHARE * len(everybody), KNOWN_CLIENTS):
         return Deadline(most_s, f"{known.sum()} of {len(everybody)} clients have been timed so far")
-    usual = float(np.median(everybody["elapsed_s"][known]))
-    whole = np.where(np.isnan(cohort["elapsed_s"]), usual, cohort["elapsed_s"])
+    whole = expected_s(cohort, everybody, most_s)
     single = whole - np.nan_to_num(cohort["train_s"]) * (1 - 1 / policy.epochs)
     low, high, ratio = most_efficient(single, minimum), most_efficient(whole, minimum), ratio_after(rounds)
     needed = np.sort(single if policy.is_elastic else whole)[min(minimum, len(whole)) - 1]

@@ -20,7 +20,6 @@ from muster_coordinator.balancing import loss_threshold
 from muster_coordinator.compass import ALONE, Speed, assign
 from muster_coordinator.deadlines import Deadline, choose_deadline
 from muster_coordinator.gathering import Ready, known
-from muster_coordinator.histories import blank
 from muster_coordinator.inclusion import inclusion_factors
 from muster_coordinator.modes import Grouped
 from muster_coordinator.records import PlannedClient, RoundPlan, Uplink
@@ -101,9 +100,8 @@ def _deadline(state: JobState, request: Request, plan: RoundPlan) -> Deadline:
     if config.deadline_control is None or plan.attempt:
         return Deadline(config.deadline_s, "")
     cohort = replace(request, eligible=[planned.client for planned in plan.cohort]).rows
-    table, rounds = request.histories.table, request.histories.rounds
-    everybody = table if len(table) else blank(len(config.clients))
-    return choose_deadline(config.deadline_control, config.deadline_s, cohort, everybody, rounds, plan.minimum)
+    control, rounds = config.deadline_control, request.histories.rounds
+    return choose_deadline(control, config.deadline_s, cohort, request.everybody, rounds, plan.minimum)
 
 
 def _plan(state: JobState, gathering: Gathering, choices: tuple[Choice, ...], close_at: int) -> RoundPlan:

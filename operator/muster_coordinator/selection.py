@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_coordinator.histories import Floats, Histories, Table
+from muster_coordinator.histories import Floats, Histories, Table, blank
 from muster_spec.clients import ClientId
 
 
@@ -36,6 +36,12 @@ class Request:
     def rows(self) -> Table:
         """The histories of the eligible, in their order."""
         return self.histories.rows_of(self.eligible, self.ordinals)
+
+    @property
+    def everybody(self) -> Table:
+        """The histories of all clients of the job, by ordinal."""
+        table = self.histories.table
+        return table if len(table) else blank(len(self.ordinals))
 
     def uniforms(self, purpose: str) -> Floats:
         """A number in (0, 1) for each of the eligible: the same on every machine, and its own for each purpose."""

@@ -6,7 +6,7 @@ each split every example has exactly one owner.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,18 @@ Indices = NDArray[np.int64]
 _DRAWS = 1000
 
 
+class Reserved(Options, frozen=True):
+    """These classes are held by these clients alone, which count through the whole job from 0."""
+
+    classes: tuple[int, ...]
+    clients: tuple[int, ...]
+
+
 class ByLabels(Options, frozen=True, tag_field="type", tag="labels"):
-    """Each client holds at most this many classes."""
+    """Each client holds at most this many classes; those that hold reserved ones hold these before others."""
 
     classes_per_client: int
+    reserved: Reserved | None = None
 
 
 class ByDirichlet(Options, frozen=True, tag_field="type", tag="dirichlet"):
@@ -45,8 +53,8 @@ def split(labels: NDArray[np.integer], clients: int, partition: Partition, seed:
         ConfigError: there is no such split of this data.
     """
     match partition:
-        case ByLabels(classes_per_client=classes):
-            return by_labels(labels, clients, classes, seed)
+        case ByLabels(classes_per_client=classes, reserved=reserved):
+            return by_labels(labels, clients, classes, seed, reserved)
         case ByDirichlet(alpha=alpha, min_size=min_size):
             return by_dirichlet(labels, clients, alpha, min_size, seed)
         case Evenly():
@@ -59,11 +67,14 @@ def evenly(size: int, clients: int, seed: int) -> list[Indices]:
     return _checked([np.sort(share) for share in shares], f"{size} examples")
 
 
-def by_labels(labels: NDArray[np.integer], clients: int, classes_per_client: int, seed: int) -> list[Indices]:
+def by_labels(
+    labels: NDArray[np.integer], clients: int, classes_per_client: int, seed: int, reserved: Reserved | None = None
+) -> list[Indices]:
     """Shares of at most `classes_per_client` classes each, every class covered, as even as the classes' sizes allow."""
     rng = np.random.default_rng(seed)
     classes = np.unique(labels)
-    owners = _deal_classes(len(classes), clients, classes_per_client, rng)
+    kept = _kept_back(classes, clients, reserved) if reserved else {}
+    owners = _deal_classes(len(classes), clients, classes_per_client, rng, kept)
     shares: list[list[Indices]] = [[] for _ in range(clients)]
     for label, holders in zip(classes, owners, strict=True):
         pieces = np.array_split(rng.permutation(np.flatnonzero(labels == label)), len(holders))
@@ -72,8 +83,22 @@ def by_labels(labels: NDArray[np.integer], clients: int, classes_per_client: int
     return _checked([np.sort(np.concatenate(share)) for share in shares], "classesPerClient")
 
 
-def _deal_classes(classes: int, clients: int, each: int, rng: np.random.Generator) -> list[list[int]]:
-    """The clients that hold each class: every client takes the classes that fewest hold so far, ties by lot."""
+def _kept_back(classes: NDArray[np.integer], clients: int, reserved: Reserved) -> dict[int, frozenset[int]]:
+    """The clients that alone may hold a class, by the class's place."""
+    there, wanted, holders = set(classes.tolist()), set(reserved.classes), frozenset(reserved.clients)
+    if not wanted or not wanted < there:
+        raise ConfigError(f"partition.reserved.classes: must be some of the data's, {sorted(there)}, and not all")
+    if not holders or min(holders) < 0 or max(holders) >= clients:
+        raise ConfigError(f"partition.reserved.clients: must be between 0 and {clients - 1}, and at least one")
+    return {place: holders for place, label in enumerate(classes.tolist()) if label in wanted}
+
+
+def _deal_classes(
+    classes: int, clients: int, each: int, rng: np.random.Generator, kept: Mapping[int, frozenset[int]]
+) -> list[list[int]]:
+    """The clients that hold each class: every client takes what is kept for it, then the classes that fewest hold so
+    far, ties by lot.
+    """
     if not 1 <= each <= classes:
         raise ConfigError(f"classesPerClient: must be between 1 and the data's {classes} classes, is {each}")
     if clients * each < classes:
@@ -81,9 +106,11 @@ def _deal_classes(classes: int, clients: int, each: int, rng: np.random.Generato
         raise ConfigError(f"classesPerClient: {clients} clients cover {classes} classes only with {need} or more each")
     owners: list[list[int]] = [[] for _ in range(classes)]
     for client in range(clients):
-        lots = rng.permutation(classes)
-        for chosen in sorted(lots.tolist(), key=lambda label: len(owners[label]))[:each]:
+        lots = [label for label in rng.permutation(classes).tolist() if client in kept.get(label, {client})]
+        for chosen in sorted(lots, key=lambda label: (label not in kept, len(owners[label])))[:each]:
             owners[chosen].append(client)
+    if not all(owners):
+        raise ConfigError("partition.reserved: some class would have no holder; reserve fewer, or for other clients")
     return owners
 
 

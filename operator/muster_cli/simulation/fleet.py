@@ -79,21 +79,21 @@ def build_fleet(profile: Profile, clients: Sequence[ClientId], seed: int) -> tup
     if profile.machines:
         machines: list[Machine] = [profile.machines[place % len(profile.machines)] for place in range(len(clients))]
     else:
-        machines = _dealt(profile.tiers, len(clients), seed)
+        machines = _in_shares(profile.tiers, len(clients))
+        if not profile.in_order:
+            random.Random(f"{seed}/tiers").shuffle(machines)
     return tuple(_nature(profile, client, machine, seed) for client, machine in zip(clients, machines, strict=True))
 
 
-def _dealt(tiers: Sequence[Tier], count: int, seed: int) -> list[Machine]:
-    """Each tier its share, as nearly as whole clients allow, in an order by lot."""
+def _in_shares(tiers: Sequence[Tier], count: int) -> list[Machine]:
+    """Each tier its share, as nearly as whole clients allow, one tier after the other."""
     total = sum(tier.share for tier in tiers)
     exact = [count * tier.share / total for tier in tiers]
     counts = [math.floor(share) for share in exact]
     by_remainder = sorted(range(len(tiers)), key=lambda place: (counts[place] - exact[place], place))
     for place in by_remainder[: count - sum(counts)]:
         counts[place] += 1
-    machines: list[Machine] = [tier for tier, many in zip(tiers, counts, strict=True) for _ in range(many)]
-    random.Random(f"{seed}/tiers").shuffle(machines)
-    return machines
+    return [tier for tier, many in zip(tiers, counts, strict=True) for _ in range(many)]
 
 
 def _nature(profile: Profile, client: ClientId, machine: Machine, seed: int) -> Nature:

@@ -58,6 +58,7 @@ class Tier(Machine, frozen=True, kw_only=True):
 class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A federation's machines: `tiers` dealt out by lot, or `machines` in the order of the job's clients.
 
+    With `inOrder` tiers, too, go by that order: the first share of the clients is of the first tier, whatever the seed.
     `coordinatorSeconds` is what the coordinator takes to answer: orders go out that much later.
     """
 
@@ -65,6 +66,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_
     about: str = ""
     seconds_per_step: Positive = STEP_S
     coordinator_seconds: NotNegative = 0.0
+    in_order: bool = False
     tiers: tuple[Tier, ...] = ()
     machines: tuple[Machine, ...] = ()
 
@@ -123,6 +125,8 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
 def _checked(profile: Profile, where: str) -> Profile:
     if bool(profile.tiers) == bool(profile.machines):
         raise BadInput(f"--profile {where}: name tiers or machines, at least one of them and not both")
+    if profile.in_order and profile.machines:
+        raise BadInput(f"--profile {where}: inOrder is for tiers: machines are in order as they are")
     for machine in (*profile.tiers, *profile.machines):
         if (machine.on_seconds is None) != (machine.off_seconds is None):
             raise BadInput(

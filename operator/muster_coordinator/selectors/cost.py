@@ -1,9 +1,9 @@
 """Cost: those whose update is likely to cost least, by what their pool's workers cost.
 
 A worker costs for as long as a round keeps it busy, so a client's price and energy are those of an hour times the hours
-that it was measured to need (the others' median, where it is not known yet). The likelihood that its worker is taken
-away on the way is 1 − (1 − p)^hours, p being the likelihood for an hour. Each of the three is taken as a multiple of
-its mean over the clients here, so that the job's weights compare like with like. Among equals it draws.
+that it was measured to need (where that is not known yet: that expecting.py foretells). The likelihood that its worker
+is taken away on the way is 1 − (1 − p)^hours, p being the likelihood for an hour. Each of the three is taken as a
+multiple of its mean over the clients here, so that the job's weights compare like with like. Among equals it draws.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from muster_coordinator.expecting import expected_s
 from muster_coordinator.histories import Floats
 from muster_coordinator.selection import Choice, Request, chosen, highest
+
+USUAL_S = 3600.0  # while nobody was timed; of what is weighed only the risk hangs on it
+LEAST_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Cost:
 
     def costs(self, request: Request) -> Floats:
         """What an update of each client is expected to cost, in multiples of the average."""
-        hours = _hours(request.rows["elapsed_s"])
+        hours = np.maximum(expected_s(request.rows, request.everybody, USUAL_S), LEAST_S) / 3600.0
         numbers = {pool: number for number, pool in enumerate(self.rates)}
         pools = [numbers[client.rpartition("/")[0]] for client in request.eligible]
         of = {
@@ -63,12 +67,6 @@ class Cost:
             + self.energy * _relative(of["watts"] * hours)
             + self.interruptions * _relative(lost)
         )
-
-
-def _hours(elapsed_s: Floats) -> Floats:
-    known = elapsed_s[~np.isnan(elapsed_s)]
-    usual = float(np.median(known)) if len(known) else 3600.0
-    return np.maximum(np.where(np.isnan(elapsed_s), usual, elapsed_s), 1e-3) / 3600.0
 
 
 def _relative(values: Floats) -> Floats:

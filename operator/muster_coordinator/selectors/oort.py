@@ -11,8 +11,9 @@ something open, its released code (SymbioticLab/FedScale) decides, as said below
 - the pacer compares the utility that came in over two windows of W rounds, each time a window is full: where the newer
   one brought less, T grows (algorithm 1, lines 7 to 8);
 - exploitation: (1 − ε)K drawn by utility out of those above 95 % of the ((1 − ε)K)th highest (lines 14 to 16);
-- exploration: εK of the clients never asked, drawn by speed (line 17), which is the speed of their connection where an
-  earlier job has measured it, else all alike; ε decays after each round down to its least.
+- exploration: εK of the clients never asked, drawn by speed (line 17), which is one over the time that they are
+  expected to take by what their workers measured of themselves (expecting.py), and alike where that is not known;
+  ε decays after each round down to its least.
 
 Clients that were asked and never gave an update are neither: they come when nobody else is left. What the paper calls
 removing outliers (clients picked too often) is left out, as it is off in the released code unless it is asked for.
@@ -27,12 +28,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from muster_coordinator.expecting import expected_s
 from muster_coordinator.histories import Floats, RoundSeen, Table
 from muster_coordinator.selection import Choice, Request, chosen, drawn
 
 CLIP = 0.95  # percentile of utilities
 CUT_OFF = 0.95  # share of the cut-off utility that still admits
 FIRST_PERCENTILE, PERCENTILE_STEP = 30.0, 5.0
+LEAST_S = 1e-9  # nobody is infinitely fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +101,8 @@ class Oort:
         return dict.fromkeys(places.tolist(), f"Oort: drawn by utility from the {len(admitted)} most useful clients")
 
     def _explore(self, request: Request, rows: Table, fresh: NDArray[np.int64], count: int) -> dict[int, str]:
-        speeds = rows["bytes_per_s"][fresh]
-        usual = np.nanmean(speeds) if not np.isnan(speeds).all() else 1.0
-        places = fresh[drawn(np.where(np.isnan(speeds), usual, speeds), count, request.uniforms("explore")[fresh])]
+        times = expected_s(rows[fresh], request.everybody, 1.0)
+        places = fresh[drawn(1 / np.maximum(times, LEAST_S), count, request.uniforms("explore")[fresh])]
         return dict.fromkeys(places.tolist(), f"Oort: explored, one of {len(fresh)} clients never asked")
 
 

@@ -13,7 +13,7 @@ CLIENTS = [f"p/{index}" for index in range(60)]
 
 
 def test_what_is_shipped_can_be_read_and_says_what_it_is():
-    assert shipped() == ["dropouts", "even", "tiers", "volatile"]
+    assert shipped() == ["biased", "dropouts", "even", "tiers", "volatile"]
     for name in shipped():
         profile = read_profile(name)
         assert profile.name == name
@@ -29,6 +29,7 @@ def test_what_is_shipped_can_be_read_and_says_what_it_is():
         ("{name: x, tiers: [{tier: a, share: 1, dropout: 1.5}]}", "dropout"),
         ("{name: x, tiers: [{tier: a, share: 0}]}", "share"),
         ("{name: x, tiers: [{tier: a, share: 1, onSeconds: 5}]}", "given together"),
+        ("{name: x, inOrder: true, machines: [{tier: a}]}", "inOrder is for tiers"),
         ("{name: x, tiers: [", "my.yaml"),
     ],
 )
@@ -74,6 +75,15 @@ def test_tiers_get_their_shares_in_an_order_by_lot():
     for fleet in (one, other):
         counts = Counter(nature.tier for nature in fleet)
         assert counts == {"cloud-gpu": 12, "cloud-cpu": 21, "hpc-gpu": 9, "hpc-cpu": 18}
+
+
+def test_tiers_in_order_are_of_the_same_clients_under_every_seed():
+    profile = read_profile("biased")
+    for seed in (1, 2):
+        fleet = build_fleet(profile, CLIENTS, seed)
+        slow = [nature.client for nature in fleet if nature.tier == "cloud-cpu"]
+        assert slow == CLIENTS[-18:]
+    assert min(tier.speed for tier in profile.tiers) == profile.tiers[-1].speed
 
 
 def test_machines_of_a_tier_differ_as_much_as_it_says():

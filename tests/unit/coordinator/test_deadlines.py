@@ -75,6 +75,14 @@ def test_who_is_not_known_yet_takes_the_usual_time() -> None:
     assert chosen(times(10.0, NAN, NAN), times(10.0, 30.0, 30.0, NAN, NAN)) == pytest.approx(1.1 * 30)
 
 
+def test_who_is_not_timed_yet_takes_the_time_that_its_machine_suggests() -> None:
+    # the middle one of five machines trains for 10 s; one at half its speed is reckoned with 20, one at a third with 30
+    flops, train = [6.0, 6.0, 6.0, 3.0, 2.0], [10.0, 10.0, 10.0, NAN, NAN]
+    table = histories_of(5, elapsed_s=train, train_s=train, flops=flops).table
+    assert chosen(table[2:4], table) == pytest.approx(1.1 * 20)
+    assert chosen(table[3:5], table) == pytest.approx(1.1 * 30)
+
+
 def slow_world(adaptive: AdaptiveDeadline | None) -> FakeWorld:
     """Five clients take ten seconds, and one sixty; the engine's clock moves as they work."""
     world = FakeWorld(config_for({"a": 6}, total=6, min_updates=None, deadline_s=90.0, deadline_control=adaptive))

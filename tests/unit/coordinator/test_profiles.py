@@ -119,6 +119,8 @@ def choose(rows: dict[str, list[float]]) -> list[ClientId]:
 def test_adaptive_goes_by_profiles_where_nothing_else_is_known() -> None:
     assert choose({"flops": [1e9, 8e9, 2e9]}) == [A1]
     assert choose({"up_bytes_per_s": [1e5, 1e6, 9e6]}) == [A2]
+    assert choose({"up_bytes_per_s": [1e6] * 3, "down_bytes_per_s": [1e5, 9e6, 1e6]}) == [A1]
+    assert choose({"up_bytes_per_s": [1e6] * 3, "latency_s": [0.01, 0.5, 0.5]}) == [A0]
 
 
 def test_who_has_trained_is_judged_by_that_whatever_it_says_of_itself() -> None:

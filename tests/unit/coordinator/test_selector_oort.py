@@ -82,6 +82,15 @@ def test_newcomers_are_explored_by_speed() -> None:
     assert asked <= set(names(10))
 
 
+def test_in_a_first_job_newcomers_are_explored_by_what_their_workers_measured() -> None:
+    quick = np.arange(20) < 14
+    lines = {"latency_s": 0.01, "up_bytes_per_s": 1e6, "down_bytes_per_s": np.where(quick, 1e9, 1.0)}
+    for known in ({"flops": np.where(quick, 1e12, 1e6)}, {"flops": 1e9, **lines}):
+        histories = histories_of(20, **known)
+        rounds = [OORT(request_for(5, names(20), histories, number)) for number in range(1, 30)]
+        assert {choice.client for choices in rounds for choice in choices} <= set(names(14))
+
+
 def test_whoever_never_delivered_comes_when_nobody_else_is_left() -> None:
     histories = histories_of(4, asked=[1, 1, 1, 0], used=[1, 0, 0, 0], examples=10, loss_rms=1.0, last_used=1)
     reasons = {choice.client: choice.reason for choice in OORT(request_for(3, names(4), histories))}

@@ -122,6 +122,13 @@ def test_costs_are_hours_times_rates_in_multiples_of_the_average() -> None:
     assert Cost(0, 2, 0, rates).costs(request).tolist() == pytest.approx([0.0, 0.0, 4.0, 4.0])
 
 
+def test_what_an_update_costs_before_anybody_was_timed_hangs_on_the_machine() -> None:
+    rates = {"cloud": Rate(price=1.0), "spot": Rate(price=1.0)}
+    request = request_for(1, POOLS, histories_of(4, flops=[1e9, 2e9, 2e9, 4e9]))
+    assert Cost(1, 0, 0, rates).costs(request).tolist() == pytest.approx([16 / 9, 8 / 9, 8 / 9, 4 / 9])
+    assert [choice.client for choice in Cost(1, 0, 0, rates)(request)] == ["spot/1"]
+
+
 def test_the_cheapest_are_asked_unlike_in_a_random_draw() -> None:
     rates = {"cloud": Rate(price=4.0), "spot": Rate(price=1.0)}
     clients = (*names(10, "cloud"), *names(10, "spot"))

@@ -8,6 +8,7 @@ from muster.partition import (
     ByDirichlet,
     ByLabels,
     Evenly,
+    Reserved,
     by_dirichlet,
     by_key,
     by_labels,
@@ -46,6 +47,44 @@ def test_by_labels_is_even_where_classes_are():
     sizes = [len(share) for share in by_labels(labels, 10, 3, seed=1)]
     assert min(sizes) > 100
     assert max(sizes) < 140
+
+
+def test_reserved_classes_are_held_by_some_clients_alone_and_by_all_of_them():
+    labels, holders = labels_of([120] * 10), range(14, 20)
+    shares = by_labels(labels, 20, 3, seed=1, reserved=Reserved(classes=(3, 8), clients=tuple(holders)))
+    assert_each_once(shares, len(labels))
+    for client, share in enumerate(shares):
+        held = set(labels[share].tolist())
+        assert len(held) == 3
+        assert held & {3, 8} == ({3, 8} if client in holders else set())
+    sizes = [len(share) for share in shares]
+    assert max(sizes) < 1.2 * min(sizes)  # six of twenty hold each reserved class, as they would hold any
+
+
+def test_reserved_classes_in_a_tasks_options():
+    partition = ByLabels(classes_per_client=1, reserved=Reserved(classes=(0,), clients=(2, 3)))
+    labels = labels_of([30] * 3)
+    assert [set(labels[share].tolist()) == {0} for share in split(labels, 6, partition, 9)] == [
+        client in (2, 3) for client in range(6)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("classes", "clients", "each", "message"),
+    [
+        ((), (0,), 2, r"reserved\.classes"),
+        ((9,), (0,), 2, r"reserved\.classes"),
+        ((0, 1, 2, 3), (0,), 2, "not all"),
+        ((0,), (), 2, r"reserved\.clients"),
+        ((0,), (4,), 2, "between 0 and 3"),
+        ((0,), (-1,), 2, "between 0 and 3"),
+        ((0, 1), (0,), 1, "no holder"),  # one client can't hold both
+        ((0,), (0, 1, 2), 1, "no holder"),  # one is left for three other classes
+    ],
+)
+def test_classes_that_cannot_be_reserved(classes, clients, each, message):
+    with pytest.raises(ConfigError, match=message):
+        by_labels(labels_of([30] * 4), 4, each, seed=0, reserved=Reserved(classes=classes, clients=clients))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from small_task import client, local
+from torch.utils.data import TensorDataset
 
 from muster.errors import ConfigError, DataError
 from muster.evaluation import evaluate
@@ -70,6 +71,35 @@ def test_digits_partition_follows_the_seed():
     first, again, other = (Digits({}).load_data(client(seed=seed)).train.tensors[1] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_the_accuracy_on_each_class_is_measured_where_it_is_wanted():
+    torch.manual_seed(0)
+    task = Digits({"perClass": True})
+    model, dataset = task.build_model(), task.load_test_data(client())
+    found = task.evaluate(model, dataset, CPU).metrics  # 360 images: two batches
+    images, labels = dataset.tensors
+    with torch.no_grad():
+        right = model(images).argmax(dim=1) == labels
+    for label in range(10):
+        assert found.pop(f"accuracy/{label}") == pytest.approx(right[labels == label].float().mean().item())
+    assert found == pytest.approx(Digits({}).evaluate(model, dataset, CPU).metrics)
+
+
+def test_a_class_that_nothing_is_of_has_no_accuracy():
+    task = Cifar10({"perClass": True})
+    pixels, labels = torch.zeros(4, 3, 32, 32), torch.tensor([1, 1, 7, 7])
+    found = task.evaluate(task.build_model(), TensorDataset(pixels, labels), CPU)
+    assert found.examples == 4
+    assert {name for name in found.metrics if "/" in name} == {"accuracy/1", "accuracy/7"}
+    assert found.metrics["accuracy"] == pytest.approx((found.metrics["accuracy/1"] + found.metrics["accuracy/7"]) / 2)
+
+
+def test_digits_may_reserve_classes():
+    reserved = {"classes": [0, 9], "clients": [4, 5]}
+    task = Digits({"partition": {"type": "labels", "classesPerClient": 4, "reserved": reserved}})
+    held = [set(task.load_data(client(i, 6)).train.tensors[1].tolist()) for i in range(6)]
+    assert [bool(classes & {0, 9}) for classes in held] == [False] * 4 + [True] * 2
 
 
 def test_digits_say_what_is_wrong_with_their_options():

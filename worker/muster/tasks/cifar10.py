@@ -15,9 +15,9 @@ from torch.utils.data import TensorDataset
 from muster.errors import DataError
 from muster.options import Options, parse_options
 from muster.partition import Partition, choose_partition, split
-from muster.task import Client, Data, Task
+from muster.task import Client, Data
 from muster.tasks.files import data_file, read_bytes
-from muster.tasks.images import Examples, hold_out
+from muster.tasks.images import ClassTask, Examples, hold_out
 
 Pixels = NDArray[np.uint8]
 _FOLDER = "cifar-10-batches-bin"
@@ -32,21 +32,23 @@ class Cifar10Options(Options, frozen=True):
     """`classesPerClient: 2` is short for `partition: {type: labels, classesPerClient: 2}`; neither: shares alike.
 
     `trainExamples` uses only the first so many of the 50,000, for machines that are small. `width` multiplies the
-    channels and features of every layer but the last.
+    channels and features of every layer but the last. With `perClass` each class's accuracy is measured by itself.
     """
 
     classes_per_client: int | None = None
     partition: Partition | None = None
     train_examples: int = 50_000
     held_out: float = 0.1
+    per_class: bool = False
     width: Annotated[float, msgspec.Meta(gt=0)] = 1.0
 
 
-class Cifar10(Task):
+class Cifar10(ClassTask):
     """Ten classes of small photographs, two convolutions and three dense layers."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.options = parse_options(Cifar10Options, config)
+        self.per_class = self.options.per_class
         self.partition = choose_partition(self.options.classes_per_client, self.options.partition)
 
     def build_model(self) -> nn.Module:
