@@ -14,6 +14,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent.parent / "helm" / "muster" / "dashboards"
 JOB = 'namespace="$namespace", fedjob="$fedjob"'
+COORDINATOR = f'{JOB}, pool=""'  # workers and bridges are of a pool
 SPAN = "$__rate_interval"
 WIDTH, HEIGHT = 24, 8
 
@@ -21,6 +22,10 @@ WIDTH, HEIGHT = 24, 8
 MEMORY = """sum by (component, fedjob) (
   muster_build_info * on (instance, job) group_left process_resident_memory_bytes
 )"""
+BRIDGES_MEMORY = f"""sum by (pool) (
+  muster_build_info{{{JOB}, component="bridge"}} * on (instance, job) group_left process_resident_memory_bytes
+)"""
+HALF_AN_HOUR = "Within half an hour."
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ FLEET = Dashboard(
             Panel(
                 "Failed attempts at a round",
                 {"{{namespace}}/{{fedjob}}": lately("muster_round_attempts_failed", where="")},
-                about="Within half an hour.",
+                about=HALF_AN_HOUR,
             ),
         ],
         "Clients and bytes": [
@@ -188,9 +193,7 @@ ONE_JOB = Dashboard(
                 "s",
                 stacked=True,
             ),
-            Panel(
-                "Failed attempts", {"attempts": lately("muster_round_attempts_failed")}, about="Within half an hour."
-            ),
+            Panel("Failed attempts", {"attempts": lately("muster_round_attempts_failed")}, about=HALF_AN_HOUR),
             Panel(
                 "Updates in each model",
                 {"updates": f"{rate('muster_updates_used', 'fedjob')} / {rate('muster_rounds_committed', 'fedjob')}"},
@@ -212,7 +215,7 @@ ONE_JOB = Dashboard(
             Panel(
                 "Updates put off",
                 {"for want of room": lately("muster_uploads_postponed")},
-                about="Within half an hour.",
+                about=HALF_AN_HOUR,
             ),
             Panel("Refused calls", {"{{cause}}": rate("muster_calls_refused", "cause")}, "reqps"),
         ],
@@ -223,8 +226,8 @@ ONE_JOB = Dashboard(
                 {"free": f"muster_storage_free_bytes{{{JOB}}} / muster_storage_size_bytes{{{JOB}}}"},
                 "percentunit",
             ),
-            Panel("Memory", {"resident": f"process_resident_memory_bytes{{{JOB}}}"}, "bytes"),
-            Panel("Processor", {"cores": f"rate(process_cpu_seconds_total{{{JOB}}}[{SPAN}])"}),
+            Panel("Memory", {"resident": f"process_resident_memory_bytes{{{COORDINATOR}}}"}, "bytes"),
+            Panel("Processor", {"cores": f"rate(process_cpu_seconds_total{{{COORDINATOR}}}[{SPAN}])"}),
             Panel(
                 "Waiting",
                 {
@@ -233,7 +236,7 @@ ONE_JOB = Dashboard(
                     "sessions": f"muster_sessions{{{JOB}}}",
                 },
             ),
-            Panel("Warnings", {"warnings": lately("muster_warnings")}, about="Within half an hour."),
+            Panel("Warnings", {"warnings": lately("muster_warnings")}, about=HALF_AN_HOUR),
         ],
     },
     {
@@ -242,7 +245,61 @@ ONE_JOB = Dashboard(
     },
 )
 
-DASHBOARDS = {"fleet": FLEET, "job": ONE_JOB}
+SLURM = Dashboard(
+    "muster-slurm",
+    "Muster / SLURM",
+    "The SLURM pools of one FederatedJob: what SLURM has for them, and how it answers their bridges.",
+    {
+        "Workers": [
+            Panel(
+                "Tasks by state",
+                {"{{pool}} {{state}}": f"sum by (pool, state) (muster_slurm_tasks{{{JOB}}})"},
+                stacked=True,
+            ),
+            Panel(
+                "Workers that run",
+                {
+                    "{{pool}}": f'sum by (pool) (muster_slurm_tasks{{{JOB}, state="running"}})'
+                    f" / sum by (pool) (muster_slurm_workers_wanted{{{JOB}}})"
+                },
+                "percentunit",
+                about="Of those that the pool is to have.",
+            ),
+            Panel(
+                "Array jobs submitted",
+                {"{{pool}}": lately("muster_slurm_submissions", "pool", JOB)},
+                about=HALF_AN_HOUR,
+            ),
+            Panel(
+                "Workers that ended too early",
+                {"{{pool}} {{how}}": lately("muster_slurm_workers_ended", "pool, how", JOB)},
+                about=f"{HALF_AN_HOUR} Interrupted and failed ones are submitted again, given up ones aren't.",
+            ),
+            Panel(
+                "Relay carries",
+                {"{{pool}}": f"max by (pool) (muster_slurm_relay_carrying{{{JOB}}})"},
+                kind="state-timeline",
+                about="Where the pool has one.",
+            ),
+        ],
+        "SLURM": [
+            Panel(
+                "Since the last listing",
+                {"{{pool}}": f"time() - max by (pool) (muster_slurm_listing_timestamp_seconds{{{JOB}}})"},
+                "s",
+            ),
+            Panel("Listing", {"{{pool}}": mean("muster_slurm_call_seconds", "pool", f'{JOB}, call="list"')}, "s"),
+            Panel("Calls", {"{{pool}} {{call}} {{result}}": rate("muster_slurm_calls", "pool, call, result")}, "reqps"),
+            Panel("Memory of bridges", {"{{pool}}": BRIDGES_MEMORY}, "bytes"),
+        ],
+    },
+    {
+        "namespace": "label_values(muster_slurm_workers_wanted, namespace)",
+        "fedjob": 'label_values(muster_slurm_workers_wanted{namespace="$namespace"}, fedjob)',
+    },
+)
+
+DASHBOARDS = {"fleet": FLEET, "job": ONE_JOB, "slurm": SLURM}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
