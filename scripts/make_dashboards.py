@@ -22,9 +22,6 @@ WIDTH, HEIGHT = 24, 8
 MEMORY = """sum by (component, fedjob) (
   muster_build_info * on (instance, job) group_left process_resident_memory_bytes
 )"""
-BRIDGES_MEMORY = f"""sum by (pool) (
-  muster_build_info{{{JOB}, component="bridge"}} * on (instance, job) group_left process_resident_memory_bytes
-)"""
 HALF_AN_HOUR = "Within half an hour."
 
 
@@ -65,6 +62,12 @@ def quantile(share: float, family: str, by: str, where: str = JOB) -> str:
 def lately(family: str, by: str = "namespace, fedjob", where: str = JOB) -> str:
     """How much a counter has grown within half an hour."""
     return f"sum by ({by}) (increase({family}_total{{{where}}}[30m]))"
+
+
+def memory(component: str) -> str:
+    """What a job's processes of one kind hold, by pool."""
+    ours = f'muster_build_info{{{JOB}, component="{component}"}}'
+    return f"sum by (pool) (\n  {ours} * on (instance, job) group_left process_resident_memory_bytes\n)"
 
 
 def rate(family: str, by: str, where: str = JOB) -> str:
@@ -219,6 +222,20 @@ ONE_JOB = Dashboard(
             ),
             Panel("Refused calls", {"{{cause}}": rate("muster_calls_refused", "cause")}, "reqps"),
         ],
+        "Workers": [
+            Panel(
+                "What workers do",
+                {"{{pool}} {{work}}": f"sum by (pool, work) (muster_worker_working{{{JOB}}})"},
+                about="Those that serve metrics: in a cluster all of its own pods. Fetching is a part of the rest.",
+            ),
+            Panel("Work", {"{{pool}} {{work}}": mean("muster_worker_work_seconds", "pool, work")}, "s"),
+            Panel(
+                "Updates that their round used, and others",
+                {"{{pool}} {{used}}": rate("muster_worker_updates_settled", "pool, used")},
+                "ops",
+            ),
+            Panel("Memory of workers", {"{{pool}}": memory("worker")}, "bytes"),
+        ],
         "Coordinator": [
             Panel("Checkpoint", {"{{part}}": mean("muster_checkpoint_seconds", "part")}, "s"),
             Panel(
@@ -290,7 +307,7 @@ SLURM = Dashboard(
             ),
             Panel("Listing", {"{{pool}}": mean("muster_slurm_call_seconds", "pool", f'{JOB}, call="list"')}, "s"),
             Panel("Calls", {"{{pool}} {{call}} {{result}}": rate("muster_slurm_calls", "pool, call, result")}, "reqps"),
-            Panel("Memory of bridges", {"{{pool}}": BRIDGES_MEMORY}, "bytes"),
+            Panel("Memory of bridges", {"{{pool}}": memory("bridge")}, "bytes"),
         ],
     },
     {

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from muster.metrics import WorkerMetrics
 from muster_coordinator.metrics.families import COUNTERS, GAUGES, HISTOGRAMS, READ_COUNTERS
 from muster_operator.metrics import OperatorMetrics, Sights
 from muster_slurm import metrics as slurm
@@ -26,7 +27,9 @@ def served() -> set[str]:
     metrics.look_at(Sights(lambda: True, dict, dict, dict))
     bridge = slurm.BridgeMetrics({})
     bridge.look_at(slurm.Sights(0, dict, lambda: False))
-    kinds = {metric.name: metric.type for each in (metrics, bridge) for metric in each.registry.collect()}
+    kinds = {
+        metric.name: metric.type for each in (metrics, bridge, WorkerMetrics({})) for metric in each.registry.collect()
+    }
     kinds |= dict.fromkeys([*COUNTERS, *READ_COUNTERS], "counter") | dict.fromkeys(GAUGES, "gauge")
     kinds |= dict.fromkeys(HISTOGRAMS, "histogram") | {"muster_build": "info"}
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"], "gauge": [""]}

@@ -5,22 +5,27 @@ The operator's half is tests/cluster/test_operator_metrics.py, for which there h
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
+import sys
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
 
 from attending import to_nowhere
-from coordinating import WEIGHTS, coordinator, workers, write_job
+from coordinating import TOKEN, WEIGHTS, coordinator, workers, write_job
 from muster_coordinator.rehearsal import Drift, RehearsalWorker
+from running import TASKS
 from slurming import NoSlurm, bridging, by_stub, manifest
 from slurms.stub import Stub, serving
 from watching import ROOT, alerts, free_port, impatient, need, prometheus, queries
 
 FOR_THE_CLUSTER = {"MusterOperator", "MusterApiServer", "MusterCoordinatorUnseen"}
 OF_BRIDGES = "MusterSlurm"
+OF_WORKERS = re.compile(r'muster_worker_|component="worker"')
+JOBS_DASHBOARD = ROOT / "helm" / "muster" / "dashboards" / "job.json"
 
 
 class Mute(RehearsalWorker):
@@ -77,8 +82,38 @@ def test_every_query_of_the_jobs_dashboard_has_data_for_a_running_job(tmp_path):
     ):
         running.until("committed", round=3)
         watching.until("muster_round_committed > 3")
-        for title, query in queries(ROOT / "helm" / "muster" / "dashboards" / "job.json"):
-            assert watching.until(impatient(meant(query, "small"))), title
+        for title, query in queries(JOBS_DASHBOARD):
+            if OF_WORKERS.search(query) is None:
+                assert watching.until(impatient(meant(query, "small"))), title
+
+
+def test_every_query_about_workers_has_data_while_one_is_at_work(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    task = {"entrypoint": "small:Small", "source": {"type": "Path", "path": {"path": str(TASKS)}}}
+    local = {"epochs": 1, "batchSize": 16, "learningRate": 0.1}
+    job = write_job(tmp_path, task=task, local=local, rounds=ENDLESS)
+    with (
+        coordinator(tmp_path, job) as running,
+        worker(running.address, "--pool", "p", "--capacity", "3", "--metrics", address),
+        prometheus(tmp_path / "prometheus", {"worker": address}) as watching,
+    ):
+        running.until("committed", round=2)
+        ours = [query for _, query in queries(JOBS_DASHBOARD) if OF_WORKERS.search(query)]
+        assert len(ours) >= 4
+        for query in ours:
+            assert watching.until(impatient(meant(query, "small")))
+
+
+@contextmanager
+def worker(address, *arguments):
+    """A `muster worker` process."""
+    command = [sys.executable, "-m", "muster_cli.main", "worker", "--coordinator", address, *arguments]
+    process = subprocess.Popen(command, env={**os.environ, "MUSTER_TOKEN": TOKEN}, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_every_metric_in_an_alert_on_jobs_is_there_and_none_fires_for_a_healthy_job(tmp_path):
