@@ -14,6 +14,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent.parent / "helm" / "muster" / "dashboards"
 JOB = 'namespace="$namespace", fedjob="$fedjob"'
+COORDINATOR = f'{JOB}, pool=""'  # workers and bridges are of a pool
 SPAN = "$__rate_interval"
 WIDTH, HEIGHT = 24, 8
 
@@ -21,6 +22,7 @@ WIDTH, HEIGHT = 24, 8
 MEMORY = """sum by (component, fedjob) (
   muster_build_info * on (instance, job) group_left process_resident_memory_bytes
 )"""
+HALF_AN_HOUR = "Within half an hour."
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ def lately(family: str, by: str = "namespace, fedjob", where: str = JOB) -> str:
     return f"sum by ({by}) (increase({family}_total{{{where}}}[30m]))"
 
 
+def memory(component: str) -> str:
+    """What a job's processes of one kind hold, by pool."""
+    ours = f'muster_build_info{{{JOB}, component="{component}"}}'
+    return f"sum by (pool) (\n  {ours} * on (instance, job) group_left process_resident_memory_bytes\n)"
+
+
 def rate(family: str, by: str, where: str = JOB) -> str:
     """How fast a counter grows."""
     return f"sum by ({by}) (rate({family}_total{{{where}}}[{SPAN}]))"
@@ -87,7 +95,7 @@ FLEET = Dashboard(
             Panel(
                 "Failed attempts at a round",
                 {"{{namespace}}/{{fedjob}}": lately("muster_round_attempts_failed", where="")},
-                about="Within half an hour.",
+                about=HALF_AN_HOUR,
             ),
         ],
         "Clients and bytes": [
@@ -188,9 +196,7 @@ ONE_JOB = Dashboard(
                 "s",
                 stacked=True,
             ),
-            Panel(
-                "Failed attempts", {"attempts": lately("muster_round_attempts_failed")}, about="Within half an hour."
-            ),
+            Panel("Failed attempts", {"attempts": lately("muster_round_attempts_failed")}, about=HALF_AN_HOUR),
             Panel(
                 "Updates in each model",
                 {"updates": f"{rate('muster_updates_used', 'fedjob')} / {rate('muster_rounds_committed', 'fedjob')}"},
@@ -212,9 +218,23 @@ ONE_JOB = Dashboard(
             Panel(
                 "Updates put off",
                 {"for want of room": lately("muster_uploads_postponed")},
-                about="Within half an hour.",
+                about=HALF_AN_HOUR,
             ),
             Panel("Refused calls", {"{{cause}}": rate("muster_calls_refused", "cause")}, "reqps"),
+        ],
+        "Workers": [
+            Panel(
+                "What workers do",
+                {"{{pool}} {{work}}": f"sum by (pool, work) (muster_worker_working{{{JOB}}})"},
+                about="Those that serve metrics: in a cluster all of its own pods. Fetching is a part of the rest.",
+            ),
+            Panel("Work", {"{{pool}} {{work}}": mean("muster_worker_work_seconds", "pool, work")}, "s"),
+            Panel(
+                "Updates that their round used, and others",
+                {"{{pool}} {{used}}": rate("muster_worker_updates_settled", "pool, used")},
+                "ops",
+            ),
+            Panel("Memory of workers", {"{{pool}}": memory("worker")}, "bytes"),
         ],
         "Coordinator": [
             Panel("Checkpoint", {"{{part}}": mean("muster_checkpoint_seconds", "part")}, "s"),
@@ -223,8 +243,8 @@ ONE_JOB = Dashboard(
                 {"free": f"muster_storage_free_bytes{{{JOB}}} / muster_storage_size_bytes{{{JOB}}}"},
                 "percentunit",
             ),
-            Panel("Memory", {"resident": f"process_resident_memory_bytes{{{JOB}}}"}, "bytes"),
-            Panel("Processor", {"cores": f"rate(process_cpu_seconds_total{{{JOB}}}[{SPAN}])"}),
+            Panel("Memory", {"resident": f"process_resident_memory_bytes{{{COORDINATOR}}}"}, "bytes"),
+            Panel("Processor", {"cores": f"rate(process_cpu_seconds_total{{{COORDINATOR}}}[{SPAN}])"}),
             Panel(
                 "Waiting",
                 {
@@ -233,7 +253,7 @@ ONE_JOB = Dashboard(
                     "sessions": f"muster_sessions{{{JOB}}}",
                 },
             ),
-            Panel("Warnings", {"warnings": lately("muster_warnings")}, about="Within half an hour."),
+            Panel("Warnings", {"warnings": lately("muster_warnings")}, about=HALF_AN_HOUR),
         ],
     },
     {
@@ -242,7 +262,61 @@ ONE_JOB = Dashboard(
     },
 )
 
-DASHBOARDS = {"fleet": FLEET, "job": ONE_JOB}
+SLURM = Dashboard(
+    "muster-slurm",
+    "Muster / SLURM",
+    "The SLURM pools of one FederatedJob: what SLURM has for them, and how it answers their bridges.",
+    {
+        "Workers": [
+            Panel(
+                "Tasks by state",
+                {"{{pool}} {{state}}": f"sum by (pool, state) (muster_slurm_tasks{{{JOB}}})"},
+                stacked=True,
+            ),
+            Panel(
+                "Workers that run",
+                {
+                    "{{pool}}": f'sum by (pool) (muster_slurm_tasks{{{JOB}, state="running"}})'
+                    f" / sum by (pool) (muster_slurm_workers_wanted{{{JOB}}})"
+                },
+                "percentunit",
+                about="Of those that the pool is to have.",
+            ),
+            Panel(
+                "Array jobs submitted",
+                {"{{pool}}": lately("muster_slurm_submissions", "pool", JOB)},
+                about=HALF_AN_HOUR,
+            ),
+            Panel(
+                "Workers that ended too early",
+                {"{{pool}} {{how}}": lately("muster_slurm_workers_ended", "pool, how", JOB)},
+                about=f"{HALF_AN_HOUR} Interrupted and failed ones are submitted again, given up ones aren't.",
+            ),
+            Panel(
+                "Relay carries",
+                {"{{pool}}": f"max by (pool) (muster_slurm_relay_carrying{{{JOB}}})"},
+                kind="state-timeline",
+                about="Where the pool has one.",
+            ),
+        ],
+        "SLURM": [
+            Panel(
+                "Since the last listing",
+                {"{{pool}}": f"time() - max by (pool) (muster_slurm_listing_timestamp_seconds{{{JOB}}})"},
+                "s",
+            ),
+            Panel("Listing", {"{{pool}}": mean("muster_slurm_call_seconds", "pool", f'{JOB}, call="list"')}, "s"),
+            Panel("Calls", {"{{pool}} {{call}} {{result}}": rate("muster_slurm_calls", "pool, call, result")}, "reqps"),
+            Panel("Memory of bridges", {"{{pool}}": memory("bridge")}, "bytes"),
+        ],
+    },
+    {
+        "namespace": "label_values(muster_slurm_workers_wanted, namespace)",
+        "fedjob": 'label_values(muster_slurm_workers_wanted{namespace="$namespace"}, fedjob)',
+    },
+)
+
+DASHBOARDS = {"fleet": FLEET, "job": ONE_JOB, "slurm": SLURM}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 

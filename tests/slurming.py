@@ -184,6 +184,17 @@ def by_rest(slurm, folder):
     return f"url: {slurm.url}\n                auth: {{user: root, tokenSecret: {{name: site, key: token}}}}"
 
 
+class NoSlurm:
+    """The environment of a machine that needs none, as a stub answers for it."""
+
+    environment = None
+
+
+def by_stub(url, folder):
+    write_secret(folder, "token", "t0ken")
+    return f"url: {url}\n                auth: {{user: fl, tokenSecret: {{name: site, key: token}}}}"
+
+
 def by_commands():
     return "command: {type: Local}"
 

@@ -116,12 +116,16 @@ class Prometheus:
 def prometheus(
     folder: Path, targets: Mapping[str, str], shorter: Mapping[str, tuple[str, str]] | None = None
 ) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes these targets (name → host:port) each second."""
+    """A Prometheus that scrapes these targets (name → host:port) each second, and adds a namespace as monitors do."""
     program = need("prometheus")
     folder.mkdir(exist_ok=True)
     (folder / "rules.yaml").write_text(yaml.safe_dump(hasty_rules(shorter or {})))
     scrapes = [
-        {"job_name": name, "honor_labels": True, "static_configs": [{"targets": [target]}]}
+        {
+            "job_name": name,
+            "honor_labels": True,
+            "static_configs": [{"targets": [target], "labels": {"namespace": "default"}}],
+        }
         for name, target in targets.items()
     ]
     config = {

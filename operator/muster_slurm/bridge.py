@@ -125,6 +125,11 @@ class Bridge:
         return self._fatal
 
     @property
+    def tasks(self) -> Mapping[str, int]:
+        """How many of the pool's tasks SLURM has, by phase, as it last said."""
+        return self._said
+
+    @property
     def standings(self) -> tuple[Standing, ...]:
         """What SLURM has for the pool's clients, as it last said."""
         return self._standings

@@ -31,6 +31,7 @@ import msgspec
 from muster_slurm.bridge import POLL_S, Bridge, Setup
 from muster_slurm.coordinator import Coordinator
 from muster_slurm.errors import Away, BridgeError, SettingsError
+from muster_slurm.metrics import BridgeMetrics, Metered, Sights
 from muster_slurm.relay import Relay, open_carrier
 from muster_slurm.request import slurm_of
 from muster_slurm.transport import Secrets, open_transport
@@ -58,6 +59,7 @@ class Settings:
     poll_s: float
     is_alone: bool
     workers: int | None
+    metrics: str | None  # where to serve them
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,9 +82,10 @@ def _read_settings(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--poll", type=float, default=POLL_S, metavar="S", help="seconds between two listings")
     parser.add_argument("--alone", action="store_true", help="nobody tells it when the job is over: signals end it")
     parser.add_argument("--workers", type=int, metavar="N", help="as many, whatever the job said when it began")
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="serve metrics for Prometheus here, at /metrics")
     given = parser.parse_args(arguments)
     paths = (given.ledger, given.join, given.attend, given.secrets)
-    return Settings(given.job, given.pool, *paths, given.poll, given.alone, given.workers)
+    return Settings(given.job, given.pool, *paths, given.poll, given.alone, given.workers, given.metrics)
 
 
 class _Process:
@@ -99,14 +102,21 @@ class _Process:
         self._coordinator = Coordinator(settings.attend, pool.name)
         self._attend_s = min(ATTEND_S, settings.poll_s)
         self._attend_at = 0.0
-        self._bridge = Bridge(setup, open_transport(slurm_of(pool), self._secrets), _tell)
+        self._metrics = BridgeMetrics({"namespace": job.namespace, "fedjob": job.name, "pool": pool.name})
+        self._metrics_address = settings.metrics
+        transport = Metered(open_transport(slurm_of(pool), self._secrets), self._metrics)
+        self._bridge = Bridge(setup, transport, self._tell)
         self._unread = b""
         self._is_alone = settings.is_alone
         self._told = [] if settings.is_alone else [sys.stdin.fileno()]  # nothing, once it is closed
         carrier = open_carrier(job, pool, self._secrets, settings.ledger)
         if carrier:
             self._relay = Relay(carrier, self._coordinator.address, self._bridge.note_relay)
+        self._metrics.look_at(Sights(pool.spec.workers_wanted, lambda: self._bridge.tasks, self._is_carrying))
         self._heard, self._wake = os.pipe()
+
+    def _is_carrying(self) -> bool | None:
+        return self._relay.is_carrying if self._relay else None
 
     def run(self) -> int:
         for end in (self._heard, self._wake):
@@ -114,11 +124,12 @@ class _Process:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._bridge.finish(hasty=True))
-        try:
-            return self._run()
-        finally:
+        with contextlib.ExitStack() as stack:
+            if self._metrics_address:
+                stack.enter_context(self._metrics.serve(self._metrics_address))
             if self._relay:
-                self._relay.stop()
+                stack.callback(self._relay.stop)
+            return self._run()
 
     def _run(self) -> int:
         leave_at: float | None = None
@@ -170,6 +181,10 @@ class _Process:
                 self._bridge.miss(error)
             self._attend_at = time.monotonic() + self._attend_s
         return max(self._attend_at - time.monotonic(), 0.0)
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        self._metrics.told(event)
+        print(json.dumps(event), flush=True)
 
     def _listen(self, told: int) -> None:
         chunk = os.read(told, 1 << 16)
@@ -225,7 +240,3 @@ def _with_workers(pool: ResolvedPool, count: int | None) -> ResolvedPool:
         return pool
     workers = Workers(min=count, max=count, clients_per_worker=1)
     return msgspec.structs.replace(pool, spec=msgspec.structs.replace(pool.spec, workers=workers))
-
-
-def _tell(event: Mapping[str, Any]) -> None:
-    print(json.dumps(event), flush=True)

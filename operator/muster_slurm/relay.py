@@ -162,7 +162,8 @@ class Relay:
         self._unread = self._words = b""
         self._failures = 0
         self._due_at = self._beat_at = 0.0
-        self.is_ready = False
+        self.is_ready = False  # it has carried, and may be carrying
+        self.is_carrying = False
 
     def told(self, bundle: Bundle) -> Bundle:
         """The join bundle as workers get it."""
@@ -193,12 +194,12 @@ class Relay:
             if line.startswith(_READY):
                 self._carrier.note(line.removeprefix(_READY).decode("utf-8", "replace"))
                 self._say("the relay carries again" if self.is_ready else "the relay carries")
-                self.is_ready, self._failures = True, 0
+                self.is_ready, self.is_carrying, self._failures = True, True, 0
 
     def _ended(self, child: Child, now: float) -> None:
         self._words = (self._words + _read(child.stderr))[-2000:]
         words = " ".join(self._words.decode("utf-8", "replace").split())[-300:] or "it said nothing"
-        self._child = None
+        self._child, self.is_carrying = None, False
         _close(child)
         self._due_at = now + AGAIN_S[min(self._failures, len(AGAIN_S) - 1)]
         self._failures += 1

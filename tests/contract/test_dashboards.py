@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
+from muster.metrics import WorkerMetrics
 from muster_coordinator.metrics.families import COUNTERS, GAUGES, HISTOGRAMS, READ_COUNTERS
 from muster_operator.metrics import OperatorMetrics, Sights
+from muster_slurm import metrics as slurm
 from watching import DASHBOARDS, ROOT, alerts, queries
 
 EXPRESSIONS = [
@@ -23,7 +25,11 @@ def served() -> set[str]:
     """The names of all series."""
     metrics = OperatorMetrics()
     metrics.look_at(Sights(lambda: True, dict, dict, dict))
-    kinds = {metric.name: metric.type for metric in metrics.registry.collect()}
+    bridge = slurm.BridgeMetrics({})
+    bridge.look_at(slurm.Sights(0, dict, lambda: False))
+    kinds = {
+        metric.name: metric.type for each in (metrics, bridge, WorkerMetrics({})) for metric in each.registry.collect()
+    }
     kinds |= dict.fromkeys([*COUNTERS, *READ_COUNTERS], "counter") | dict.fromkeys(GAUGES, "gauge")
     kinds |= dict.fromkeys(HISTOGRAMS, "histogram") | {"muster_build": "info"}
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"], "gauge": [""]}

@@ -69,6 +69,7 @@ def without(command, option):
 def start_worker(stack, kubelet, folder, address):
     command = kubelet.command(WORKERS)
     command[command.index("--coordinator") + 1] = address
+    without(command, "--metrics")
     return start(stack, command, folder, "worker")
 
 

@@ -5,18 +5,27 @@ The operator's half is tests/cluster/test_operator_metrics.py, for which there h
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
+import sys
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
 
-from coordinating import WEIGHTS, coordinator, workers, write_job
+from attending import to_nowhere
+from coordinating import TOKEN, WEIGHTS, coordinator, workers, write_job
 from muster_coordinator.rehearsal import Drift, RehearsalWorker
+from running import TASKS
+from slurming import NoSlurm, bridging, by_stub, manifest
+from slurms.stub import Stub, serving
 from watching import ROOT, alerts, free_port, impatient, need, prometheus, queries
 
 FOR_THE_CLUSTER = {"MusterOperator", "MusterApiServer", "MusterCoordinatorUnseen"}
+OF_BRIDGES = "MusterSlurm"
+OF_WORKERS = re.compile(r'muster_worker_|component="worker"')
+JOBS_DASHBOARD = ROOT / "helm" / "muster" / "dashboards" / "job.json"
 
 
 class Mute(RehearsalWorker):
@@ -73,23 +82,89 @@ def test_every_query_of_the_jobs_dashboard_has_data_for_a_running_job(tmp_path):
     ):
         running.until("committed", round=3)
         watching.until("muster_round_committed > 3")
-        for title, query in queries(ROOT / "helm" / "muster" / "dashboards" / "job.json"):
-            for name, value in {"$namespace": "default", "$fedjob": "small", "$__rate_interval": "15s"}.items():
-                query = query.replace(name, value)  # noqa: PLW2901
-            found = watching.until(impatient(query))
-            assert found, title
+        for title, query in queries(JOBS_DASHBOARD):
+            if OF_WORKERS.search(query) is None:
+                assert watching.until(impatient(meant(query, "small"))), title
+
+
+def test_every_query_about_workers_has_data_while_one_is_at_work(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    task = {"entrypoint": "small:Small", "source": {"type": "Path", "path": {"path": str(TASKS)}}}
+    local = {"epochs": 1, "batchSize": 16, "learningRate": 0.1}
+    job = write_job(tmp_path, task=task, local=local, rounds=ENDLESS)
+    with (
+        coordinator(tmp_path, job) as running,
+        worker(running.address, "--pool", "p", "--capacity", "3", "--metrics", address),
+        prometheus(tmp_path / "prometheus", {"worker": address}) as watching,
+    ):
+        running.until("committed", round=2)
+        ours = [query for _, query in queries(JOBS_DASHBOARD) if OF_WORKERS.search(query)]
+        assert len(ours) >= 4
+        for query in ours:
+            assert watching.until(impatient(meant(query, "small")))
+
+
+@contextmanager
+def worker(address, *arguments):
+    """A `muster worker` process."""
+    command = [sys.executable, "-m", "muster_cli.main", "worker", "--coordinator", address, *arguments]
+    process = subprocess.Popen(command, env={**os.environ, "MUSTER_TOKEN": TOKEN}, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_every_metric_in_an_alert_on_jobs_is_there_and_none_fires_for_a_healthy_job(tmp_path):
     with scraped(tmp_path, write_job(tmp_path, rounds=ENDLESS)) as (running, watching), workers(running.address):
         running.until("committed", round=3)
-        ours = [alert for alert in alerts() if not alert["alert"].startswith(tuple(FOR_THE_CLUSTER))]
+        ours = [alert for alert in alerts() if not alert["alert"].startswith((*FOR_THE_CLUSTER, OF_BRIDGES))]
         assert len(ours) >= 8
         for alert in ours:
             for name in metrics_in(alert["expr"]):
                 watching.until(name)
         watching.until("muster_round_committed > 5")
         assert not [name for name in watching.firing() if name in {alert["alert"] for alert in ours}]
+
+
+@contextmanager
+def bridge_scraped(tmp_path, stub, shorter=None):
+    """A bridge at a stub of slurmrestd, with a relay; the Prometheus that scrapes it, and what takes the stub away."""
+    address = f"127.0.0.1:{free_port()}"
+    (tmp_path / "shared").mkdir()
+    relay = f"relay: {{type: SharedFolder, sharedFolder: {{path: {tmp_path}/shared}}}}"
+    with ExitStack() as slurmrestd:
+        job = manifest(tmp_path, by_stub(slurmrestd.enter_context(serving(stub)), tmp_path), more=relay)
+        with (
+            bridging(NoSlurm, tmp_path, job, "--metrics", address, join=to_nowhere()) as bridge,
+            prometheus(tmp_path / "prometheus", {"bridge": address}, shorter) as watching,
+        ):
+            bridge.until("queue", "2 running")
+            yield watching, slurmrestd.close
+
+
+def test_every_query_of_slurms_dashboard_has_data_while_a_bridge_drives_a_pool(tmp_path):
+    with bridge_scraped(tmp_path, Stub(0)) as (watching, _):
+        watching.until('muster_slurm_tasks{namespace="default", fedjob="staged", pool="hpc", state="running"} == 2')
+        watching.until("muster_slurm_submissions_total == 1")
+        for title, query in queries(ROOT / "helm" / "muster" / "dashboards" / "slurm.json"):
+            assert watching.until(impatient(meant(query, "staged"))), title
+        assert OF_BRIDGES not in {name[: len(OF_BRIDGES)] for name in watching.firing()}
+
+
+def test_a_slurm_that_answers_no_more_is_noticed_by_pool(tmp_path):
+    with bridge_scraped(tmp_path, Stub(0), {"MusterSlurmAway": ("> 600", "> 5")}) as (watching, take_away):
+        take_away()
+        watching.until('muster_slurm_calls_total{call="list", result="unreachable"} > 0')
+        watching.until_fires("MusterSlurmAway", namespace="default", fedjob="staged", pool="hpc")
+
+
+def meant(query, fedjob):
+    """A dashboard's query as Grafana asks it, with its variables set."""
+    for name, value in {"$namespace": "default", "$fedjob": fedjob, "$__rate_interval": "15s"}.items():
+        query = query.replace(name, value)
+    return query
 
 
 def metrics_in(expression):

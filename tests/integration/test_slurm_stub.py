@@ -10,29 +10,20 @@ import pytest
 from muster_slurm.errors import Unreachable
 from muster_slurm.rest import Rest, Site
 from muster_wire.trust.authority import make_authority
-from slurming import bridging, manifest, write_secret
+from slurming import NoSlurm, bridging, by_stub, manifest
 from slurms.stub import Stub, serving
 
 FOREIGN = 100_000
 MEMORY_MB = 150
 
 
-class NoSlurm:
-    """The environment of a machine that needs no SLURM."""
-
-    environment = None
-
-
-def stub_manifest(folder, url, clients):
-    write_secret(folder, "token", "t0ken")
-    how = f"url: {url}\n                auth: {{user: fl, tokenSecret: {{name: site, key: token}}}}"
-    return manifest(folder, how, clients=clients)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux tells it")
 def test_500_clients_among_100_000_foreign_jobs(tmp_path):
     stub = Stub(FOREIGN)
-    with serving(stub) as url, bridging(NoSlurm, tmp_path, stub_manifest(tmp_path, url, 500)) as bridge:
+    with (
+        serving(stub) as url,
+        bridging(NoSlurm, tmp_path, manifest(tmp_path, by_stub(url, tmp_path), clients=500)) as bridge,
+    ):
         bridge.until("queue", "500 running", within_s=240)
         bridge.until("queue", "500 running")
         peak = peak_of(bridge.process.pid)

@@ -44,10 +44,10 @@ def build_identity(context: Context) -> list[Object]:
 
 
 def build_network_policies(context: Context) -> list[Object]:
-    """Nobody dials a worker. The coordinator's port is for this job's workers; for all where a Service says so, or
-    where some of them come from outside: what passes them on to a Service of type ClusterIP isn't the job's.
+    """Nobody dials a worker or a bridge. The coordinator's port is for this job's workers; for all where a Service says
+    so, or where some of them come from outside: what passes them on to a Service of type ClusterIP isn't the job's.
 
-    Its metrics are for whoever scrapes inside the cluster.
+    Everybody's metrics are for whoever scrapes inside the cluster.
     """
     coordinator = context.job.spec.coordinator
     is_open = bool(coordinator and coordinator.service and coordinator.service.type != "ClusterIP")
@@ -58,7 +58,7 @@ def build_network_policies(context: Context) -> list[Object]:
     metrics = {"ports": [{"port": METRICS_PORT, "protocol": "TCP"}], "from": [{"namespaceSelector": {}}]}
     return [
         _policy(context, COORDINATOR, [rule, metrics]),
-        _policy(context, WORKER, []),
+        _policy(context, WORKER, [metrics]),
     ]
 
 

@@ -12,7 +12,16 @@ import msgspec
 
 from muster_operator.build.common import INPUTS, WORKER, Context, annotated, child_name, labels, manifest
 from muster_operator.build.coordinator import JOB_FOLDER, JOB_KEY
-from muster_operator.build.pods import NOBODY, container, pull_secrets, security, temporary_volumes, without_nothing
+from muster_operator.build.pods import (
+    NOBODY,
+    SERVE_METRICS,
+    container,
+    metrics_port,
+    pull_secrets,
+    security,
+    temporary_volumes,
+    without_nothing,
+)
 from muster_operator.build.trust import BRIDGES_BUNDLE, BUNDLE, TRUST_FOLDER, workers_volume
 from muster_operator.build.workers import failure_policy
 from muster_operator.objects import Object, digest
@@ -60,7 +69,8 @@ def _pod(context: Context, pool: ResolvedPool) -> Object:
     command = ["python", "-m", "muster_slurm", "--alone", "--job", f"{JOB_FOLDER}/{JOB_KEY}", "--pool", pool.name]
     command += ["--workers", str(context.workers[pool.name]), "--ledger", "/tmp/ledger"]  # noqa: S108 -- the pod's own
     command += ["--join", f"{TRUST_FOLDER}/{BUNDLE}", "--secrets", SECRETS_FOLDER]
-    command += ["--attend", f"{TRUST_FOLDER}/{BRIDGES_BUNDLE}"]
+    command += ["--attend", f"{TRUST_FOLDER}/{BRIDGES_BUNDLE}", *SERVE_METRICS]
+    ports = [metrics_port()]
     image = (coordinator.image if coordinator else None) or ""
     pod = {
         "restartPolicy": "Never",
@@ -69,7 +79,7 @@ def _pod(context: Context, pool: ResolvedPool) -> Object:
         "securityContext": security(_READABLE),
         "terminationGracePeriodSeconds": GRACE_S,
         "imagePullSecrets": pull_secrets(*context.pull_secrets),
-        "containers": [container(BRIDGE, image, command, resources=_MODEST, volumeMounts=mounts)],
+        "containers": [container(BRIDGE, image, command, resources=_MODEST, ports=ports, volumeMounts=mounts)],
         "volumes": [
             *temporary_volumes(),
             {"name": "job", "configMap": {"name": context.config_name}},

@@ -15,7 +15,7 @@ PORT = 8443
 SERVICE_PORT = 443
 METRICS_PORT = 9464
 METRICS = "metrics"
-"""The name of that port, which PodMonitors look for."""
+"""The name of that port, of coordinators, workers and bridges, which PodMonitors look for."""
 CLIENT = "muster.dev/client"
 """Label of a Job that acts for one client only: the client's index."""
 INPUTS = "muster.dev/inputs"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from muster_operator.build.common import (
     COORDINATOR,
     INPUTS,
-    METRICS,
-    METRICS_PORT,
     PORT,
     Context,
     annotated,
@@ -16,7 +14,9 @@ from muster_operator.build.common import (
 )
 from muster_operator.build.pods import (
     NOBODY,
+    SERVE_METRICS,
     container,
+    metrics_port,
     pull_secrets,
     resources,
     security,
@@ -125,7 +125,7 @@ def _container(context: Context, image: str, wanted: Coordinator) -> Object:
     command += ["--enrol-key", f"{TRUST_FOLDER}/{AUTHORITY_KEY}"]
     command += ["--enrol-minutes", str(context.worker_certificate_minutes)]
     command += ["--pool-authorities", f"{TRUST_FOLDER}/{POOLS}"] if context.external else []
-    command += ["--metrics", f"0.0.0.0:{METRICS_PORT}"]
+    command += SERVE_METRICS
     command += ["--service-account", ACCOUNT_FOLDER]
     return container(
         COORDINATOR,
@@ -135,7 +135,7 @@ def _container(context: Context, image: str, wanted: Coordinator) -> Object:
         resources=resources(wanted.resources) or _MODEST,
         ports=[
             {"name": "federation", "containerPort": PORT, "protocol": "TCP"},
-            {"name": METRICS, "containerPort": METRICS_PORT, "protocol": "TCP"},
+            metrics_port(),
         ],
         readinessProbe={"tcpSocket": {"port": PORT}, "periodSeconds": 5},
         volumeMounts=[

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from muster_operator.build.common import METRICS, METRICS_PORT
 from muster_operator.objects import Object
 from muster_spec.pool_types import RunAs
 from muster_spec.values import Resources
 
 NOBODY = RunAs(user=65532, group=65532)
+SERVE_METRICS = ("--metrics", f"0.0.0.0:{METRICS_PORT}")
+"""What any process of a job is told, so that they are found at `metrics_port`."""
 
 
 def security(run_as: RunAs = NOBODY) -> Object:
@@ -51,6 +54,11 @@ def resources(given: Resources | None) -> Object:
 def pull_secrets(*names: str) -> list[Object]:
     """What opens the registries of a pod's images, each once."""
     return [{"name": name} for name in dict.fromkeys(names)]
+
+
+def metrics_port() -> Object:
+    """Where a container serves its metrics: PodMonitors look for the name."""
+    return {"name": METRICS, "containerPort": METRICS_PORT, "protocol": "TCP"}
 
 
 def temporary_volumes() -> list[Object]:

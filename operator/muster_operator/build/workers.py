@@ -26,7 +26,9 @@ from muster_operator.build.common import (
 )
 from muster_operator.build.pods import (
     NOBODY,
+    SERVE_METRICS,
     container,
+    metrics_port,
     pull_secrets,
     resources,
     security,
@@ -164,7 +166,7 @@ def _pod(context: Context, share: Share) -> Object:
 def _container(context: Context, share: Share, mounts: list[Object]) -> Object:
     template = share.template
     command = ["muster", "worker", "--coordinator", context.address, "--join", f"{TRUST_FOLDER}/{BUNDLE}"]
-    command += ["--pool", share.pool.name, *share.options]
+    command += ["--pool", share.pool.name, *share.options, *SERVE_METRICS]
     for option, folder in (("--data", data_folder(share.place)), ("--state", state_folder(share.pool.spec.state))):
         command += [option, folder] if folder else []
     whole = container(
@@ -173,6 +175,7 @@ def _container(context: Context, share: Share, mounts: list[Object]) -> Object:
         command,
         env=[*_threads(template), *_proxy(context, template), *map(_variable, template.environment)],
         resources=resources(template.resources),
+        ports=[metrics_port()],
         volumeMounts=mounts,
         imagePullPolicy=template.image_pull_policy,
     )

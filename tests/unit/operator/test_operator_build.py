@@ -331,7 +331,8 @@ def test_only_this_jobs_workers_reach_the_coordinator() -> None:
     labels = rule["from"][0]["podSelector"]["matchLabels"]
     assert labels["muster.dev/job"] == "digits"
     assert labels["app.kubernetes.io/component"] == "worker"
-    assert children().child("NetworkPolicy", "digits-worker")["spec"]["ingress"] == []
+    [metrics] = children().child("NetworkPolicy", "digits-worker")["spec"]["ingress"]
+    assert [port["port"] for port in metrics["ports"]] == [9464], "nobody dials a worker, but to look at it"
 
 
 def test_a_coordinator_for_outside_clients_is_open_to_them() -> None:
@@ -369,10 +370,22 @@ def test_names_fit_and_stay_apart() -> None:
     assert child_name("digits", "coordinator") == "digits-coordinator"
 
 
-def test_prometheus_finds_the_coordinators_metrics_and_may_fetch_them_from_inside_the_cluster() -> None:
-    cluster = children()
-    [container] = cluster.child("Job", "digits-coordinator")["spec"]["template"]["spec"]["containers"]
+@pytest.mark.parametrize("name", ["digits-coordinator", "digits-workers-cloud", "digits-bridge-hpc"])
+def test_prometheus_finds_the_metrics_of_all_pods_and_may_fetch_them_from_inside_the_cluster(name: str) -> None:
+    slurm = {"url": "https://slurm:6820", "auth": {"user": "fl", "tokenSecret": {"name": "site", "key": "token"}}}
+    hpc = pool_object("hpc", type="Slurm", clients=4, slurm=slurm)
+    reached = {"service": {"address": "fl.example.org:8443"}}
+    cluster = Cluster(job_object(pools=("cloud", "hpc"), coordinator=reached), pool_object(), hpc)
+    cluster.settle()
+    template = cluster.child("Job", name)["spec"]["template"]
+    [container] = template["spec"]["containers"]
     [port] = [each["containerPort"] for each in container["ports"] if each["name"] == "metrics"]
     assert container["command"][container["command"].index("--metrics") + 1] == f"0.0.0.0:{port}"
-    [_, rule] = cluster.child("NetworkPolicy", "digits-coordinator")["spec"]["ingress"]
-    assert rule == {"ports": [{"port": port, "protocol": "TCP"}], "from": [{"namespaceSelector": {}}]}
+    assert template["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "muster-operator"  # as the PodMonitor asks
+    policies = [cluster.child("NetworkPolicy", each)["spec"] for each in cluster.keys("NetworkPolicy")]
+    [ingress] = [
+        policy["ingress"]
+        for policy in policies
+        if policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    ]
+    assert {"ports": [{"port": port, "protocol": "TCP"}], "from": [{"namespaceSelector": {}}]} in ingress

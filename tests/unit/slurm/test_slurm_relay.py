@@ -62,6 +62,7 @@ def test_a_relay_says_where_it_is_and_ends_with_the_bridge():
     relay = Relay(carrier, "127.0.0.1:1", said.append)
     look_until(relay, lambda: relay.is_ready)
     assert (carrier.noted, said) == (["127.0.0.1:1"], ["the relay carries"])
+    assert relay.is_carrying
     relay.stop()
 
 
@@ -69,6 +70,7 @@ def test_a_relay_that_ends_says_why_and_is_started_again():
     said, carrier = [], Saying("import sys; print('listening x', flush=True); sys.exit('broken pipe')")
     relay = Relay(carrier, "t", said.append)
     look_until(relay, lambda: len(said) >= 4)
+    assert (relay.is_ready, relay.is_carrying) == (True, False)
     relay.stop()
     assert said[:3] == [
         "the relay carries",
