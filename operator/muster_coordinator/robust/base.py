@@ -38,6 +38,7 @@ class Rule(ABC):
     touches: ClassVar[frozenset[Kind]] = frozenset({Kind.TRAINABLE})
     models_in_memory: ClassVar[int] = 3  # as a strategy's, with the result in the sum's place; buffers come on top
     needs_products: ClassVar[bool] = False
+    starts_from_last: ClassVar[bool] = False  # whether what the last round came to is one more row, after the updates'
 
     @property
     def least(self) -> int:
@@ -48,7 +49,7 @@ class Rule(ABC):
         """One number for each update, zero for those that `combine` shall not see.
 
         `products` are the inner products of the updates' trainable values, [n, n]; zeros where the rule has no need of
-        them.
+        them. A rule that starts from the last round's result has n + 1 of everything.
         """
         return np.ones(len(products))
 
