@@ -71,6 +71,12 @@ def test_a_job_bears_hostile_clients(tmp_path, aggregation):
     assert len(last.used) == CLIENTS, "everybody has been looked at, so everybody is settled as used"
 
 
+@pytest.mark.parametrize("preset", ["balanced", "max"])
+def test_few_bits_are_compared_like_many(tmp_path, preset):
+    run(tmp_path, {"aggregation": {"type": "Median"}}, compression={"preset": preset})
+    assert length(tmp_path)[0] < 3
+
+
 STEP = {"type": "CenteredClipping", "centeredClipping": {"radius": 0.5, "iterations": 1}}
 
 
