@@ -39,7 +39,7 @@ RULES: tuple[Rule, ...] = (
     MultiKrum(HOSTILE),
     Bulyan(HOSTILE),
     GeometricMedian(10, 1e-6),
-    CenteredClipping(10, 3),
+    CenteredClipping(None, 5),
 )
 
 

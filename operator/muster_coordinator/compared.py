@@ -2,7 +2,8 @@
 
 `fold` puts an update into a file; `finish` reads some values of all of them at a time into fixed buffers. Memory is
 the one model that comes out and those buffers, however many clients there are; a rule that asks for inner products
-also gets n² of them. Disk is a float32 model for each update.
+also gets n² of them. Disk is a float32 model for each update. What the last round came to, where a rule starts from
+that, is read beside them from the file that it is kept in (serverstate.py).
 
 Float buffers and integers become the middle value of all updates, under every rule: a running variance or a counter is
 as good a place for an attack as a weight, and distances, which span the trainable values, would not see it.
@@ -35,8 +36,9 @@ _TRAINABLE, _FLOAT_BUFFERS, _INTEGERS = 0, 1, 2
 
 
 def comparing_bytes(updates: int) -> int:
-    """Memory beside models that comparing so many updates takes."""
-    return (1 + _WORKING_COPIES) * max(BUFFER_BYTES, 4 * _NARROWEST * updates) + _SQUARES * 8 * updates**2
+    """Memory beside models that comparing so many updates takes, and one row that a rule may start from."""
+    rows = updates + 1
+    return (1 + _WORKING_COPIES) * max(BUFFER_BYTES, 4 * _NARROWEST * rows) + _SQUARES * 8 * rows**2
 
 
 class Compared:
@@ -48,6 +50,7 @@ class Compared:
         self._clip_norm = clip_norm
         self._rows = RowFile(layout, folder)
         self._scales: list[float] = []
+        self._start: Floats | None = None
 
     @property
     def folded(self) -> int:
@@ -62,8 +65,12 @@ class Compared:
         self._rows.add(shape, encoded)
         self._scales.append(scale)
 
-    def finish(self, base: Values, step: Step) -> Values:
-        """The next model; it shares the base's frozen tensors. ValueError for fewer updates than the rule needs."""
+    def finish(self, base: Values, step: Step, start: Floats | None = None) -> Values:
+        """The next model; it shares the base's frozen tensors. ValueError for fewer updates than the rule needs.
+
+        `start` is what the last round came to, for rules that start from that; None: no change.
+        """
+        self._start = start
         try:
             return self._finish(base, step)
         finally:
@@ -84,16 +91,17 @@ class Compared:
     # --- passes over the rows -----------------------------------------------------------------------------------------
 
     def _combine(self, base: Floats, step: Step, result: Floats) -> None:
-        shares = self._rule.shares(self._products() if self._rule.needs_products else np.zeros((self.folded,) * 2))
+        count = self.folded + self._rule.starts_from_last
+        shares = self._rule.shares(self._products(count) if self._rule.needs_products else np.zeros((count, count)))
         rows = [row for row, share in enumerate(shares) if share]
         kept = shares[rows]
         for columns, block in self._blocks(_TRAINABLE, result.size, rows):
             result[columns] = step(base[columns].astype(np.float64), self._rule.combine(block, kept))
 
-    def _products(self) -> Wide:
-        """Inner products of all updates' trainable values, in float64."""
-        total = np.zeros((self.folded, self.folded))
-        for _, block in self._blocks(_TRAINABLE, self.layout.trainable_size, range(self.folded)):
+    def _products(self, count: int) -> Wide:
+        """Inner products of all rows' trainable values, in float64."""
+        total = np.zeros((count, count))
+        for _, block in self._blocks(_TRAINABLE, self.layout.trainable_size, range(count)):
             wide = block.astype(np.float64)
             total += wide @ wide.T
         return total
@@ -116,13 +124,19 @@ class Compared:
             result.integers[columns] = np.partition(block, place, axis=0)[place]
 
     def _blocks(self, part: int, size: int, rows: range | list[int]) -> Iterator[tuple[slice, Floats]]:
-        """Some columns at a time, of these rows, each scaled as clipping says. The buffer is used again."""
+        """Some columns at a time, of these rows, each scaled as clipping says. The buffer is used again.
+
+        The row after those of the updates is the start, and none of theirs to clip.
+        """
         width = min(_width(len(rows), 4), max(size, 1))
-        scales = np.array([self._scales[row] for row in rows], np.float32)[:, None]
+        updates = [row for row in rows if row < self.folded]
+        scales = np.array([self._scales[row] if row < self.folded else 1 for row in rows], np.float32)[:, None]
         buffer = np.empty(len(rows) * width, np.float32)
         for columns in _columns(size, width):
             block = buffer[: len(rows) * (columns.stop - columns.start)].reshape(len(rows), -1)
-            self._rows.read(part, columns, rows, block)
+            self._rows.read(part, columns, updates, block)
+            if len(updates) < len(rows):
+                block[-1] = 0 if self._start is None else self._start[columns]
             if (scales != 1).any():
                 block *= scales
             yield columns, block

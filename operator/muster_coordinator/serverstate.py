@@ -175,6 +175,11 @@ class ServerState:
             return None
         return np.zeros(layout.trainable_size, np.float32) if self._newest is None else self._newest.values["control"]
 
+    @property
+    def last_mean(self) -> Floats | None:
+        """What the updates of the newest round came to; None before the first, and where nobody asks for it."""
+        return self._newest.values.get("mean") if self._newest is not None else None
+
     def keep(self) -> str:
         """Make durable what the last step leaves; its digest, empty where nothing is kept."""
         if self._walk is None:

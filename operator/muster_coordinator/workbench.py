@@ -12,7 +12,7 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from muster_coordinator.records import AssignmentId, RoundCommit
 from muster_coordinator.serverstate import ServerState
 from muster_coordinator.staging import Upload
 from muster_coordinator.store import FileStore
-from muster_coordinator.strategies import Step, Strategy, Wide
+from muster_coordinator.strategies import Step, Strategy, Wide, remembering
 from muster_coordinator.sums import Sum
 from muster_coordinator.tensorfile import TensorFileError, read_contents
 from muster_wire.chain import Audience
@@ -93,6 +93,8 @@ class Workbench:
         parts: Parts | None = None,
     ) -> None:
         self._store = store
+        if combining.rule is not None and combining.rule.starts_from_last:
+            strategy = replace(strategy, optimizer=remembering(strategy.optimizer))
         self._state = ServerState(store, strategy, max(retention.keep, KEEP_AT_LEAST))
         self._combining = combining
         self._problem = problem
@@ -197,6 +199,8 @@ class Workbench:
         taken, step = total.folded, mean.before(self._state.begin(base.layout, scale))
         if isinstance(total, LayeredSum):
             return total.finish(base, step, corrections)
+        if isinstance(total, Compared):
+            return total.finish(base, step, self._state.last_mean)
         made = total.finish(base, step)
         if isinstance(total, ControlledSum):
             self._state.move_control(base.layout, total.beside, taken)

@@ -193,8 +193,8 @@ class GeometricMedian(Value, frozen=True):
 
 
 class CenteredClipping(Value, frozen=True):
-    radius: float
     iterations: int
+    radius: float | None = None
 
 
 class Aggregation(Value, frozen=True):

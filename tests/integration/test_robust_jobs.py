@@ -1,9 +1,12 @@
 """Jobs with hostile clients, over real processes: robust rules bear them, the mean doesn't, bounds refuse them."""
 
+import signal
+
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from coordinating import WEIGHTS, commits_in, coordinator, errors_of, final_model, workers, write_job
+from coordinating import WEIGHTS, commits_in, coordinator, errors_of, final_model, run_in_turn, workers, write_job
 from muster_coordinator.rehearsal import RehearsalWorker
 from muster_wire.v1 import federation_pb2 as pb
 
@@ -47,7 +50,7 @@ def length(folder):
         {"type": "MultiKrum", "multiKrum": {"byzantine": 2, "selected": 3}},
         {"type": "Bulyan", "bulyan": {"byzantine": 1}},
         {"type": "GeometricMedian"},
-        {"type": "CenteredClipping", "centeredClipping": {"radius": 40}},
+        {"type": "CenteredClipping"},
     ],
     ids=lambda one: one["type"],
 )
@@ -66,6 +69,45 @@ def test_a_job_bears_hostile_clients(tmp_path, aggregation):
     assert model.integers.tolist() == [3]
     last = commits_in(tmp_path / "storage")[-1]
     assert len(last.used) == CLIENTS, "everybody has been looked at, so everybody is settled as used"
+
+
+@pytest.mark.parametrize("preset", ["balanced", "max"])
+def test_few_bits_are_compared_like_many(tmp_path, preset):
+    run(tmp_path, {"aggregation": {"type": "Median"}}, compression={"preset": preset})
+    assert length(tmp_path)[0] < 3
+
+
+STEP = {"type": "CenteredClipping", "centeredClipping": {"radius": 0.5, "iterations": 1}}
+
+
+def test_clipping_goes_on_from_the_last_round_whoever_coordinates(tmp_path):
+    """With Adam on top: what is kept is the rule's result, not the step. One is killed in its second round."""
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    for folder in (calm, killed):
+        folder.mkdir()
+        adam = {"type": "FedAdam", "fedAdam": {"learningRate": 0.1}}
+        job = write_job(
+            folder, strategy=adam, robustness={"aggregation": STEP}, checkpoint={"keep": 9}, rounds={"minUpdates": 3}
+        )
+        places = [] if folder == calm else [place_of(calm, commits_in(calm / "storage")[2].server_state)]
+        assert run_in_turn(folder, job, [*places, 0]) == [-signal.SIGKILL] * len(places) + [0], errors_of(folder)
+    ours, theirs = commits_in(killed / "storage"), commits_in(calm / "storage")
+    assert [(each.model, each.server_state) for each in ours] == [(each.model, each.server_state) for each in theirs]
+    first, second = (kept_mean(calm, commit) for commit in theirs[1:])
+    assert np.linalg.norm(first) <= 0.5 * 1.0001, "from 0 no step is longer than the radius"
+    assert np.linalg.norm(second) > 0.6, "two steps"
+
+
+def place_of(folder, state):
+    """The first durable write of this state: the coordinator has all updates of its round by then."""
+    names = (folder / "places.0").read_text().splitlines()
+    return next(at for at, name in enumerate(names, 1) if state in name)
+
+
+def kept_mean(folder, commit):
+    found = safetensors.numpy.load_file(folder / "storage" / "server" / f"{commit.server_state}.safetensors")
+    assert set(found) == {"momentum", "variance", "mean"}
+    return found["mean"].astype(np.float64)
 
 
 def test_a_mean_does_not_bear_them(tmp_path):

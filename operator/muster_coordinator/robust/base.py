@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from muster_coordinator.needs import Needs
 from muster_wire.layout import Kind
 from muster_wire.values import Floats
 
@@ -26,7 +27,7 @@ A_MAJORITY = 3  # of two updates nobody can say which one is the hostile one
 
 
 @dataclass(frozen=True, slots=True)
-class Rule(ABC):
+class Rule(Needs, ABC):
     """One way to make one update of many, some of which may be anything.
 
     Every rule needs all updates of the round at once, in plain text; they lie in a file, and `models_in_memory` holds
@@ -37,7 +38,9 @@ class Rule(ABC):
     name: ClassVar[str]  # in the manifest: spec.robustness.aggregation.type
     touches: ClassVar[frozenset[Kind]] = frozenset({Kind.TRAINABLE})
     models_in_memory: ClassVar[int] = 3  # as a strategy's, with the result in the sum's place; buffers come on top
+    needs_plaintext = needs_one_base = needs_all_values = needs_whole_model = True
     needs_products: ClassVar[bool] = False
+    starts_from_last: ClassVar[bool] = False  # whether what the last round came to is one more row, after the updates'
 
     @property
     def least(self) -> int:
@@ -48,7 +51,7 @@ class Rule(ABC):
         """One number for each update, zero for those that `combine` shall not see.
 
         `products` are the inner products of the updates' trainable values, [n, n]; zeros where the rule has no need of
-        them.
+        them. A rule that starts from the last round's result has n + 1 of everything.
         """
         return np.ones(len(products))
 

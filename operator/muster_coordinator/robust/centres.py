@@ -1,13 +1,15 @@
 """Rules that look for the middle of all updates as vectors: the geometric median, and centered clipping.
 
-Both move a centre in steps, and every centre is a weighted sum of the updates, v = Σ c_j x_j. Then all that a step
-needs follows from the inner products G: ‖x_i - v‖² = G_ii - 2 (G c)_i + cᵀ G c. So the steps cost nothing, whatever the
-model's size, and the values are read once, when the weights stand.
+Both move a centre in steps, and every centre is a weighted sum of rows, v = Σ c_j x_j: the updates, and for clipping
+one more, where it started. Then all that a step needs follows from the inner products G:
+‖x_i - v‖² = G_ii - 2 (G c)_i + cᵀ G c. So the steps cost nothing, whatever the model's size, and the values are read
+once, when the weights stand.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -64,23 +66,34 @@ def _inner_half(products: Wide) -> Wide:
     return centre
 
 
+_SMALLEST: Final = float(np.finfo(np.float64).tiny)
+
+
 @dataclass(frozen=True, slots=True)
 class CenteredClipping(_Centre):
-    """Karimireddy et al., 2021, equation (CC): v ← v + (1/n) Σ (x_i - v) min(1, τ / ‖x_i - v‖).
+    """Karimireddy et al., 2021, algorithm 1: v ← v + (1/n) Σ (x_i - v) min(1, τ / ‖x_i - v‖).
 
-    It begins with no change, v = 0, and keeps nothing between rounds. So a hostile client moves the model by at most
-    τ/n in each step, whatever it sends, and honest updates count in full once v is within τ of them.
+    v begins with what the last round came to, before any server optimiser; with 0 where there was none. So a hostile
+    client moves it by at most τ/n in each step, whatever it sends, and honest updates count in full once v is within τ
+    of them. That honest clients send momentum, as there, is theirs to do.
+
+    Ours: without a radius, τ is the median of all ‖x_i - v‖, anew in each step. While most clients are honest it is no
+    longer than an honest update is away, and it shrinks as v comes near; a fixed one has to suit the task.
     """
 
-    radius: float
+    radius: float | None
     iterations: int
 
     name = "CenteredClipping"
+    starts_from_last = True
 
     def shares(self, products: Wide) -> Wide:
         centre = np.zeros(len(products))
+        centre[-1] = 1
         for _ in range(self.iterations):
-            distances = distances_to(centre, products)
-            pulls = np.minimum(1, self.radius / np.maximum(distances, self.radius)) / len(products)
-            centre = centre * (1 - pulls.sum()) + pulls
+            distances = distances_to(centre, products)[:-1]
+            radius = np.median(distances) if self.radius is None else self.radius
+            pulls = radius / np.maximum(distances, max(radius, _SMALLEST)) / len(distances)
+            centre *= 1 - pulls.sum()
+            centre[:-1] += pulls
         return centre

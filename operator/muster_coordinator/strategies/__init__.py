@@ -23,6 +23,7 @@ from muster_coordinator.strategies.optimizers import (
     ServerYogi,
     Wide,
     add,
+    remembering,
 )
 from muster_coordinator.strategies.qfedavg import QFedAvg
 from muster_coordinator.strategies.scaffold import Scaffold
@@ -92,5 +93,6 @@ __all__ = [
     "Wide",
     "add",
     "optimizer_of",
+    "remembering",
     "strategy_of",
 ]

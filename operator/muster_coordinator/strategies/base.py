@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from muster_coordinator.needs import Needs
 from muster_coordinator.records import UsedUpdate
 from muster_coordinator.strategies.optimizers import ADDED, Optimizer, Wide
 from muster_wire.layout import Kind
@@ -19,7 +20,7 @@ Step = Callable[[Wide, Wide], Wide]  # base, mean update → next: elementwise, 
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy(ABC):
+class Strategy(Needs, ABC):
     """How updates become the next model. Float buffers are averaged plainly and integers maximised in all of them."""
 
     optimizer: Optimizer = ADDED  # what is done with the weighted mean of the updates

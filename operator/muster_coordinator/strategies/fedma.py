@@ -15,3 +15,4 @@ class FedMA(Strategy):
     """
 
     name = "FedMA"
+    needs_plaintext = needs_one_base = needs_all_values = needs_whole_model = True

@@ -25,6 +25,7 @@ class FedNova(Strategy):
     momentum: float = 0.0  # of the clients' SGD, which starts afresh each round
 
     name = "FedNova"
+    needs_all_values = needs_whole_model = True
 
     def problem(self, steps: int, metrics: Mapping[str, float]) -> str | None:  # noqa: ARG002 -- steps are all it needs
         return None if steps >= 1 else "FedNova divides by local steps, and it says that it did none"

@@ -12,6 +12,7 @@ class FedAvgM(FedAvg):
     """Hsu et al., 2019: server momentum, `ServerSGD`."""
 
     name = "FedAvgM"
+    needs_whole_model = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class FedAdagrad(FedAvg):
     """Reddi et al., 2021, algorithm 2: `ServerAdagrad`."""
 
     name = "FedAdagrad"
+    needs_whole_model = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class FedAdam(FedAvg):
     """Reddi et al., 2021, algorithm 2: `ServerAdam`."""
 
     name = "FedAdam"
+    needs_whole_model = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +36,4 @@ class FedYogi(FedAvg):
     """Reddi et al., 2021, algorithm 2: `ServerYogi`."""
 
     name = "FedYogi"
+    needs_whole_model = True

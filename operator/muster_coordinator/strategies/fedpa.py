@@ -14,3 +14,4 @@ class FedPA(FedAvg):
     """
 
     name = "FedPA"
+    needs_plaintext = needs_own_rounds = needs_whole_model = True

@@ -119,6 +119,33 @@ class ServerYogi(ServerAdam):
         return moved
 
 
+@dataclass(frozen=True, slots=True)
+class Remembering(Optimizer):
+    """Another optimiser, with the mean that it has stepped with kept beside what it keeps itself.
+
+    A robust rule may start from that in the next round.
+    """
+
+    inner: Optimizer
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        return (*self.inner.keeps, "mean")
+
+    @property
+    def first(self) -> tuple[float, ...]:
+        return (*self.inner.first, 0.0)
+
+    def step(self, base: Wide, mean: Wide, kept: Kept) -> tuple[Wide, Kept]:
+        moved, after = self.inner.step(base, mean, kept[:-1])
+        return moved, (*after, mean)
+
+
+def remembering(optimizer: Optimizer) -> Remembering:
+    """The same optimiser, which keeps the mean too."""
+    return Remembering(optimizer.learning_rate, optimizer)
+
+
 def add(base: Wide, mean: Wide) -> Wide:
     """The step of `ADDED`, for a sum by itself."""
     return base + mean

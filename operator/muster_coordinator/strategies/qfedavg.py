@@ -31,6 +31,7 @@ class QFedAvg(Strategy):
     learning_rate: float = 1.0  # the clients'
 
     name = "QFedAvg"
+    needs_plaintext = needs_one_base = needs_all_values = needs_whole_model = True
     waits = True
 
     def problem(self, steps: int, metrics: Mapping[str, float]) -> str | None:  # noqa: ARG002 -- the loss is all it needs

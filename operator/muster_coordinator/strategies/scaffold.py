@@ -32,6 +32,7 @@ class Scaffold(Strategy):
     clients: int = 1  # N
 
     name = "Scaffold"
+    needs_plaintext = needs_one_base = needs_all_values = needs_whole_model = True
     models_in_memory = 4  # two sums; once they are gone, a version with its variate, and what clients decode of it
     sums_beside = True
 

@@ -14,6 +14,7 @@ from muster_coordinator.combining import MEAN, Combining, combining_of
 from muster_coordinator.compared import Compared
 from muster_coordinator.errors import StorageError
 from muster_coordinator.robust import Rule
+from muster_coordinator.robust.centres import CenteredClipping
 from muster_coordinator.robust.coordinatewise import Median, TrimmedMean
 from muster_coordinator.robust.krum import Bulyan, Krum, MultiKrum
 from muster_coordinator.strategies import add
@@ -71,6 +72,24 @@ def test_block_by_block_is_all_at_once(rule: Rule, size: int, tmp_path: Path) ->
     shares = rule.shares(wide @ wide.T)
     assert np.abs(got.trainable - (3 + rule.combine(rows[shares != 0], shares[shares != 0]))).max() < 1e-6
     assert compared.BUFFER_BYTES // (4 * len(rows)) < 40_001, "the larger size has to take several blocks"
+
+
+@pytest.mark.parametrize("size", [1, 40_001])
+@pytest.mark.parametrize("clip_norm", [None, 20.0])
+def test_a_rule_may_start_from_what_the_last_round_came_to(size: int, clip_norm: float | None, tmp_path: Path) -> None:
+    """It is one more row, in as many blocks, and not clipped like an update; without a last round it is 0."""
+    layout, start = layout_of(size), np.random.default_rng(99).normal(0, 1, size).astype(np.float32)
+    updates = [update_of(layout, seed) for seed in range(29)]
+    scales = [scale_of(float(np.linalg.norm(update.trainable)), clip_norm) for update in updates]
+    shape, rule = Shape(layout, PayloadKind.UPDATE, CodecId.FLOAT32), CenteredClipping(None, 3)
+    for last in (start, None):
+        compare = Compared(layout, rule, clip_norm, tmp_path)
+        for update, scale in zip(updates, scales, strict=True):
+            compare.fold_payload(shape, encode_update(update, CodecId.FLOAT32), scale)
+        got = compare.finish(base_of(layout), STEP, last)
+        rows = [s * update.trainable.astype(np.float64) for s, update in zip(scales, updates, strict=True)]
+        wide = np.array([*rows, np.zeros(size) if last is None else last])
+        assert np.abs(got.trainable - (3 + rule.shares(wide @ wide.T) @ wide)).max() < 1e-5
 
 
 def test_buffers_and_counters_become_the_middle_value(tmp_path: Path) -> None:

@@ -15,16 +15,19 @@ from muster_coordinator.robust.centres import CenteredClipping, GeometricMedian
 from muster_coordinator.robust.coordinatewise import Median, TrimmedMean
 from muster_coordinator.robust.krum import Bulyan, Krum, MultiKrum
 from muster_spec import strategy_types as spec
-from muster_spec.schemas import schema_of
+from muster_spec.schemas import Schema, schema_of
 from muster_spec.support import support
 from muster_wire.layout import Kind
 
 Updates = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def apply(rule: Rule, updates: Updates) -> Updates:
-    """What a round makes of these updates, at once instead of block by block."""
+def apply(rule: Rule, updates: Updates, start: Updates | None = None) -> Updates:
+    """What a round makes of these updates, at once instead of block by block; `start` is what the last one came to."""
     rows = updates.astype(np.float32)
+    if rule.starts_from_last:
+        last = np.zeros(updates.shape[1]) if start is None else start
+        rows = np.vstack([rows, last.astype(np.float32)])
     wide = rows.astype(np.float64)
     shares = rule.shares(wide @ wide.T)
     return rule.combine(rows[shares != 0], shares[shares != 0])
@@ -67,12 +70,17 @@ def plain_bulyan(updates: Updates, hostile: int) -> Updates:
     return out
 
 
-def plain_centered_clipping(updates: Updates, radius: float, iterations: int) -> Updates:
-    centre = np.zeros(updates.shape[1])
+def plain_centered_clipping(start: Updates, updates: Updates, radius: float | None, iterations: int) -> Updates:
+    centre = start
     for _ in range(iterations):
-        lengths = np.linalg.norm(updates - centre, axis=1)
-        centre = centre + np.mean([(x - centre) * min(1, radius / d) for x, d in zip(updates, lengths, strict=True)], 0)
+        lengths = [float(np.linalg.norm(x - centre)) for x in updates]
+        tau = radius or sorted(lengths)[(len(lengths) - 1) // 2] / 2 + sorted(lengths)[len(lengths) // 2] / 2
+        centre = centre + np.mean([(x - centre) * min(1, tau / d) for x, d in zip(updates, lengths, strict=True)], 0)
     return centre
+
+
+def plain_from_nothing(updates: Updates, radius: float | None, iterations: int) -> Updates:
+    return plain_centered_clipping(np.zeros(updates.shape[1]), updates, radius, iterations)
 
 
 seeds = st.integers(0, 2**32 - 1)
@@ -93,7 +101,8 @@ PLAIN: dict[str, tuple[Callable[[int], Rule], Callable[[Updates, int], Updates],
     "multi-krum": (MultiKrum, lambda x, f: plain_multi_krum(x, f, len(x) - f - 2), 2),
     "multi-krum of two": (lambda f: MultiKrum(f, 2), lambda x, f: plain_multi_krum(x, f, 2), 2),
     "bulyan": (Bulyan, plain_bulyan, 4),
-    "clipping": (lambda f: CenteredClipping(3.0, 4), lambda x, f: plain_centered_clipping(x, 3.0, 4), 2),  # noqa: ARG005
+    "clipping": (lambda f: CenteredClipping(3.0, 4), lambda x, f: plain_from_nothing(x, 3.0, 4), 2),  # noqa: ARG005
+    "relative clipping": (lambda f: CenteredClipping(None, 4), lambda x, f: plain_from_nothing(x, None, 4), 2),  # noqa: ARG005
 }
 
 
@@ -104,6 +113,34 @@ def test_each_rule_is_what_its_paper_says(name: str, seed: int, hostile: int, mo
     make, plain, factor = PLAIN[name]
     updates = drawn(seed, factor * hostile + 4 + more)
     assert apply(make(hostile), updates) == pytest.approx(plain(updates, hostile), rel=1e-5, abs=1e-4)
+
+
+@pytest.mark.parametrize("radius", [3.0, None])
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds)
+def test_clipping_goes_on_from_what_the_last_round_came_to(radius: float | None, seed: int) -> None:
+    """Whoever is in the rounds: 9, 5, then 7 clients."""
+    rule, start = CenteredClipping(radius, 2), np.zeros(9)
+    for number, count in enumerate((9, 5, 7)):
+        updates = drawn(seed + number, count)
+        found = apply(rule, updates, start)
+        assert found == pytest.approx(plain_centered_clipping(start, updates, radius, 2), rel=1e-4, abs=1e-3)
+        start = found.astype(np.float32).astype(np.float64)
+
+
+def test_history_is_what_lets_a_small_radius_arrive() -> None:
+    """Three clients agree on 1; a step of 0.25 a round gets there in four rounds, and without a memory never."""
+    rule, three, last, forgetful = CenteredClipping(0.25, 1), np.ones((3, 1)), np.zeros(1), np.zeros(1)
+    for number in range(1, 7):
+        last, forgetful = apply(rule, three, last), apply(rule, three)
+        assert last == pytest.approx([min(1, number / 4)])
+        assert forgetful == pytest.approx([0.25])
+
+
+def test_updates_that_are_where_it_starts_stay_there() -> None:
+    """A median distance of 0 clips all others away."""
+    assert apply(CenteredClipping(None, 3), np.array([[0.0], [0.0], [9.0]])) == [0]
+    assert apply(CenteredClipping(None, 3), np.array([[2.0], [2.0], [9.0]]), np.array([2.0])) == [2]
 
 
 @settings(deadline=None, max_examples=60)
@@ -152,6 +189,7 @@ def test_what_rules_declare() -> None:
     assert [Median().least, TrimmedMean(0.3).least, GeometricMedian(1, 1).least, CenteredClipping(1, 1).least] == [
         3
     ] * 4
+    assert [rule.name for rule in RULES.values() if rule.starts_from_last] == ["CenteredClipping"]
     assert [Krum(2).least, MultiKrum(2).least, MultiKrum(2, 9).least, Bulyan(2).least] == [7, 7, 13, 11]
     for rule in RULES.values():
         assert rule.models_in_memory <= 6
@@ -170,6 +208,8 @@ def test_jobs_choose_rules_by_the_schemas_names() -> None:
     assert rule_of(spec.Aggregation(type="GeometricMedian", geometric_median=geometric)) == GeometricMedian(4, 0.5)
     clipping = spec.CenteredClipping(radius=2, iterations=7)
     assert rule_of(spec.Aggregation(type="CenteredClipping", centered_clipping=clipping)) == CenteredClipping(2, 7)
+    relative = spec.CenteredClipping(iterations=7)
+    assert rule_of(spec.Aggregation(type="CenteredClipping", centered_clipping=relative)) == CenteredClipping(None, 7)
     assert least_updates(None) == 1
     assert least_updates(spec.Robustness(aggregation=spec.Aggregation(type="Mean"), clip_norm=1.0)) == 1
     assert (
@@ -229,23 +269,51 @@ DEFENCES = (
     Bulyan(HOSTILE),
     GeometricMedian(20, 1e-6),
     CenteredClipping(0.5, 5),
+    CenteredClipping(None, 5),
 )
 
 
-def distance_after(combine: Callable[[Updates], Updates], attack: Callable[..., Updates]) -> float:
-    rng, model = np.random.default_rng(5), np.zeros(TARGET.size)
+def distance_after(combine: Callable[[Updates, Updates], Updates], attack: Callable[..., Updates]) -> float:
+    """`combine` makes of a round's updates, and of what the last round came to, what is added to the model."""
+    rng, model, last = np.random.default_rng(5), np.zeros(TARGET.size), np.zeros(TARGET.size)
     for _ in range(ROUNDS):
         good = honest(model, rng)
-        model = model + combine(np.concatenate([good, attack(good, rng)]))
+        last = combine(np.concatenate([good, attack(good, rng)]), last)
+        model = model + last
     return float(np.linalg.norm(model - TARGET))
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("rule", DEFENCES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", DEFENCES, ids=str)
 def test_robust_rules_bear_attacks(rule: Rule, attack: Callable[..., Updates]) -> None:
-    assert distance_after(lambda updates: apply(rule, updates), attack) < 0.6
+    assert distance_after(lambda updates, last: apply(rule, updates, last), attack) < 0.6
 
 
 @pytest.mark.parametrize("attack", [each for each in ATTACKS if each is not a_little])
 def test_the_mean_does_not(attack: Callable[..., Updates]) -> None:
-    assert distance_after(lambda updates: updates.mean(axis=0), attack) > 3
+    assert distance_after(lambda updates, last: updates.mean(axis=0), attack) > 3  # noqa: ARG005
+
+
+def default_clipping() -> Rule:
+    """What a manifest gets that says CenteredClipping and no more."""
+    field = schema_of("FederatedJob")["properties"]["spec"]["properties"]["robustness"]["properties"]["aggregation"]
+    defaults = {name: each["default"] for name, each in members_of(field).items() if "default" in each}
+    return CenteredClipping(**{"radius": None, **defaults})
+
+
+def members_of(aggregation: Schema) -> Schema:
+    return aggregation["properties"]["centeredClipping"]["properties"]
+
+
+@pytest.mark.parametrize("length", [0.01, 1, 100])
+@pytest.mark.parametrize("spread", [0.1, 1])
+def test_clippings_defaults_stay_near_the_honest_mean(spread: float, length: float) -> None:
+    """Four of twenty send their update times -10, whatever honest updates' length is; bounds are shares of that."""
+    rng, values, last = np.random.default_rng(3), 1000, np.zeros(1000)
+    towards = rng.normal(0, 1, values) / np.sqrt(values)
+    for _ in range(4):
+        updates = length * (towards + spread * rng.normal(0, 1, (20, values)) / np.sqrt(values))
+        updates[:4] *= -10
+        last, mean = apply(default_clipping(), updates, last), updates[4:].mean(axis=0)
+        assert np.linalg.norm(last - mean) < 0.3 * max(spread, 0.2) * length
+        assert np.linalg.norm(updates.mean(axis=0) - mean) > 2 * length  # the mean is carried away

@@ -24,6 +24,7 @@ from muster_coordinator.strategies import (
     Strategy,
     Wide,
     add,
+    remembering,
     strategy_of,
 )
 from muster_coordinator.strategies.optimizers import Optimizer as ServerOptimizer
@@ -137,6 +138,17 @@ def test_only_what_is_needed_is_kept() -> None:
         ("variance",),
     ]
     assert ServerAdam(1, 0.5, 0.9).first == (0.0, 0.25)
+
+
+@pytest.mark.parametrize("inner", [ADDED, ServerSGD(0.5, 0.9), ServerAdam(0.1, 0.01, 0.9)])
+def test_the_mean_may_be_kept_beside_what_an_optimiser_keeps(inner: ServerOptimizer) -> None:
+    both = remembering(inner)
+    assert (both.keeps, both.first) == ((*inner.keeps, "mean"), (*inner.first, 0.0))
+    assert np.array(rounds(both)) == pytest.approx(np.array(rounds(inner)), rel=0)
+    kept: Kept = tuple(np.full(BASE.size, value) for value in both.first)
+    for mean in MEANS:
+        kept = both.step(BASE, mean, kept)[1]
+        assert kept[-1].tolist() == mean.tolist()
 
 
 LOCAL = Local(
