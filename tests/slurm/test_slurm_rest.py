@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from muster_slurm.errors import Denied, Refused, SlurmError, Unreachable
+from muster_slurm.commands import Commands
+from muster_slurm.errors import Denied, Full, Refused, SlurmError, Unreachable
 from muster_slurm.request import Options, Request
 from muster_slurm.rest import Rest, Site
 from muster_slurm.states import Cause, Phase
+from slurming import found_by_commands
 
 of_the_older = pytest.mark.skipif("MUSTER_SLURM_RELEASE" in os.environ, reason="what v0.0.38 does, and no other")
 
@@ -87,6 +89,26 @@ def test_an_impossible_size_is_refused(rest):
         rest.submit(request_of(nodes=90, tasks=90))
     if refusal.value.job:  # 22.05 makes a job all the same
         rest.cancel(refusal.value.job)
+
+
+@pytest.mark.parametrize("transport", ["rest", "commands"])
+def test_no_room_for_more_jobs_is_no_refusal(small_slurm, transport):
+    """MaxJobCount. sbatch would try again for two minutes, and the bridge with it do nothing else."""
+    token = small_slurm.token()
+    way = Rest(Site(small_slurm.url, "root"), lambda: token) if transport == "rest" else Commands(("sh",))
+    with found_by_commands(small_slurm):
+        with pytest.raises(Full, match="temporarily una"):
+            way.submit(request_of(array=(0, 1, 2, 3, 4)))
+        assert way.submit(request_of(array=(0, 1)))
+
+
+@of_the_older
+def test_a_job_that_cannot_start_now_is_answered_with_an_error_and_waits(slurm, rest):
+    slurm.tell("scontrol", "update", "NodeName=n[1-4]", "State=DRAIN", "Reason=maintenance")
+    number = rest.submit(request_of())
+    [job] = jobs_of(rest, number)
+    assert (job.phase, job.never_starts) == (Phase.WAITING, False)
+    rest.cancel(number)
 
 
 def test_exit_codes_are_wait_statuses_and_arrays_several_records(slurm, rest):
