@@ -67,7 +67,8 @@ def log_of(site: Path, task: str) -> str:
 def warned(lab: Team) -> list[str]:
     """What the clients of SLURM's jobs logged as these were preempted, in the log of the bridge's pod."""
     [bridge] = [pod for pod in lab.pods("hybrid", "worker") if "bridge" in pod["metadata"]["name"]]
-    events = map(json.loads, lab.tell("logs", bridge["metadata"]["name"]).splitlines())
+    lines = lab.tell("logs", bridge["metadata"]["name"]).splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]  # what is said on standard error isn't JSON
     logged = [event["message"].removeprefix("pool hpc: ") for event in events if event.get("what") == "log"]
     return [line for line in logged if "leaving: stopped by SIGTERM" in line]
 
