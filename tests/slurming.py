@@ -130,9 +130,10 @@ class Slurm:
 
 
 @contextmanager
-def own_slurm(name, *options):
+def own_slurm(name, *options, settings=("MinJobAge=15",)):
     """A SLURM that is called so, taken down afterwards; what scripts/slurm said instead, where there can't be one."""
-    brought_up = run_script("--name", name, *options, "up", "--owner", str(os.getpid()), "--set", "MinJobAge=15")
+    changes = [word for line in settings for word in ("--set", line)]
+    brought_up = run_script("--name", name, *options, "up", "--owner", str(os.getpid()), *changes)
     if brought_up.returncode:
         yield brought_up
         return

@@ -21,6 +21,7 @@ from muster_spec.types import ResolvedPool
 DAY_S = 86_400.0
 AUTHORITY_S = 10 * 365 * DAY_S
 CREDENTIAL_S = 30 * DAY_S
+SUBMITTED_S = 365 * DAY_S  # a batch job keeps the bundle that it was submitted with, however long it waits and runs
 ISSUED, EXPIRES = "operator.muster.dev/issued", "operator.muster.dev/expires"
 CERTIFICATE = "operator.muster.dev/certificate"
 """Annotation of an authority's Secret: its certificate, which is no secret, for plans to see."""
@@ -32,6 +33,7 @@ class Credential:
 
     manifest: Object
     content: Content
+    valid_s: float = CREDENTIAL_S
 
     @property
     def key(self) -> Key:
@@ -49,7 +51,7 @@ class Signer:
 def credentials_of(context: Context) -> list[Credential]:
     """The coordinator's certificate, and the bundles of the pools whose workers we start: others have their own."""
     bundles = [
-        Credential(build_join(context, pool.name), _join(context, pool))
+        Credential(build_join(context, pool.name), _join(context, pool), _valid_s(pool))
         for pool in context.job.pools
         if pool.spec.type != "External"
     ]
@@ -59,6 +61,10 @@ def credentials_of(context: Context) -> list[Credential]:
 def _join(context: Context, pool: ResolvedPool) -> JoinBundle:
     bridge = context.address if pool.spec.type == "Slurm" else ""
     return JoinBundle(context.job.uid, pool.name, context.address_of(pool), bridge)
+
+
+def _valid_s(pool: ResolvedPool) -> float:
+    return SUBMITTED_S if pool.spec.type == "Slurm" else CREDENTIAL_S
 
 
 def credential_keys(context: Context) -> list[Key]:
@@ -79,7 +85,7 @@ def plan_credentials(seen: Observed, context: Context, now: float) -> Iterator[A
         if credential.key in seen.strangers or (have is not None and is_going(have)):
             continue
         if have is None or annotation_of(have, INPUTS) != inputs or now >= renewal_of(have):
-            yield issue_of(credential, signer, inputs, have, now, CREDENTIAL_S)
+            yield issue_of(credential, signer, inputs, have, now)
 
 
 def next_renewal(seen: Observed, context: Context) -> float | None:
@@ -94,11 +100,9 @@ def renewal_of(secret: Object) -> float:
     return 0.0 if issued is None or expires is None else issued + (expires - issued) * 2 / 3
 
 
-def issue_of(
-    credential: Credential, signer: Signer, inputs: str, have: Object | None, now: float, valid_s: float
-) -> Issue:
+def issue_of(credential: Credential, signer: Signer, inputs: str, have: Object | None, now: float) -> Issue:
     """Have it signed: made, or put into the place of what there is. `inputs` names what the content is made from."""
-    dates = {ISSUED: timestamp(now), EXPIRES: timestamp(now + valid_s)}
+    dates = {ISSUED: timestamp(now), EXPIRES: timestamp(now + credential.valid_s)}
     metadata = have["metadata"] if have else {}
     return Issue(
         annotated(credential.manifest, {INPUTS: inputs} | dates),
@@ -106,7 +110,7 @@ def issue_of(
         authority=signer.key,
         authority_uid=signer.uid,
         issued=now,
-        valid_s=valid_s,
+        valid_s=credential.valid_s,
         replaces=Version(metadata["uid"], metadata.get("resourceVersion", "")) if have else None,
     )
 

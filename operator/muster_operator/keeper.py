@@ -18,7 +18,6 @@ from muster_operator.build.common import INPUTS
 from muster_operator.credentials import (
     AUTHORITY_S,
     CERTIFICATE,
-    CREDENTIAL_S,
     Credential,
     Signer,
     issue_of,
@@ -54,7 +53,7 @@ def plan_lobby(kept: Kept, install: LobbyInstall, namespace: str, now: float) ->
     if have is not None and annotation_of(have, INPUTS) == inputs and now < renewal_of(have):
         return []
     server = _manifest(install.secret, namespace) | {"type": "kubernetes.io/tls"}
-    return [issue_of(Credential(server, content), signer, inputs, have, now, CREDENTIAL_S)]
+    return [issue_of(Credential(server, content), signer, inputs, have, now)]
 
 
 def _manifest(name: str, namespace: str) -> Object:

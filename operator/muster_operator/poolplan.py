@@ -100,7 +100,7 @@ def _issue(seen: PoolSeen, wanted: Wanted, lobby: Lobby, now: float) -> Iterator
     inputs = digest([signer.uid, content.realm, content.pool, content.lobby, content.lobby_authority])
     if have is None or annotation_of(have, INPUTS) != inputs or now >= renewal_of(have):
         valid_s = duration_s(str(dig(seen.pool, "spec", "external", "bundleValidity") or DEFAULT_BUNDLE))
-        yield issue_of(Credential(build_bundle(seen.pool), content), signer, inputs, have, now, valid_s)
+        yield issue_of(Credential(build_bundle(seen.pool), content, valid_s), signer, inputs, have, now)
 
 
 def _delete_all_but(seen: PoolSeen, keys: frozenset[Key], because: str) -> Iterator[Action]:

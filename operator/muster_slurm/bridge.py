@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from muster_slurm.coordinator import News
-from muster_slurm.errors import Away, Denied, Full, Refused, SlurmError, Unreachable
+from muster_slurm.errors import Away, Denied, Full, Limited, Oversized, Refused, SlurmError, Unreachable
 from muster_slurm.ledger import Ledger, Submission, read_ledger, write_ledger
 from muster_slurm.plan import (
     Listing,
@@ -25,10 +25,11 @@ from muster_slurm.plan import (
     given_up,
     make_plan,
     note_answer,
+    note_max_array,
     note_refusal,
     note_silence,
 )
-from muster_slurm.request import Keys, build_request, slurm_of, tag_of
+from muster_slurm.request import Keys, Request, build_request, slurm_of, tag_of
 from muster_slurm.standing import Shape, Standing, standing_of
 from muster_slurm.states import PHASES, Phase
 from muster_slurm.transport import Transport
@@ -137,7 +138,7 @@ class Bridge:
     @property
     def left(self) -> tuple[str, ...]:
         """The names of the jobs that may be left."""
-        return tuple(self._keys.name(tag_of(each, self._wanted.max_array)) for each in self._ledger.submissions)
+        return tuple(self._keys.name(tag_of(each)) for each in self._ledger.submissions)
 
     # --- one turn -----------------------------------------------------------------------------------------------------
 
@@ -170,7 +171,8 @@ class Bridge:
 
     def _find_limits(self) -> None:
         if not self._wanted.max_array:
-            self._wanted = replace(self._wanted, max_array=self._transport.max_array())
+            found = self._ledger.max_array or self._transport.max_array()
+            self._wanted = replace(self._wanted, max_array=found)
 
     def _plan(self, listing: Listing) -> Plan:
         over_at = self._over_at
@@ -183,7 +185,7 @@ class Bridge:
 
     def _stand(self, listing: Listing) -> tuple[Standing, ...]:
         spec, wanted = self._setup.pool.spec, self._wanted
-        shape = Shape(spec.clients, wanted.workers, slurm_of(self._setup.pool).signal_seconds, wanted.max_array)
+        shape = Shape(spec.clients, wanted.workers, slurm_of(self._setup.pool).signal_seconds)
         return standing_of(self._ledger, listing.jobs, self._keys, shape)
 
     def _carry_out(self, plan: Plan) -> None:
@@ -193,23 +195,25 @@ class Bridge:
         for job in plan.cancel:
             self._transport.cancel(job)
         for submission in plan.submit:
-            self._submit(submission)
+            if self._fatal is None:
+                self._submit(submission)
+            else:
+                self._keep(note_refusal(self._ledger, submission.number, 0.0, time.time(), counts=False))
         if given_up(self._ledger, self._wanted.workers):
             self._fatal = self._fatal or f"every worker of pool {self._setup.pool.name} is given up"
 
     def _submit(self, submission: Submission) -> None:
         """Ask for it. What comes of it is durable before anything else is asked."""
         setup = self._setup
-        request = build_request(setup.job, setup.pool, submission, self._wanted.max_array, setup.environment())
+        request = build_request(setup.job, setup.pool, submission, setup.environment())
         try:
             job = self._transport.submit(request)
         except Refused as error:
             self._refused(submission, error)
+        except Oversized as error:
+            self._find_max_array(submission, request, error)
         except Full as error:
-            largest = max(1, len(submission.slots) // 2)
-            self._wanted = replace(self._wanted, largest=largest)
-            self._keep(note_refusal(self._ledger, submission.number, FULL_WAIT_S, time.time(), counts=False))
-            self._warn(error)
+            self._put_off(submission, error)
         except (Unreachable, Denied):
             self._keep(note_silence(self._ledger, submission.number, time.time()))
             raise
@@ -217,9 +221,34 @@ class Bridge:
             self._keep(note_answer(self._ledger, submission.number, job))
             self._say("submitted", f"job {job}: {request.array}", job=job, slots=list(submission.slots))
 
-    def _refused(self, submission: Submission, error: Refused) -> None:
-        """The first submission's refusal is a mistake in the manifest; a later one may be the site's mood."""
-        is_first = not self._ledger.workers and not any(each.job for each in self._ledger.submissions)
+    def _find_max_array(self, submission: Submission, request: Request, error: Oversized) -> None:
+        """Half of what was too much: slurmrestd tells MaxArraySize to nobody."""
+        half = (max(request.tasks) + 1) // 2
+        if not half:
+            self._refused(submission, error)
+            return
+        self._wanted = replace(self._wanted, max_array=min(half, self._wanted.max_array))
+        ledger = note_refusal(self._ledger, submission.number, 0.0, time.time(), counts=False)
+        self._keep(note_max_array(ledger, self._wanted.max_array))
+        self._say("smaller", f"{error}; arrays of {self._wanted.max_array} are tried")
+
+    def _put_off(self, submission: Submission, error: Full) -> None:
+        """Smaller arrays, a while later. Where one alone is too much, it isn't their number that is limited."""
+        if isinstance(error, Limited) and len(submission.slots) == 1 and not self._is_queued:
+            self._refused(submission, error)
+            return
+        self._wanted = replace(self._wanted, largest=max(1, len(submission.slots) // 2))
+        self._keep(note_refusal(self._ledger, submission.number, FULL_WAIT_S, time.time(), counts=False))
+        self._warn(error)
+
+    @property
+    def _is_queued(self) -> bool:
+        """Whether SLURM has anything of ours."""
+        return any(each.job for each in self._ledger.submissions)
+
+    def _refused(self, submission: Submission, error: SlurmError) -> None:
+        """While SLURM has taken nothing, it is a mistake in the manifest; later it may be the site's mood."""
+        is_first = not self._ledger.accepted
         self._keep(note_refusal(self._ledger, submission.number, REFUSED_WAIT_S, time.time(), counts=True))
         self._warn(error)
         if error.job:

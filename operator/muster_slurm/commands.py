@@ -73,7 +73,7 @@ class Commands:
         except OSError as error:
             raise Unreachable(f"{what}: {self.shell[0]}: {error.strerror}") from error
         if result.returncode:
-            raise error_of(what, result.stderr)
+            raise error_of(what, result.stderr, result.returncode)
         return result.stdout or ""
 
 

@@ -6,6 +6,8 @@ BridgeError
 └── SlurmError      SLURM didn't do what it was asked to
     ├── Refused     it never will: a partition that isn't there, a size that no node has
     ├── Full        not now: a limit on how many jobs may be submitted
+    │   └── Limited a limit of the site's policy: on how many, or on what one may ask for, and SLURM doesn't say which
+    ├── Oversized   an array with numbers that MaxArraySize forbids
     ├── Denied      the token or key isn't accepted; a renewed one may be
     └── Unreachable no answer, or one that says that slurmctld gave none: it may have been carried out all the same
 """
@@ -39,6 +41,14 @@ class Refused(SlurmError):  # noqa: N818 - as people say it
 
 class Full(SlurmError):  # noqa: N818 - as people say it
     """Too many jobs for now."""
+
+
+class Limited(Full):
+    """Too many jobs for now, or too much asked for by one: then it will never be carried out as it is."""
+
+
+class Oversized(SlurmError):  # noqa: N818 - as people say it
+    """Smaller arrays will do."""
 
 
 class Denied(SlurmError):  # noqa: N818 - as people say it

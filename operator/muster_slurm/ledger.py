@@ -25,6 +25,7 @@ class Submission(msgspec.Struct, frozen=True):
     workers: int  # how many the pool had: it says which clients each of them acts for
     asked_at: float = 0.0
     job: int = 0
+    base: int = 0  # which worker task 0 is: MaxArraySize keeps tasks' numbers low
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -36,11 +37,13 @@ class Worker(msgspec.Struct, frozen=True):
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """All of it. Workers that nothing is known of have no entry."""
+    """All of it. Workers that nothing is known of have no entry. `accepted`: SLURM has taken something of ours."""
 
     next: int = 0
     submissions: tuple[Submission, ...] = ()
     workers: dict[int, Worker] = msgspec.field(default_factory=dict)
+    accepted: bool = False
+    max_array: int = 0  # where SLURM doesn't tell it: what was found out
 
     def worker(self, slot: int) -> Worker:
         return self.workers.get(slot, Worker())

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from muster_slurm.errors import Denied, Full, Refused, SlurmError, Unreachable
+from muster_slurm.errors import Denied, Full, Limited, Oversized, Refused, SlurmError, Unreachable
 from muster_slurm.jobs import Exit, Job, exit_of, read_tasks
 from muster_slurm.request import Request
 
@@ -20,15 +20,20 @@ SPOKEN = (38, 40, 41, 42, 43, 44)
 _PLAIN_UNTIL = 38
 _PATH = re.compile(r"/slurm/v0\.0\.([0-9]+)/")
 
-# Numbers of slurm_errno.h, as sbatch and slurmrestd tell them.
-_DENIED = frozenset({1007, 2002, 5005, 6500})  # protocol authentication, access denied, credential, bad token
-_FULL = frozenset({2050, 2064, 2080})  # accounting policy, QOS and association limits on submitted jobs
+# Numbers of slurm_errno.h, as sbatch and slurmrestd tell them. A test has what each means in 22.05 and 24.11.
 UNSPECIFIED = -1  # SLURM_ERROR
-_AWAY = frozenset(
-    {UNSPECIFIED, 1, 1001, 1002, 1005, 1006, 1008, 1009, 1011, 2040, 2043, 9000}
-)  # no answer from slurmctld
 GONE = 2017  # invalid job id: it never was, or it has been forgotten
-_NEVER_FITS = frozenset({2014, 2015, 2016})
+_NEVER_FITS = frozenset({2014, 2015})  # with the second, 22.05 makes a job all the same
+_AWAY = frozenset(  # from slurmctld no answer came, or none that could be read, or a standby's
+    {UNSPECIFIED, *range(1000, 1007), 1008, *range(1011, 1014), *range(1800, 1806), 2027, 2131, *range(5000, 5006)}
+)
+_KINDS: tuple[tuple[type[SlurmError], frozenset[int]], ...] = (
+    (Refused, _NEVER_FITS),
+    (Denied, frozenset({1007, 2002, 2026, 6000, 6001, 6002, 6006, 6007, 6008})),  # authentication
+    (Oversized, frozenset({2081})),  # invalid job array specification
+    (Full, frozenset({11, 2007, 2016, 2105})),  # MaxJobCount and such: those after which sbatch itself tries again
+    (Limited, frozenset({2050})),  # accounting or QOS policy
+)
 
 
 def choose_version(document: str, asked: str | None) -> int:
@@ -105,9 +110,13 @@ def _tres(gres: str) -> Iterable[str]:
 
 
 def read_submitted(answer: Mapping[str, Any]) -> int:
-    """The id of the job that was made. Raises SlurmError, with the id of one that was made and will never run."""
+    """The id of the job that was made. Raises SlurmError, with the id of one that was made and will never run.
+
+    v0.0.38 has an error beside the id of a job that only can't start now, as while its nodes are drained: it waits.
+    """
     number = int(answer.get("job_id") or (answer.get("result") or {}).get("job_id") or 0)
-    if errors := _errors(answer):
+    errors = _errors(answer)
+    if errors and not (number and not _numbers(errors) & _NEVER_FITS):
         raise error_of("submission", errors, number)
     if not number:
         raise Unreachable("slurmrestd's answer to a submission names no job")
@@ -116,15 +125,15 @@ def read_submitted(answer: Mapping[str, Any]) -> int:
 
 def error_of(what: str, errors: Sequence[Mapping[str, Any]], job: int = 0) -> SlurmError:
     """What slurmrestd's complaints mean."""
-    numbers = {int(each.get("error_number") or each.get("error_code") or 0) for each in errors}
+    numbers = _numbers(errors)
     words = "; ".join(dict.fromkeys(filter(None, map(_words, errors)))) or "no reason given"
-    message = f"{what}: {words}"
-    if numbers & _NEVER_FITS:
-        return Refused(message, job=job)
-    for kind, known in ((Denied, _DENIED), (Full, _FULL)):
-        if numbers & known:
-            return kind(message, job=job)
-    return (Unreachable if numbers <= _AWAY else Refused)(message, job=job)
+    otherwise = Unreachable if numbers <= _AWAY else Refused
+    kind = next((kind for kind, known in _KINDS if numbers & known), otherwise)
+    return kind(f"{what}: {words}", job=job)
+
+
+def _numbers(errors: Sequence[Mapping[str, Any]]) -> set[int]:
+    return {int(each.get("error_number") or each.get("error_code") or 0) for each in errors}
 
 
 def _words(error: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from muster_slurm.jobs import Job
 from muster_slurm.ledger import Ledger, Submission, Worker
-from muster_slurm.request import Keys, Tag, block_of, tag_of
+from muster_slurm.request import Keys, Tag
 from muster_slurm.states import Cause, Phase
 from muster_spec.wording import counted
 
@@ -84,6 +84,7 @@ class _Pass:
         self._wanted = wanted
         self._present = present
         self._now = now
+        self._before = ledger
         self._next = ledger.next
         self._workers = dict(ledger.workers)
         self._submissions = list(ledger.submissions)
@@ -94,12 +95,12 @@ class _Pass:
 
     def plan(self) -> Plan:
         self._take_up_strangers()
-        self._submissions = [
-            kept for each in self._submissions if (kept := self._follow(self._adopt(each))) is not None
-        ]
+        adopted = [self._adopt(each) for each in self._submissions]
+        accepted = self._before.accepted or any(each.job for each in adopted)
+        self._submissions = [kept for each in adopted if (kept := self._follow(each)) is not None]
         if not self._wanted.over:
             self._fill()
-        ledger = Ledger(self._next, tuple(self._submissions), self._workers)
+        ledger = Ledger(self._next, tuple(self._submissions), self._workers, accepted, self._before.max_array)
         return Plan(ledger, tuple(self._submit), tuple(self._cancel), tuple(self._news))
 
     # --- what there is ------------------------------------------------------------------------------------------------
@@ -140,14 +141,15 @@ class _Pass:
         array = min(job.array for job in jobs)
         busy = {slot for submission in self._submissions for slot in submission.slots}
         slots = {tag.base + task for job in jobs if job.array == array for task in job.tasks} - busy
-        return Submission(tag.number, tuple(sorted(slots)), tag.workers, self._now, array) if slots else None
+        submission = Submission(tag.number, tuple(sorted(slots)), tag.workers, self._now, array, tag.base)
+        return submission if slots else None
 
     def _follow(self, submission: Submission) -> Submission | None:
         """What is left of a submission."""
         if submission.job == 0:
             return self._ask_again(submission)
         jobs = [job for job in self._jobs.get(submission.number, ()) if job.array == submission.job]
-        found, rest = _by_task(tag_of(submission, self._wanted.max_array), jobs)
+        found, rest = _by_task(submission.base, jobs)
         self._cancel_queued(submission, jobs)
         left = tuple(slot for slot in submission.slots if self._keep(submission, slot, found.get(slot, rest)))
         return msgspec.structs.replace(submission, slots=left) if left else None
@@ -232,8 +234,8 @@ class _Pass:
     def _fill(self) -> None:
         busy = {slot for submission in self._submissions for slot in submission.slots}
         due = [slot for slot in range(self._wanted.workers) if slot not in busy and self._is_due(slot)]
-        for slots in _batches(due, self._wanted):
-            submission = Submission(self._next, slots, self._wanted.workers, self._now)
+        for base, slots in _batches(due, self._wanted):
+            submission = Submission(self._next, slots, self._wanted.workers, self._now, base=base)
             self._next += 1
             self._submissions.append(submission)
             self._submit.append(submission)
@@ -248,7 +250,7 @@ def note_answer(ledger: Ledger, number: int, job: int) -> Ledger:
     submissions = tuple(
         msgspec.structs.replace(each, job=job) if each.number == number else each for each in ledger.submissions
     )
-    return msgspec.structs.replace(ledger, submissions=submissions)
+    return msgspec.structs.replace(ledger, submissions=submissions, accepted=True)
 
 
 def note_silence(ledger: Ledger, number: int, now: float) -> Ledger:
@@ -264,7 +266,12 @@ def note_refusal(ledger: Ledger, number: int, wait_s: float, now: float, *, coun
     slots = [slot for each in ledger.submissions if each.number == number for slot in each.slots]
     kept = tuple(each for each in ledger.submissions if each.number != number)
     waiting = {slot: Worker(ledger.worker(slot).failures + counts, now + wait_s) for slot in slots}
-    return Ledger(ledger.next, kept, ledger.workers | waiting)
+    return msgspec.structs.replace(ledger, submissions=kept, workers=ledger.workers | waiting)
+
+
+def note_max_array(ledger: Ledger, found: int) -> Ledger:
+    """An array was too large for the site: from now on they are to stay below this."""
+    return msgspec.structs.replace(ledger, max_array=found)
 
 
 def given_up(ledger: Ledger, workers: int) -> bool:
@@ -283,17 +290,20 @@ def _by_submission(jobs: Iterable[Job], keys: Keys) -> tuple[dict[int, list[Job]
     return found, tags
 
 
-def _by_task(tag: Tag, jobs: Sequence[Job]) -> tuple[Mapping[int, Job], Job | None]:
+def _by_task(base: int, jobs: Sequence[Job]) -> tuple[Mapping[int, Job], Job | None]:
     """The record of each worker, and the one that stands for those without."""
     rest = next((job for job in jobs if job.is_rest), None)
-    return {tag.base + task: job for job in jobs for task in job.tasks}, rest
+    return {base + task: job for job in jobs for task in job.tasks}, rest
 
 
-def _batches(due: Sequence[int], wanted: Wanted) -> Iterable[tuple[int, ...]]:
-    """One array for each block of MaxArraySize numbers, and none larger than the site takes."""
+def _batches(due: Sequence[int], wanted: Wanted) -> Iterable[tuple[int, tuple[int, ...]]]:
+    """One array for each block of MaxArraySize numbers, which begin at 0 again, and none larger than the site takes.
+
+    Each with the worker that its task 0 is.
+    """
     blocks: dict[int, list[int]] = {}
     for slot in due:
-        blocks.setdefault(block_of(slot, wanted.max_array), []).append(slot)
-    for slots in blocks.values():
+        blocks.setdefault(slot - slot % wanted.max_array, []).append(slot)
+    for base, slots in blocks.items():
         for first in range(0, len(slots), wanted.largest):
-            yield tuple(slots[first : first + wanted.largest])
+            yield base, tuple(slots[first : first + wanted.largest])

@@ -6,8 +6,8 @@ out: what happened, and what workers log. With the job over, it leaves when SLUR
 Between two looks at SLURM it attends to the coordinator, which hears what SLURM has for its clients and says whom it
 hears from.
 
-Exit codes: 0 nothing is left in SLURM; 1 something may be, or every worker was given up; 2 the manifest or a secret has
-to be put right.
+Exit codes: 0 nothing is left in SLURM; 1 something may be; 2 every worker was given up, or the manifest or a secret has
+to be put right; 143 alone, and told to go while there was work: nothing is left in SLURM, and another is to go on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from muster_wire.trust.bundle import Bundle, read_bundle
 LEAVE_WITHIN_S = 60.0
 ATTEND_S = 4.0
 RELAY_LOOK_S = 0.5
-CLEAN, LEFT, BAD_INPUT = 0, 1, 2
+CLEAN, LEFT, BAD_INPUT, STOPPED = 0, 1, 2, 143
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,7 @@ class _Process:
         self._bridge = Bridge(setup, transport, self._tell)
         self._unread = b""
         self._is_alone = settings.is_alone
+        self._is_stopped = False
         self._told = [] if settings.is_alone else [sys.stdin.fileno()]  # nothing, once it is closed
         carrier = open_carrier(job, pool, self._secrets, settings.ledger)
         if carrier:
@@ -123,13 +124,19 @@ class _Process:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._bridge.finish(hasty=True))
+            signal.signal(number, lambda *_: self._stop())
         with contextlib.ExitStack() as stack:
             if self._metrics_address:
                 stack.enter_context(self._metrics.serve(self._metrics_address))
             if self._relay:
                 stack.callback(self._relay.stop)
             return self._run()
+
+    def _stop(self) -> None:
+        """A pod that ends with 0 has completed its Job for good, which no drain or suspension is to do."""
+        if not self._bridge.is_over:
+            self._is_stopped = self._is_alone
+        self._bridge.finish(hasty=True)
 
     def _run(self) -> int:
         leave_at: float | None = None
@@ -153,7 +160,7 @@ class _Process:
         if self._bridge.fatal:
             print(f"bridge: {self._bridge.fatal}", file=sys.stderr, flush=True)
             return BAD_INPUT
-        return CLEAN
+        return STOPPED if self._is_stopped and not self._bridge.is_done else CLEAN
 
     def _wait(self, wait_s: float) -> None:
         """Until that time has passed, or the end of the job is told."""

@@ -5,7 +5,8 @@ Ssh           an ssh connection like those of `command` lets a login node throug
 SharedFolder  the near end of muster_wire.relay (folder.py); each worker brings a far one
 
 Either way TLS goes from the worker to the coordinator, and what carries it sees nothing of what is said. What workers
-are told of the way stays the same for as long as the job lives, since batch jobs wait in the queue with it.
+are told of the way stays the same for as long as the job lives, since batch jobs wait in the queue with it: where a
+name leads to one login node now and to another one later, it has to be the first again.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ HEARTBEAT_S = 5.0
 STOP_S = 5.0
 PORTS = range(20_000, 30_000)  # below those that outgoing connections usually take
 CANDIDATES = 4
+SSH_PORT = 22  # known_hosts has other ports beside the name
 _READY = b"listening "
 _PYTHON = 'python=$(command -v python3) || python=/usr/libexec/platform-python; exec "$python" -u -c'
 
@@ -53,8 +55,12 @@ class Carrier(Protocol):
     def start(self, target: str) -> Child:
         """The process that carries to this HOST:PORT. It says a line when it does, and ends with its standard input."""
 
-    def note(self, place: str) -> None:
-        """What that line names: where workers find it."""
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    def note(self, place: str) -> str:
+        """What that line names: where workers find it. What is wrong with it, if they look elsewhere."""
 
     def told(self, bundle: Bundle) -> Bundle:
         """The join bundle as workers get it."""
@@ -82,14 +88,17 @@ def _named(bundle: Bundle, address: str) -> Bundle:
 class FolderCarrier:
     """Through a folder that this machine and the nodes share."""
 
+    name = "the relay"
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def start(self, target: str) -> Child:
         return _child([sys.executable, "-m", "muster_slurm.folder", str(self._folder), target])
 
-    def note(self, place: str) -> None:
+    def note(self, _: str) -> str:
         """It is where it was to be."""
+        return ""
 
     def told(self, bundle: Bundle) -> Bundle:
         """Workers dial a socket of their own, so they have to be told whom they should meet behind it."""
@@ -105,16 +114,33 @@ class SshCarrier:
         self._keys = keys
         self._memory = memory
         self._address = _remembered(memory)
+        self._is_direct = False  # to the host that workers know, whatever the name leads to
+        self._goes_direct = False  # the next time
+
+    @property
+    def name(self) -> str:
+        return f"the relay to {self._host}, where workers dial," if self._is_direct else "the relay"
+
+    @property
+    def _host(self) -> str:
+        return parse_address(self._address)[0]
 
     def start(self, target: str) -> Child:
         path = f"/tmp/muster-relay-{secrets.token_hex(8)}"  # noqa: S108 -- at the login node, and opened by sshd
-        forward = {"ExitOnForwardFailure": "yes", "StreamLocalBindMask": "0177"}
-        options = [word for name, value in forward.items() for word in ("-o", f"{name}={value}")]
-        options += ["-R", f"{path}:{target}"]
-        child = _child([*ssh_shell(self._ssh, self._key, self._known_hosts, options)])
+        child = _child(self.command(path, target))
         with contextlib.suppress(OSError):  # one that ended at once says why on its standard error
             os.write(_pipe(child.stdin).fileno(), self._program(path).encode())
         return child
+
+    def command(self, path: str, target: str) -> Sequence[str]:
+        """What is started. A direct way that leads nowhere is followed by another try of the name."""
+        self._is_direct, self._goes_direct = self._goes_direct, False
+        settings = {"ExitOnForwardFailure": "yes", "StreamLocalBindMask": "0177"}
+        if self._is_direct:
+            known = self._ssh.host if self._ssh.port == SSH_PORT else f"[{self._ssh.host}]:{self._ssh.port}"
+            settings |= {"HostName": self._host, "HostKeyAlias": known}
+        options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+        return [*ssh_shell(self._ssh, self._key, self._known_hosts, [*options, "-R", f"{path}:{target}"])]
 
     def _program(self, path: str) -> str:
         """For the login node's shell: it becomes a Python with the forwarder, which has the rest of standard input."""
@@ -131,10 +157,14 @@ class SshCarrier:
         first = int.from_bytes(digest[:4], "big")
         return [PORTS[(first + number) % len(PORTS)] for number in range(CANDIDATES)]
 
-    def note(self, place: str) -> None:
+    def note(self, place: str) -> str:
         if not self._address:
             self._address = place
             write_whole(self._memory, place.encode())
+        is_known = place == self._address
+        self._goes_direct = is_known == self._is_direct
+        way = self._host if self._is_direct else self._ssh.host
+        return "" if is_known else f"{way} led to {place} this time, but workers dial {self._address}"
 
     def told(self, bundle: Bundle) -> Bundle:
         return _named(bundle, self._address)
@@ -179,31 +209,41 @@ class Relay:
                     os.set_blocking(_pipe(pipe).fileno(), False)
                 self._unread = self._words = b""
             return
-        self._hear(self._child)
-        if self._child.poll() is not None:
+        wrong = self._hear(self._child)
+        if wrong:
+            self.stop()
+            self._put_off(now, wrong)
+        elif self._child.poll() is not None:
             self._ended(self._child, now)
         elif now >= self._beat_at:
             self._beat_at = now + HEARTBEAT_S
             with contextlib.suppress(OSError):
                 os.write(_pipe(self._child.stdin).fileno(), b"\n")
 
-    def _hear(self, child: Child) -> None:
+    def _hear(self, child: Child) -> str:
+        """Why it is of no use, if it says so itself."""
         self._words = (self._words + _read(child.stderr))[-2000:]
         *lines, self._unread = (self._unread + _read(child.stdout)).split(b"\n")
         for line in lines:
             if line.startswith(_READY):
-                self._carrier.note(line.removeprefix(_READY).decode("utf-8", "replace"))
+                wrong = self._carrier.note(line.removeprefix(_READY).decode("utf-8", "replace"))
+                if wrong:
+                    return wrong
                 self._say("the relay carries again" if self.is_ready else "the relay carries")
                 self.is_ready, self.is_carrying, self._failures = True, True, 0
+        return ""
 
     def _ended(self, child: Child, now: float) -> None:
         self._words = (self._words + _read(child.stderr))[-2000:]
         words = " ".join(self._words.decode("utf-8", "replace").split())[-300:] or "it said nothing"
         self._child, self.is_carrying = None, False
         _close(child)
+        self._put_off(now, words)
+
+    def _put_off(self, now: float, why: str) -> None:
         self._due_at = now + AGAIN_S[min(self._failures, len(AGAIN_S) - 1)]
         self._failures += 1
-        self._say(f"the relay has ended, and is started again: {words}")
+        self._say(f"{self._carrier.name} has ended, and is started again: {why}")
 
     def stop(self) -> None:
         """Nothing is left of it, here or there."""

@@ -89,12 +89,11 @@ class Keys:
 
 
 def build_request(
-    job: ResolvedJob, pool: ResolvedPool, submission: Submission, max_array: int, environment: Mapping[str, str]
+    job: ResolvedJob, pool: ResolvedPool, submission: Submission, environment: Mapping[str, str]
 ) -> Request:
-    """The array job for these workers. `max_array` is SLURM's MaxArraySize, which no task's number may reach."""
+    """The array job for these workers."""
     keys = Keys(job.uid, pool.name)
-    tag = tag_of(submission, max_array)
-    base = tag.base
+    tag, base = tag_of(submission), submission.base
     return Request(
         name=keys.name(tag),
         comment=keys.comment(tag),
@@ -112,15 +111,9 @@ def slurm_of(pool: ResolvedPool) -> Slurm:
     return pool.spec.slurm
 
 
-def tag_of(submission: Submission, max_array: int) -> Tag:
+def tag_of(submission: Submission) -> Tag:
     """What its jobs carry."""
-    base = block_of(submission.slots[0], max_array) * max_array
-    return Tag(submission.number, submission.workers, base)
-
-
-def block_of(slot: int, max_array: int) -> int:
-    """Workers with numbers beyond MaxArraySize go into arrays of their own, which begin at 0 again."""
-    return slot // max_array
+    return Tag(submission.number, submission.workers, submission.base)
 
 
 def build_options(slurm: Slurm) -> Options:

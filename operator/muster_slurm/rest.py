@@ -80,7 +80,7 @@ class Rest:
         self._judge(status, path, text)
 
     def max_array(self) -> int:
-        """No version of the API tells it, so it is what SLURM has where nobody has set it: sites make it larger."""
+        """No version of the API tells it, so it is what SLURM has where nobody has set it."""
         return DEFAULT_MAX_ARRAY
 
     # --- one request --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from muster_slurm.errors import Denied, Full, Refused, SlurmError, Unreachable
+from muster_slurm.errors import Denied, Full, Limited, Oversized, Refused, SlurmError, Unreachable
 from muster_slurm.jobs import Exit, Job, exit_of, read_tasks
 from muster_slurm.request import Request
 
@@ -25,19 +25,29 @@ LIST = (
 LIMITS = "scontrol show config"
 DEFAULT_MAX_ARRAY = 1001  # slurm.conf's default of MaxArraySize
 
-_REFUSALS = (
-    (Full, re.compile(r"submit limit|MaxSubmitJob|job array.*too large|too many jobs", re.IGNORECASE)),
-    (
-        Unreachable,
-        re.compile(
-            r"unable to contact|socket timed out|connection refused|zero bytes were transmitted|timed out|"
-            r"communication connection failure|ssh: connect|connection closed|connection reset|unexpected message|"
-            r"slurm temporarily|slurmctld.*(not responding|standby)|transport",
-            re.IGNORECASE,
-        ),
-    ),
-    (Denied, re.compile(r"authentication|permission denied|host key verification|munge|credential", re.IGNORECASE)),
+TIMED_OUT = 124  # timeout's exit code
+_PATIENCE_S = 30  # where slurmctld has no room, sbatch would try again for two minutes
+
+# The names of such limits, which sbatch says before it says that there is one.
+_OF_SIZE = r"\b((Assoc|QOS)(Grp|Max|Min)|Max(?=\w+PerAccount))(?!(Submit)?Jobs?(Limit|Per))\w+"
+_OF_NUMBER = r"(Grp|Max)(Submit)?Jobs?(Limit|Per)|job array.*too large|too many jobs"
+_NO_ROOM = r"job queue full|temporarily (un|dis)|unable to create job record|nodes are busy|submissions disabled"
+_NO_CONTACT = (
+    r"unable to contact|timed out|connection (refused|closed|reset)|ssh: connect|zero bytes were transmitted|"
+    r"communication \w+ failure|message (send|receive) failure|unexpected (message|missing socket)|message length|"
+    r"zero length message|header lengths|send entire message|stream version|incompatible versions|find an address|"
+    r"plugin initialization failed|rate limit exceeded|(slurmctld|controller).*(not responding|standby)|transport"
 )
+_KINDS: tuple[tuple[type[SlurmError], str], ...] = (
+    (Refused, _OF_SIZE),
+    (Full, f"{_OF_NUMBER}|{_NO_ROOM}"),
+    (Limited, "violates accounting/QOS policy"),
+    (Oversized, "invalid job array specification"),
+    (Unreachable, _NO_CONTACT),
+    (Denied, "authentication|(?<!buffer )permission denied|host key verification|munge|credential"),
+)
+_REFUSALS = [(kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _KINDS]
+_RETRIED = re.compile(r"^.*retrying$", re.MULTILINE)
 
 
 def submit_program(request: Request) -> str:
@@ -48,11 +58,12 @@ def submit_program(request: Request) -> str:
     options = " ".join(shlex.quote(word) for word in submit_words(request))
     settings = [f"export {name}={shlex.quote(value)}" for name, value in request.environment.items()]
     mark = "END_OF_MUSTERS_SCRIPT"
-    found = (
-        "sbatch=$(command -v sbatch) || { echo 'there is no sbatch on the PATH' >&2; exit 127; }"  # before ours is set
+    found = (  # before our PATH is set
+        "sbatch=$(command -v sbatch) || { echo 'there is no sbatch on the PATH' >&2; exit 127; }",
+        "timeout=$(command -v timeout) || :",  # on a login node nobody else would end it
     )
-    submit = f"exec \"$sbatch\" {options} <<'{mark}'"
-    return "\n".join([found, *settings, submit, request.script.rstrip("\n"), mark, ""])
+    submit = f'exec ${{timeout:+"$timeout" {_PATIENCE_S}}} "$sbatch" {options} <<\'{mark}\''
+    return "\n".join([*found, *settings, submit, request.script.rstrip("\n"), mark, ""])
 
 
 def submit_words(request: Request) -> list[str]:
@@ -142,10 +153,15 @@ def parse_max_array(text: str) -> int:
     return int(found[1]) if found else DEFAULT_MAX_ARRAY
 
 
-def error_of(what: str, said: str) -> SlurmError:
-    """What a program's complaint means. One that isn't known is a refusal: it won't go away by itself."""
+def error_of(what: str, said: str, code: int = 1) -> SlurmError:
+    """What a program's complaint means. One that isn't known is a refusal: it won't go away by itself.
+
+    That sbatch was trying again counts where it hasn't said how that ended.
+    """
     words = " ".join(said.split())[-500:] or "it said nothing"
-    kind = next((kind for kind, pattern in _REFUSALS if pattern.search(said)), Refused)
+    last = _RETRIED.sub("", said).strip() or said
+    otherwise = Unreachable if code == TIMED_OUT else Refused
+    kind = next((kind for kind, pattern in _REFUSALS if pattern.search(last)), otherwise)
     return kind(f"{what}: {words}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from muster_slurm.jobs import Job
 from muster_slurm.ledger import Ledger, Submission
-from muster_slurm.request import Keys, tag_of
+from muster_slurm.request import Keys
 from muster_slurm.states import Phase
 
 EARLY_S = 60.0  # that much sooner than was asked SLURM may warn
@@ -47,7 +47,6 @@ class Shape:
     clients: int
     workers: int  # wanted
     signal_s: float
-    max_array: int
 
 
 def standing_of(ledger: Ledger, jobs: Iterable[Job], keys: Keys, shape: Shape) -> tuple[Standing, ...]:
@@ -68,7 +67,7 @@ def _spans(ledger: Ledger, jobs: Sequence[Job], keys: Keys, shape: Shape) -> Ite
     submitted: set[int] = set()
     for submission in ledger.submissions:
         submitted.update(submission.slots)
-        for slot, found in _jobs_of(submission, of_number.get(submission.number, ()), shape.max_array):
+        for slot, found in _jobs_of(submission, of_number.get(submission.number, ())):
             span = _span(found, shape.signal_s) if found else Span(is_running=False)
             if span is not None and submission.workers == shape.workers:
                 yield slot, submission.workers, span
@@ -78,11 +77,10 @@ def _spans(ledger: Ledger, jobs: Sequence[Job], keys: Keys, shape: Shape) -> Ite
             yield slot, shape.workers, Span(is_running=False)
 
 
-def _jobs_of(submission: Submission, jobs: Iterable[Job], max_array: int) -> Iterator[tuple[int, Job | None]]:
+def _jobs_of(submission: Submission, jobs: Iterable[Job]) -> Iterator[tuple[int, Job | None]]:
     """Each of its workers, and its job; none while SLURM's answer isn't there, or what it lists doesn't have it."""
     ours = [job for job in jobs if job.array == submission.job]
-    base = tag_of(submission, max_array).base
-    found = {base + task: job for job in ours for task in job.tasks}
+    found = {submission.base + task: job for job in ours for task in job.tasks}
     rest = next((job for job in ours if job.is_rest), None)
     for slot in submission.slots:
         yield slot, found.get(slot, rest)

@@ -30,7 +30,7 @@ class Transport(Protocol):
         """End a job, all its tasks if it is an array. One that has ended already is fine."""
 
     def max_array(self) -> int:
-        """The site's MaxArraySize."""
+        """The site's MaxArraySize; SLURM's default where it isn't told, which may be too much."""
 
 
 class Secrets:

@@ -6,6 +6,7 @@ the pods' network, through the one port that its Service has on each node.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -63,6 +64,15 @@ def log_of(site: Path, task: str) -> str:
     return path.read_text().rpartition("acting for")[2]
 
 
+def warned(lab: Team) -> list[str]:
+    """What the clients of SLURM's jobs logged as these were preempted, in the log of the bridge's pod."""
+    [bridge] = [pod for pod in lab.pods("hybrid", "worker") if "bridge" in pod["metadata"]["name"]]
+    lines = lab.tell("logs", bridge["metadata"]["name"]).splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]  # what is said on standard error isn't JSON
+    logged = [event["message"].removeprefix("pool hpc: ") for event in events if event.get("what") == "log"]
+    return [line for line in logged if "leaving: stopped by SIGTERM" in line]
+
+
 def test_pods_and_slurm_train_one_model_though_two_jobs_are_preempted(lab: Team, slurm: Slurm, tmp_path: Path) -> None:
     shell = Shell.of(lab, tmp_path, SLURM_CONF=slurm.environment["SLURM_CONF"])
     create, apply, wait, fetch = COMMANDS.lines()
@@ -81,6 +91,8 @@ def test_pods_and_slurm_train_one_model_though_two_jobs_are_preempted(lab: Team,
         assert len(again) == 2
         wait_until(lambda: all("was used" in log_of(tmp_path, task) for task in again), "both count again")
         assert lab.training("hybrid")["round"] < ROUNDS
+        wait_until(lambda: len(warned(lab)) >= 2, "the bridge hands on what its workers logged")
+        assert all(line.startswith("hpc/") for line in warned(lab))
 
         shell.run(wait)
         training = lab.training("hybrid")

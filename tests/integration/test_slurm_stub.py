@@ -1,5 +1,6 @@
 """The bridge at a site of 100,000 jobs, and slurmrestd behind TLS: a stub answers as the real one was recorded to."""
 
+import signal
 import ssl
 import sys
 import time
@@ -33,6 +34,17 @@ def test_500_clients_among_100_000_foreign_jobs(tmp_path):
     others = [call for call in stub.calls if not call.endswith("/jobs")]
     assert len(others) <= 2 + listings  # one negotiation, one submission, and a cancellation a look at the end
     assert peak < MEMORY_MB * 1024 * 1024, f"{peak / 1e6:.0f} MB"
+
+
+@pytest.mark.parametrize(("options", "code"), [(("--alone",), 143), ((), 0)])
+def test_a_pods_bridge_that_is_told_to_go_leaves_its_work_to_another(tmp_path, options, code):
+    stub = Stub(0)
+    with serving(stub) as url, bridging(NoSlurm, tmp_path, stub_manifest(tmp_path, url, 2), *options) as bridge:
+        bridge.until("queue", "2 running")
+        for _ in range(2):  # whoever is impatient says it again
+            bridge.process.send_signal(signal.SIGTERM)
+        assert bridge.close()[0] == code
+    assert stub.ours is None  # cancelled
 
 
 def peak_of(pid):

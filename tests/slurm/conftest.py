@@ -11,16 +11,28 @@ import pytest
 from slurming import CANNOT, Slurm, own_slurm
 
 RELEASE = os.environ.get("MUSTER_SLURM_RELEASE", "")
+OF_RELEASE = ("--release", RELEASE) if RELEASE else ()
 
 
 @pytest.fixture(scope="session")
 def private_slurm(tmp_path_factory):
-    with own_slurm(f"tests-{os.getpid()}", *(("--release", RELEASE) if RELEASE else ())) as found:
-        if not isinstance(found, Slurm):
-            skip_or_fail(found)
-        if RELEASE:
-            found.use_commands_of_its_own(tmp_path_factory.mktemp("commands"))
-        yield found
+    with own_slurm(f"tests-{os.getpid()}", *OF_RELEASE) as found:
+        yield usable(found, tmp_path_factory)
+
+
+@pytest.fixture
+def small_slurm(tmp_path_factory):
+    """Another one, that has room for four jobs."""
+    with own_slurm(f"small-{os.getpid()}", *OF_RELEASE, settings=("MaxJobCount=4",)) as found:
+        yield usable(found, tmp_path_factory)
+
+
+def usable(found, tmp_path_factory):
+    if not isinstance(found, Slurm):
+        skip_or_fail(found)
+    if RELEASE:
+        found.use_commands_of_its_own(tmp_path_factory.mktemp("commands"))
+    return found
 
 
 @pytest.fixture

@@ -8,11 +8,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from muster_slurm.errors import Denied, Refused, SlurmError, Unreachable
+from muster_slurm.commands import Commands
+from muster_slurm.errors import Denied, Full, Refused, SlurmError, Unreachable
 from muster_slurm.request import Options, Request
 from muster_slurm.rest import Rest, Site
 from muster_slurm.states import Cause, Phase
+from slurm_forms import SUBMISSION, SUBMITTED, record
+from slurming import bridging, by_rest, found_by_commands, let_end, manifest, said
 
+VERSIONS = ("v0.0.40", "v0.0.41", "v0.0.42")
+of_the_newer = pytest.mark.skipif("MUSTER_SLURM_RELEASE" not in os.environ, reason="no version of theirs is offered")
 of_the_older = pytest.mark.skipif("MUSTER_SLURM_RELEASE" in os.environ, reason="what v0.0.38 does, and no other")
 
 
@@ -89,6 +94,26 @@ def test_an_impossible_size_is_refused(rest):
         rest.cancel(refusal.value.job)
 
 
+@pytest.mark.parametrize("transport", ["rest", "commands"])
+def test_no_room_for_more_jobs_is_no_refusal(small_slurm, transport):
+    """MaxJobCount. sbatch would try again for two minutes, and the bridge with it do nothing else."""
+    token = small_slurm.token()
+    way = Rest(Site(small_slurm.url, "root"), lambda: token) if transport == "rest" else Commands(("sh",))
+    with found_by_commands(small_slurm):
+        with pytest.raises(Full, match="temporarily una"):
+            way.submit(request_of(array=(0, 1, 2, 3, 4)))
+        assert way.submit(request_of(array=(0, 1)))
+
+
+@of_the_older
+def test_a_job_that_cannot_start_now_is_answered_with_an_error_and_waits(slurm, rest):
+    slurm.tell("scontrol", "update", "NodeName=n[1-4]", "State=DRAIN", "Reason=maintenance")
+    number = rest.submit(request_of())
+    [job] = jobs_of(rest, number)
+    assert (job.phase, job.never_starts) == (Phase.WAITING, False)
+    rest.cancel(number)
+
+
 def test_exit_codes_are_wait_statuses_and_arrays_several_records(slurm, rest):
     number = rest.submit(request_of("exit $((7 + SLURM_ARRAY_TASK_ID))", array=(0, 1, 4)))
     slurm.until(lambda: all(job.phase is Phase.ENDED for job in jobs_of(rest, number)))
@@ -128,6 +153,61 @@ def test_a_job_that_nobody_knows_is_as_good_as_cancelled(rest):
 def test_a_bad_token_is_told_as_one(slurm):
     with pytest.raises((Denied, Unreachable), match="token"):
         Rest(Site(slurm.url, "root"), lambda: "bad").list_jobs("x")
+
+
+@of_the_newer
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_bad_token_is_511_and_told_as_one(slurm, version):
+    status, text = ask(slurm, "GET", f"/slurm/{version}/jobs", token="bad")  # noqa: S106
+    assert (status, [error["error_number"] for error in json.loads(text)["errors"]]) == (511, [1007])
+    with pytest.raises(Denied, match="token"):
+        Rest(Site(slurm.url, "root", None, version), lambda: "bad").list_jobs("x")
+
+
+@of_the_newer
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("end", ["done", "cancelled"])
+def test_each_version_runs_workers_to_their_end_and_cancels_them(slurm, tmp_path, version, end):
+    how = by_rest(slurm, tmp_path) + f"\n                apiVersion: {version}"
+    with bridging(slurm, tmp_path, manifest(tmp_path, how)) as bridge:
+        bridge.until("queue", "2 running")
+        slurm.until(lambda: len(said(tmp_path, "start")) == 2)
+        if end == "done":
+            let_end(tmp_path)
+            slurm.until(lambda: not slurm.queue())
+            bridge.tell(over=True)
+        assert bridge.close()[0] == 0
+    assert len(bridge.submissions()) == 1
+    assert len(said(tmp_path, "term")) == (2 if end == "cancelled" else 0)
+    assert slurm.queue() == ""
+
+
+@of_the_newer
+def test_the_forms_that_contracts_are_checked_with_are_those_of_a_real_document(slurm):
+    status, text = ask(slurm, "GET", "/openapi/v3", token=slurm.token())
+    assert status == 200
+    schemas = {name.removeprefix("v0.0.42_"): each for name, each in json.loads(text)["components"]["schemas"].items()}
+    for form, name in (
+        (SUBMISSION, "job_submit_req"),
+        (SUBMITTED, "openapi_job_submit_response"),
+        (record(42), "job_info"),
+    ):
+        agree(form, schemas[name], schemas, name)
+
+
+def agree(form, real, schemas, place):
+    """Whether a form says of each of its fields what the document says."""
+    if "$ref" in real:
+        real = schemas[real["$ref"].rpartition("/")[2].removeprefix("v0.0.42_")]
+    for name, field in form.get("properties", {}).items():
+        assert name in real["properties"], f"{place}.{name}"
+        agree(field, real["properties"][name], schemas, f"{place}.{name}")
+    if "items" in form:
+        agree(form["items"], real["items"], schemas, f"{place}[]")
+    if "enum" in form:
+        assert sorted(form["enum"]) == sorted(real["enum"]), place
+    elif "type" in form:
+        assert form["type"] == real["type"], place
 
 
 @of_the_older

@@ -130,6 +130,18 @@ def test_what_nodes_are_told_of_a_relay_is_its_address_and_whom_to_meet_there(sl
         assert bridge.close()[0] == 0
 
 
+def test_a_name_that_leads_to_another_host_than_workers_know_is_gone_around(slurm, tmp_path, login):
+    (tmp_path / "ledger.relay").write_text("localhost:23456")  # no host calls itself that, so neither way is right
+    file = manifest(tmp_path, through(login, tmp_path, more=SSH_RELAY))
+    with bridging(slurm, tmp_path, file, join=to_nowhere()) as bridge:
+        bridge.until("relay", "127.0.0.1 led to")
+        bridge.until("relay", "localhost led to")  # directly, and known by the key of the name
+        bridge.process.send_signal(signal.SIGTERM)
+        assert bridge.close()[0] == 0
+    assert bridge.submissions() == []
+    assert login.forwarders() == []
+
+
 def test_through_a_shared_folder_and_a_relay_that_dies(slurm, tmp_path):
     (tmp_path / "shared").mkdir()
     relay = f"relay: {{type: SharedFolder, sharedFolder: {{path: {tmp_path}/shared}}}}"

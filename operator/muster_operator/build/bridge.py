@@ -1,7 +1,9 @@
 """The bridge of a SLURM pool: one pod that submits, follows and cancels the jobs that the pool's workers run in.
 
 It is told to end as every pod is, by SIGTERM, and then cancels what it has in SLURM: so suspending, deleting and the
-end of a job need nothing else. What it remembers goes with the pod; the next one finds it again in what SLURM lists.
+end of a job need nothing else. It ends with 143 then, so its Job is neither complete nor failed: another bridge comes
+after a drain or an eviction, and when the job is resumed. What it remembers goes with the pod; the next one finds in
+what SLURM lists whatever is left.
 """
 
 from __future__ import annotations

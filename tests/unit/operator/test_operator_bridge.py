@@ -8,6 +8,7 @@ import pytest
 
 from muster_operator.actions import Issue, JoinBundle
 from muster_operator.objects import Object
+from muster_slurm.process import STOPPED
 from operating import Cluster, job_object, pool_object
 
 BRIDGE = "digits-bridge-hpc"
@@ -64,6 +65,12 @@ def test_what_ends_the_bridge_is_told_of_its_own_container(cluster: Cluster) -> 
     policy = cluster.child("Job", BRIDGE)["spec"]["podFailurePolicy"]
     named = {rule["onExitCodes"]["containerName"] for rule in policy["rules"] if "onExitCodes" in rule}
     assert named == {container["name"]}
+
+
+def test_a_bridge_that_was_told_to_go_has_neither_done_its_work_nor_failed(cluster: Cluster) -> None:
+    rules = cluster.child("Job", BRIDGE)["spec"]["podFailurePolicy"]["rules"]
+    ignored = [rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "Ignore" and "onExitCodes" in rule]
+    assert ignored == [[STOPPED]]
 
 
 def test_the_bridge_is_told_what_a_pod_can_be_told(cluster: Cluster) -> None:

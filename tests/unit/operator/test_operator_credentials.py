@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from muster_operator.actions import CreateAuthority, Issue, JoinBundle, ServerCertificate
-from muster_operator.credentials import CREDENTIAL_S, EXPIRES, ISSUED
+from muster_operator.credentials import CREDENTIAL_S, EXPIRES, ISSUED, SUBMITTED_S
 from muster_operator.errors import ApiError
 from muster_operator.issuing import read_authority
 from muster_operator.objects import Key, annotation_of, timestamp
@@ -27,6 +27,22 @@ def test_a_secret_says_from_when_to_when_it_holds(cluster: Cluster) -> None:
         secret = cluster.child("Secret", name)
         assert annotation_of(secret, ISSUED) == timestamp(START)
         assert annotation_of(secret, EXPIRES) == timestamp(START + CREDENTIAL_S)
+
+
+def test_what_a_batch_job_is_submitted_with_holds_for_as_long_as_it_may_wait_and_run() -> None:
+    slurm = {"url": "https://slurm", "auth": {"user": "fl", "tokenSecret": {"name": "site", "key": "token"}}}
+    reached = {"service": {"address": "fl.example.org:8443"}}
+    cluster = Cluster(
+        job_object(pools=("hpc",), coordinator=reached), pool_object("hpc", type="Slurm", clients=4, slurm=slurm)
+    )
+    cluster.settle()
+    until = {name: annotation_of(cluster.child("Secret", name), EXPIRES) for name in (SERVER, "digits-join-hpc")}
+    assert until == {
+        SERVER: timestamp(cluster.now + CREDENTIAL_S),
+        "digits-join-hpc": timestamp(cluster.now + SUBMITTED_S),
+    }
+    cluster.now += DUE_S
+    assert [one.manifest["metadata"]["name"] for one in cluster.plan().actions if isinstance(one, Issue)] == [SERVER]
 
 
 @pytest.mark.parametrize(("later_s", "renewed"), [(0.0, False), (DUE_S - 1, False), (DUE_S, True), (99 * DUE_S, True)])

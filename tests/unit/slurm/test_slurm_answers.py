@@ -1,10 +1,12 @@
 """What SLURM answers, recorded from 22.05.8 (v0.0.38) and as 24.11's schema has it, read into values."""
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
-from muster_slurm.errors import Denied, Full, Refused, Unreachable
+from muster_slurm.errors import Denied, Full, Limited, Oversized, Refused, Unreachable
 from muster_slurm.jobs import Exit
 from muster_slurm.openapi import choose_version, error_of, read_job, read_submitted
 from muster_slurm.squeue import error_of as complaint
@@ -103,9 +105,7 @@ def test_max_array_size():
     ("said", "kind"),
     [
         ("sbatch: error: Batch job submission failed: Invalid partition name specified", Refused),
-        ("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates", Full),
         ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Unreachable),
-        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", Unreachable),
         ("Host key verification failed.", Denied),
         ("ssh: connect to host login port 22: Connection refused", Unreachable),
         ("root@login: Permission denied (publickey).", Denied),
@@ -117,19 +117,85 @@ def test_complaints_of_the_command_line(said, kind):
     assert str(error).startswith("sbatch: ")
 
 
+# What slurm_errno.h's errors mean to a submission; all others refuse it.
+MEANINGS = {
+    Unreachable: {
+        "Unexpected message received", "Communication connection failure", "Message send failure",
+        "Message receive failure", "Communication shutdown failure", "I/O stream version number error",
+        "Incompatible versions of client and server code", "Insane message length", "Plugin initialization failed",
+        "Can't find an address, check slurm.conf", "Unexpected missing socket error",
+        "Unable to contact slurm controller (connect failure)", "Unable to contact slurm controller (send failure)",
+        "Unable to contact slurm controller (receive failure)", "Slurm backup controller in standby mode",
+        "Unable to contact slurm controller (shutdown failure)", "Rate limit exceeded, please retry momentarily",
+        "Rate limit exceeded, please retry later", "Controller is in standby mode, try a different controller",
+        "Received zero length message", "Received message length < 0", "Failed to send entire message",
+        "Header lengths are longer than data received", "Socket timed out on send/recv operation",
+        "Zero Bytes were transmitted or received",
+    },
+    Full: {
+        "Resource temporarily unavailable", "Unable to create job record, try again", "Requested nodes are busy",
+        "System submissions disabled",
+    },
+    Limited: {"Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"},
+    Oversized: {"Invalid job array specification"},
+    Denied: {
+        "Protocol authentication error", "Access/permission denied", "Error generating job credential",
+        "Invalid authentication credential", "Failed to open authentication public key",
+        "Failed to connect to authentication agent", "Authentication credential expired",
+        "Authentication credential invalid", "Cannot unpack credential", "Authentication does not apply to request",
+    },
+}  # fmt: skip
+ERRORS = yaml.safe_load(Path(__file__).with_name("slurm_errno.yaml").read_text())
+
+
+@pytest.mark.parametrize("release", ["22.05", "24.11"])
+def test_slurms_own_table_of_errors_means_the_same_by_both_transports(release):
+    table = ERRORS["both"] | ERRORS[release]
+    unspecified = table.pop(-1)
+    meant = {text: kind for kind, texts in MEANINGS.items() for text in texts}
+    for number, text in table.items():
+        kind = meant.get(text, Refused)
+        assert type(error_of("submission", [{"error_number": number, "error": text}])) is kind, (number, text)
+        assert type(complaint("sbatch", f"sbatch: error: Batch job submission failed: {text}")) is kind, text
+    assert set(meant) <= {text for name in ("both", "22.05", "24.11") for text in ERRORS[name].values()}
+    silent = [{"error_number": -1, "error": unspecified, "description": "Failed"}]
+    assert type(error_of("submission", silent)) is Unreachable  # slurmrestd says that of a bad token, too
+
+
+POLICY = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size"
+TRYING = "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n"
+
+
 @pytest.mark.parametrize(
-    ("errors", "kind"),
+    ("said", "kind"),
     [
-        ([{"error_code": 2000, "error": "Invalid partition name specified"}], Refused),
-        ([{"error_code": 2014, "error": "Requested node configuration is not available"}], Refused),
-        ([{"error_number": 1007, "error": "Protocol authentication error"}], Denied),
-        ([{"error_number": 2064, "error": "Job violates limits"}], Full),
-        ([{"error_number": -1, "error": "Unspecified error", "description": "Failed"}], Unreachable),
-        ([{"description": "Unknown key \"x\""}, {"error_code": 9001, "error": "Failure during parsing"}], Refused),
+        (f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{POLICY}", Full),
+        (f"sbatch: error: AssocGrpSubmitJobsLimit\n{POLICY}", Full),
+        (f"sbatch: error: AssocMaxSubmitJobLimit\n{POLICY}", Full),
+        (f"sbatch: error: MaxSubmitJobsPerAccount\n{POLICY}", Full),
+        (f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{POLICY}", Refused),
+        (f"sbatch: error: AssocMaxNodePerJobLimit\n{POLICY}", Refused),
+        (f"sbatch: error: QOSMaxCpuPerUserLimit\n{POLICY}", Refused),
+        (f"sbatch: error: QOSMinGRES\n{POLICY}", Refused),
+        (f"sbatch: error: MaxMemoryPerAccount\n{POLICY}", Refused),
+        (POLICY, Limited),
+        (f"{TRYING}sbatch: error: Batch job submission failed: Requested node configuration is not available", Refused),
+        (TRYING, Full),
     ],
-)  # fmt: skip
-def test_complaints_of_slurmrestd(errors, kind):
-    assert type(error_of("submission", errors)) is kind
+)
+def test_limits_on_how_many_are_told_from_those_on_what_one_may_ask_for(said, kind):
+    assert type(complaint("sbatch", said)) is kind
+
+
+def test_of_a_program_that_was_ended_nobody_knows_what_it_did():
+    assert type(complaint("sbatch", "", 124)) is Unreachable
+    assert type(complaint("sbatch", TRYING, 124)) is Full
+    assert type(complaint("sbatch", "")) is Refused
+
+
+def test_a_key_that_slurmrestd_does_not_know_is_a_refusal():
+    errors = [{"description": 'Unknown key "x"'}, {"error_code": 9001, "error": "Failure during parsing"}]
+    assert type(error_of("submission", errors)) is Refused
 
 
 def test_an_impossible_size_is_refused_with_the_job_that_would_wait_for_ever():
@@ -137,6 +203,11 @@ def test_an_impossible_size_is_refused_with_the_job_that_would_wait_for_ever():
     with pytest.raises(Refused) as refusal:
         read_submitted(answer | {"job_id": 9})
     assert refusal.value.job == 9
+
+
+def test_a_job_that_only_cannot_start_now_waits_in_the_queue():
+    errors = [{"error_code": 2068, "error": "Required node not available (down, drained or reserved)"}]
+    assert read_submitted({"errors": errors, "job_id": 9}) == 9
 
 
 def test_an_answer_without_a_job_may_have_been_carried_out():

@@ -244,7 +244,9 @@ def test_foreign_jobs_are_nothing_to_us():
 
 def test_arrays_keep_within_max_array_size_and_what_the_site_takes():
     site = Site(workers=12, max_array=5)
-    assert slots(site.look()) == [(0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (10, 11)]
+    plan = site.look()
+    assert slots(plan) == [(0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (10, 11)]
+    assert [one.base for one in plan.submit] == [0, 5, 10]
     assert slots(Site(workers=5).look(largest=2)) == [(0, 1), (2, 3), (4,)]
 
 
@@ -255,6 +257,26 @@ def test_a_task_of_a_later_block_is_told_from_one_of_the_first():
     first = [job(0, task) for task in range(5)]
     second = [job(1, 0, "FAILED", array=200, code=1, base=5), job(1, 1, array=200, base=5)]
     assert [news.slots for news in site.look(*first, *second).news] == [(5,)]
+
+
+def test_a_bridge_that_knows_neither_its_jobs_nor_max_array_size_tells_their_tasks_apart():
+    site = Site(workers=7)  # whose MaxArraySize was found to be 5 by the one before
+    plan = site.look(*(job(0, task, workers=7) for task in range(5)), job(1, 0, array=200, workers=7, base=5))
+    assert slots(plan) == [(6,)]
+    second = [job(1, 0, "FAILED", array=200, code=1, workers=7, base=5)]
+    assert [news.slots for news in site.look(*(job(0, task, workers=7) for task in range(5)), *second).news] == [(5,)]
+
+
+def test_what_slurm_has_taken_is_known_for_good_however_its_answer_came():
+    site = Site()
+    [submission] = site.look().submit
+    assert not site.ledger.accepted
+    assert note_answer(site.ledger, submission.number, 100).accepted
+    site.look(job(0, 0), job(0, 1))
+    assert site.ledger.accepted
+    site.look(job(0, 0, "TIMEOUT"), job(0, 1, "TIMEOUT"))
+    assert site.ledger.accepted
+    assert note_refusal(site.ledger, 0, 60.0, site.now, counts=False).accepted
 
 
 def test_a_refusal_leaves_nothing_to_look_for():
@@ -298,7 +320,7 @@ def test_no_worker_is_ever_in_two_submissions(passes, data):
 
 
 def test_ledgers_survive(tmp_path):
-    ledger = Ledger(3, (Submission(2, (0, 4), 5, 17.5, 99),), {1: Worker(2, 8.0, "done")})
+    ledger = Ledger(3, (Submission(2, (7, 9), 12, 17.5, 99, 5),), {1: Worker(2, 8.0, "done")}, True, 5)
     write_ledger(tmp_path / "ledger", ledger)
     assert read_ledger(tmp_path / "ledger") == ledger
     assert read_ledger(tmp_path / "none") == Ledger()

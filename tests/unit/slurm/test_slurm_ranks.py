@@ -27,7 +27,7 @@ RANKS = {
 
 def request_of(folder, ranks):
     job, pool = slurm_job(folder, f"{{command: {{type: Local}}, nodes: 2, tasks: 8, {ranks}}}", clients=1)
-    return build_request(job, pool, Submission(7, (0,), 1), 1001, {"MUSTER_JOIN": "bundle"})
+    return build_request(job, pool, Submission(7, (0,), 1), {"MUSTER_JOIN": "bundle"})
 
 
 @pytest.mark.parametrize("ranks", RANKS)

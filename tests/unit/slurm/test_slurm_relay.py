@@ -1,11 +1,13 @@
 """The relay beside a bridge: what is started, what workers are told, and how it is kept alive."""
 
+import itertools
 import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 from muster_slurm.errors import SettingsError
@@ -27,11 +29,14 @@ LOCAL = "command: {type: Local}"
 
 
 class Saying:
-    """A carrier whose process is a line of Python."""
+    """A carrier whose process is a line of Python. `wrong`: what it makes of the places that it is told, in turn."""
 
-    def __init__(self, program):
+    name = "the relay"
+
+    def __init__(self, program, wrong=()):
         self.program = program
         self.noted = []
+        self.wrong = [*wrong]
 
     def start(self, target):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -39,6 +44,7 @@ class Saying:
 
     def note(self, place):
         self.noted.append(place)
+        return self.wrong.pop(0) if self.wrong else ""
 
     def told(self, bundle):
         return bundle
@@ -52,8 +58,9 @@ def look_until(relay, is_so):
         time.sleep(0.02)
 
 
-def ssh_carrier(folder):
-    return SshCarrier(SSH, folder / "id", folder / "hosts", Keys("uid", "hpc"), folder / "ledger.relay")
+def ssh_carrier(folder, port=22):
+    ssh = msgspec.structs.replace(SSH, port=port)
+    return SshCarrier(ssh, folder / "id", folder / "hosts", Keys("uid", "hpc"), folder / "ledger.relay")
 
 
 def test_a_relay_says_where_it_is_and_ends_with_the_bridge():
@@ -77,6 +84,45 @@ def test_a_relay_that_ends_says_why_and_is_started_again():
         "the relay has ended, and is started again: broken pipe",
         "the relay carries again",
     ]
+
+
+def test_a_relay_that_is_not_where_workers_look_is_ended_and_started_again():
+    program = "import sys; print('listening login', flush=True); sys.stdin.read(); print('bye')"
+    said, carrier = [], Saying(program, ["login2 is another"])
+    relay = Relay(carrier, "t", said.append)
+    look_until(relay, lambda: relay.is_ready)
+    relay.stop()
+    assert said == ["the relay has ended, and is started again: login2 is another", "the relay carries"]
+    assert carrier.noted == ["login", "login"]
+
+
+def options_of(command):
+    return {word for before, word in itertools.pairwise(command) if before == "-o"}
+
+
+@pytest.mark.parametrize(("port", "known"), [(22, "login"), (2222, "[login]:2222")])
+def test_of_several_hosts_behind_a_name_the_one_that_workers_know_is_gone_back_to(tmp_path, port, known):
+    carrier = ssh_carrier(tmp_path, port)
+    direct = {"HostName=login1", f"HostKeyAlias={known}"}
+
+    def goes_direct():
+        command = carrier.command("/tmp/x", "t")  # noqa: S108 -- on no machine
+        assert command[-2:] == ["login", "sh -l"]
+        assert f"UserKnownHostsFile={tmp_path}/hosts" in options_of(command)
+        return direct <= options_of(command)
+
+    assert not goes_direct()
+    assert carrier.note("login1:23456") == ""
+    assert not goes_direct()
+    assert carrier.note("login2:23456") == "login led to login2:23456 this time, but workers dial login1:23456"
+    assert goes_direct()
+    assert carrier.name == "the relay to login1, where workers dial,"
+    assert carrier.note("login1:23456") == ""
+    assert goes_direct()  # and stays with it
+    assert not goes_direct()  # that led nowhere, so the name is tried, which may lead there again
+    assert carrier.name == "the relay"
+    assert carrier.note("login1:23456") == ""
+    assert carrier.told(BUNDLE).coordinator == "login1:23456"
 
 
 def test_workers_meet_the_coordinator_behind_the_relay(tmp_path):

@@ -31,10 +31,10 @@ EVERYTHING = """
         environment: [{name: A, value: "1"}, {name: B, secret: {name: s, key: k}}]"""
 
 
-def request_of(tmp_path, slurm="{command: {type: Local}}", slots=(0, 1, 2, 3), max_array=1001, **pool):
+def request_of(tmp_path, slurm="{command: {type: Local}}", slots=(0, 1, 2, 3), base=0, **pool):
     job, one = slurm_job(tmp_path, slurm, **pool)
-    given = Submission(7, slots, one.spec.workers_wanted)
-    return build_request(job, one, given, max_array, {"MUSTER_JOIN": "bundle", "B": "hidden it's"})
+    given = Submission(7, slots, one.spec.workers_wanted, base=base)
+    return build_request(job, one, given, {"MUSTER_JOIN": "bundle", "B": "hidden it's"})
 
 
 def test_every_field_becomes_an_option_of_sbatch(tmp_path):
@@ -191,7 +191,7 @@ def test_a_task_is_a_worker_of_certain_clients(tmp_path):
 
 
 def test_workers_beyond_max_array_size_begin_at_task_0_again(tmp_path):
-    request = request_of(tmp_path, slots=(1000, 1003), max_array=1000, clients=1200)
+    request = request_of(tmp_path, slots=(1000, 1003), base=1000, clients=1200)
     assert request.tasks == (0, 3)
     assert run_worker_line(request.script, 3, tmp_path)[3] == "1003"
 

@@ -8,7 +8,7 @@ from muster_slurm.request import Keys, Tag
 from muster_slurm.standing import EARLY_S, Shape, Span, Standing, standing_of
 
 KEYS = Keys("u", "hpc")
-SHAPE = Shape(clients=5, workers=2, signal_s=120, max_array=1001)
+SHAPE = Shape(clients=5, workers=2, signal_s=120)
 LEDGER = Ledger(1, (Submission(0, (0, 1), 2, job=100),))
 
 
@@ -51,7 +51,7 @@ def test_a_short_allocation_counts_at_least_by_half():
 )
 def test_states(state, span):
     ledger = Ledger(1, (Submission(0, (0,), 1, job=100),))
-    shape = Shape(clients=1, workers=1, signal_s=120, max_array=1001)
+    shape = Shape(clients=1, workers=1, signal_s=120)
     found = standing_of(ledger, [job(0, state)], KEYS, shape)
     assert found == ((Standing(span, (0,)),) if span else ())
 
@@ -76,5 +76,5 @@ def test_jobs_of_others_and_of_another_number_of_workers_say_nothing():
     again = job(0, "RUNNING", array=200)
     waits = (Standing(Span(is_running=False), (0, 1, 2, 3, 4)),)
     assert standing_of(LEDGER, [foreign, again], KEYS, SHAPE) == waits
-    three = Shape(clients=5, workers=3, signal_s=120, max_array=1001)
+    three = Shape(clients=5, workers=3, signal_s=120)
     assert standing_of(LEDGER, [job(0, "RUNNING")], KEYS, three) == (Standing(Span(is_running=False), (2,)),)
