@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from muster_operator.actions import Action, Apply, Create, CreateAuthority, Delete, Issue, Patch, Plan
+from muster_operator.actions import Action, Apply, Create, CreateAuthority, Delete, Issue, Patch, Plan, Tell
 from muster_operator.build.common import COORDINATOR
 from muster_operator.issuing import content_of, encoded, read_authority, with_authority
 from muster_operator.objects import COMPONENT, JOB, Key, Object, is_controlled_by, key_of, label_of, timestamp
@@ -36,7 +36,7 @@ def job_object(name: str = "digits", pools: Iterable[Any] = ("cloud",), **spec: 
 
 
 def _stored(kind: str, name: str, spec: dict[str, Any]) -> Object:
-    metadata = {"name": name, "namespace": "lab", "uid": f"uid-of-{name}", "generation": 1}
+    metadata = {"name": name, "namespace": "lab", "uid": f"uid-of-{name}", "generation": 1, "resourceVersion": "7"}
     value = {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
     stored: Object = with_defaults(value, schema_of(kind))
     return stored
@@ -51,6 +51,7 @@ class Cluster:
         self.objects: dict[Key, Object] = {}
         self.now = START
         self.is_job_deleted = False
+        self.told: list[Tell] = []
         self.install = INSTALL
         self.refusals: dict[str, str] = {}  # what the API server says to Jobs, by uid
         self.code: dict[str, str] | None = None  # what the config map of the task's code holds
@@ -101,6 +102,11 @@ class Cluster:
                 self._put(manifest | {"data": encoded(content_of(action, read_authority(action.authority, authority)))})
             case Apply(manifest):
                 self._put(manifest)
+            case Patch(key, uid, body) if key.kind == "FederatedJob":
+                assert uid == self.job["metadata"]["uid"]
+                self.job = merged(self.job, body)
+            case Tell():
+                self.told.append(action)
             case Patch(key, uid, body):
                 assert self.objects[key]["metadata"]["uid"] == uid
                 self.objects[key] = merged(self.objects[key], body)
