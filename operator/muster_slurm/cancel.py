@@ -60,7 +60,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         job, pool = read_job(given.job, given.pool)
         site = open_transport(slurm_of(pool), Secrets(given.secrets))
-        cancel_all(site, Keys(job.uid, pool.name), given.settle, time, lambda what, words: _tell(pool.name, what, words))
+        cancel_all(
+            site, Keys(job.uid, pool.name), given.settle, time, lambda what, words: _tell(pool.name, what, words)
+        )
     except BridgeError as error:
         print(f"cancel: {error}", file=sys.stderr, flush=True)
         return BAD_INPUT

@@ -68,13 +68,31 @@ def job(login: LoginNode, site: Path) -> str:
     """)
 
 
+def start(lab: Team, login: LoginNode, folder: Path) -> None:
+    (folder / "hosts").write_text(login.known_hosts)
+    lab.tell("create", "secret", "generic", "login", f"--from-file=id={login.key}", f"--from-file={folder / 'hosts'}")
+    lab.tell("apply", "-f", "-", manifest=job(login, folder))
+    lab.wait_for_round("behind", 2, within_s=240)
+
+
+@pytest.mark.parametrize("is_alive", [True, False], ids=["alive", "killed"])
+def test_a_job_that_is_deleted_takes_what_slurm_has_with_it_whatever_became_of_its_bridge(
+    lab: Team, slurm: Slurm, login: LoginNode, tmp_path: Path, is_alive: bool
+) -> None:
+    start(lab, login, tmp_path)
+    assert len(slurm.jobs("running")) == 2
+    if not is_alive:
+        [bridge] = [pod for pod in lab.pods("behind", "worker") if "bridge" in pod["metadata"]["name"]]
+        lab.nodes.kill_pod(bridge)
+    lab.tell("delete", "fedjob/behind", "--timeout=200s")
+    assert not slurm.queue()  # when the command is back, there is nothing left, and nothing to wait for
+    wait_until(lambda: not login.forwarders(), "nothing stays behind on the login node")
+
+
 def test_a_killed_bridge_is_followed_by_one_that_goes_on_with_its_jobs(
     lab: Team, slurm: Slurm, login: LoginNode, tmp_path: Path
 ) -> None:
-    (tmp_path / "hosts").write_text(login.known_hosts)
-    lab.tell("create", "secret", "generic", "login", f"--from-file=id={login.key}", f"--from-file={tmp_path / 'hosts'}")
-    lab.tell("apply", "-f", "-", manifest=job(login, tmp_path))
-    lab.wait_for_round("behind", 2, within_s=240)
+    start(lab, login, tmp_path)
     before = {(task[0], task[3]) for task in slurm.jobs("running")}
     assert len(before) == 2
 
