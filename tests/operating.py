@@ -72,7 +72,12 @@ class Cluster:
         """One pass."""
         planned = self.plan()
         for action in planned.actions:
-            self.carry_out(action)
+            if isinstance(action, Tell):
+                self.told.append(action)
+            elif isinstance(action, (Patch, Delete)) and action.key.kind == "FederatedJob":
+                self._change_job(action)
+            else:
+                self.carry_out(action)
         if planned.status is not None:
             told = {name: value for name, value in self.job.get("status", {}).items() if name == "training"}
             self.job["status"] = planned.status | told
@@ -102,20 +107,19 @@ class Cluster:
                 self._put(manifest | {"data": encoded(content_of(action, read_authority(action.authority, authority)))})
             case Apply(manifest):
                 self._put(manifest)
-            case Patch(key, uid, body) if key.kind == "FederatedJob":
-                assert uid == self.job["metadata"]["uid"]
-                self.job = merged(self.job, body)
-            case Tell():
-                self.told.append(action)
             case Patch(key, uid, body):
                 assert self.objects[key]["metadata"]["uid"] == uid
                 self.objects[key] = merged(self.objects[key], body)
-            case Delete(key, uid, _) if key.kind == "FederatedJob":
-                assert uid == self.job["metadata"]["uid"]
-                self.is_job_deleted = True
             case Delete(key, uid, _):
                 assert self.objects[key]["metadata"]["uid"] == uid
                 self.remove(key)
+
+    def _change_job(self, action: Patch | Delete) -> None:
+        assert action.uid == self.job["metadata"]["uid"]
+        if isinstance(action, Patch):
+            self.job = merged(self.job, action.body)
+        else:
+            self.is_job_deleted = True
 
     def _put(self, manifest: Object) -> None:
         key = key_of(manifest)
