@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from muster_operator.actions import Action, Apply, Create, CreateAuthority, Delete, Issue, Patch, Plan
+from muster_operator.actions import Action, Apply, Create, CreateAuthority, Delete, Issue, Patch, Plan, Tell
 from muster_operator.build.common import COORDINATOR
 from muster_operator.issuing import content_of, encoded, read_authority, with_authority
 from muster_operator.objects import COMPONENT, JOB, Key, Object, is_controlled_by, key_of, label_of, timestamp
@@ -36,7 +36,7 @@ def job_object(name: str = "digits", pools: Iterable[Any] = ("cloud",), **spec: 
 
 
 def _stored(kind: str, name: str, spec: dict[str, Any]) -> Object:
-    metadata = {"name": name, "namespace": "lab", "uid": f"uid-of-{name}", "generation": 1}
+    metadata = {"name": name, "namespace": "lab", "uid": f"uid-of-{name}", "generation": 1, "resourceVersion": "7"}
     value = {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
     stored: Object = with_defaults(value, schema_of(kind))
     return stored
@@ -51,6 +51,7 @@ class Cluster:
         self.objects: dict[Key, Object] = {}
         self.now = START
         self.is_job_deleted = False
+        self.told: list[Tell] = []
         self.install = INSTALL
         self.refusals: dict[str, str] = {}  # what the API server says to Jobs, by uid
         self.code: dict[str, str] | None = None  # what the config map of the task's code holds
@@ -71,7 +72,12 @@ class Cluster:
         """One pass."""
         planned = self.plan()
         for action in planned.actions:
-            self.carry_out(action)
+            if isinstance(action, Tell):
+                self.told.append(action)
+            elif isinstance(action, (Patch, Delete)) and action.key.kind == "FederatedJob":
+                self._change_job(action)
+            else:
+                self.carry_out(action)
         if planned.status is not None:
             told = {name: value for name, value in self.job.get("status", {}).items() if name == "training"}
             self.job["status"] = planned.status | told
@@ -104,12 +110,16 @@ class Cluster:
             case Patch(key, uid, body):
                 assert self.objects[key]["metadata"]["uid"] == uid
                 self.objects[key] = merged(self.objects[key], body)
-            case Delete(key, uid, _) if key.kind == "FederatedJob":
-                assert uid == self.job["metadata"]["uid"]
-                self.is_job_deleted = True
             case Delete(key, uid, _):
                 assert self.objects[key]["metadata"]["uid"] == uid
                 self.remove(key)
+
+    def _change_job(self, action: Patch | Delete) -> None:
+        assert action.uid == self.job["metadata"]["uid"]
+        if isinstance(action, Patch):
+            self.job = merged(self.job, action.body)
+        else:
+            self.is_job_deleted = True
 
     def _put(self, manifest: Object) -> None:
         key = key_of(manifest)

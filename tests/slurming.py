@@ -18,6 +18,7 @@ import psutil
 from attending import to_nowhere
 from muster_spec.loading import load
 from muster_spec.resolving import resolve
+from muster_spec.types import ResolvedJob
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "slurm"
@@ -247,13 +248,20 @@ class Bridging:
         return [event for event in self.events if event["what"] == "submitted"]
 
 
+def write_job(folder, job_file):
+    """The resolved job, as bridges read it; the same one each time."""
+    path = folder / "job.json"
+    if not path.exists():
+        job = msgspec.structs.replace(resolve(load([job_file])), uid=str(uuid.uuid4()))
+        path.write_bytes(msgspec.json.encode(job))
+    return msgspec.json.decode(path.read_bytes(), type=ResolvedJob)
+
+
 @contextmanager
 def bridging(slurm, folder, job_file, *options, poll_s=0.5, attend=None, join='{"a": "bundle"}'):
     """A bridge for the pool `hpc`, with its ledger in `folder`. `attend`: its bundle; None: there is no coordinator."""
     write_secret(folder, "patients", SECRET)
-    if not (folder / "job.json").exists():
-        job = msgspec.structs.replace(resolve(load([job_file])), uid=str(uuid.uuid4()))
-        (folder / "job.json").write_bytes(msgspec.json.encode(job))
+    write_job(folder, job_file)
     (folder / "join").write_text(join)
     (folder / "attend").write_text(attend or to_nowhere())
     command = [sys.executable, "-m", "muster_slurm", "--job", str(folder / "job.json"), "--pool", "hpc"]

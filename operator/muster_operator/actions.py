@@ -102,7 +102,17 @@ class Issue:
     replaces: Version | None = None
 
 
-Action: TypeAlias = Create | Apply | Patch | Delete | CreateAuthority | Issue
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Post an Event about an object, of what no condition of its status says."""
+
+    about: Object
+    reason: str
+    message: str
+    is_warning: bool
+
+
+Action: TypeAlias = Create | Apply | Patch | Delete | CreateAuthority | Issue | Tell
 
 
 @dataclass(frozen=True, slots=True)

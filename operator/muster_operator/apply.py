@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from muster_operator.actions import Action, Apply, Create, CreateAuthority, Delete, Issue, Patch
+from muster_operator.actions import Action, Apply, Create, CreateAuthority, Delete, Issue, Patch, Tell
 from muster_operator.api import Api
 from muster_operator.errors import ApiError, Conflict, NotFound
 from muster_operator.issuing import create_authority, issue
@@ -54,7 +54,7 @@ async def apply_actions(api: Api, namespace: str, actions: Sequence[Action]) -> 
 
 async def _is_anothers(api: Api, namespace: str, action: Action) -> bool:
     """Whether what there is under this name was not made by us. What was, a watch is about to show."""
-    if isinstance(action, (Patch, Delete)):
+    if isinstance(action, (Patch, Delete, Tell)):
         return False
     found = await api.find(action.manifest["kind"], namespace, action.manifest["metadata"]["name"])
     return found is not None and label_of(found, MANAGED_BY) != MANAGER
@@ -75,11 +75,15 @@ async def _apply(api: Api, namespace: str, action: Action) -> None:
             await api.patch(key, namespace, uid, body)
         case Delete(key, uid, _):
             await api.delete(key, namespace, uid)
+        case Tell(about, reason, message, is_warning):
+            await _post_event(api, about, Transition(reason, message, is_warning))
 
 
 def _name(action: Action) -> str:
     if isinstance(action, (Patch, Delete)):
         return str(action.key)
+    if isinstance(action, Tell):
+        return action.reason
     return f"{action.manifest['kind']}/{action.manifest['metadata']['name']}"
 
 

@@ -1,6 +1,7 @@
 """kopf's part, and the only place that knows kopf: watches feed an index, and every event makes a job due for a look.
 
-No handler here decides anything, and none lets kopf write to an object: no finalizer, no annotation, no status.
+No handler here decides anything, and none lets kopf write to an object: no finalizer, no annotation, no status. The
+one finalizer that there is, finalizer.py plans.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from muster_operator.credentials import CERTIFICATE, credential_keys, next_renew
 from muster_operator.diagnosis import lacks_pods
 from muster_operator.difference import difference, is_finished, leftovers
 from muster_operator.elastic import Elastic, plan_elastic
+from muster_operator.finalizer import bridge_keys, hold, is_held, plan_departure, see_off
 from muster_operator.ledger import Ledger, advance, ledger_annotations, noticed, open_ledger, read_ledger, wished
 from muster_operator.objects import COMPONENT, Key, Object, annotation_of, is_going, key_of, label_of
 from muster_operator.observed import Observed
@@ -31,7 +32,7 @@ LACKING_S = 5.0  # between two looks at a job whose pods aren't made: nothing is
 def plan(seen: Observed, install: Install, now: float) -> Plan:
     """What to do for one job."""
     if is_going(seen.job):
-        return Plan()
+        return plan_departure(seen, install, now)
     pinned = pin(seen, install)
     if isinstance(pinned, Refusal):
         again = now + pinned.again_s if pinned.again_s is not None else None
@@ -55,7 +56,10 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
         worker_certificate_minutes=install.worker_certificate_minutes,
         routes=install.routes,
     )
-    actions = _end(seen, context, pinned, ledger) if ledger.verdict else _go_on(seen, context, pinned, ledger, now)
+    if ledger.verdict:
+        actions = _end(seen, context, pinned, ledger, now)
+    else:
+        actions = iter(hold(seen, pinned.job) or _go_on(seen, context, pinned, ledger, now))
     status = build_status(seen, context, pinned, ledger, now)
     looks = (_next_look(seen, context, pinned, ledger, now), elastic.look_at if ledger.running_since else None)
     return Plan(tuple(actions), status, min((at for at in looks if at is not None), default=None))
@@ -83,12 +87,17 @@ def _go_on(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now
     yield from leftovers(seen, {*desired, *credential_keys(context), *waiting})
 
 
-def _end(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger) -> Iterator[Action]:
-    """What is there stays, but for pods as cleanPodPolicy says. Nothing is made again, except what remembers it."""
+def _end(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now: float) -> Iterator[Action]:
+    """What is there stays, but for pods as cleanPodPolicy says. Nothing is made again, except what remembers it. Bridges
+    are seen off first.
+    """
     policy = pinned.run_policy.clean_pod_policy
     memory = build_memory(context, pinned.text, ledger_annotations(ledger))
     yield from difference(seen, {key_of(each): each for each in memory}, frozenset())
     jobs = {key: job for key, job in seen.children.items() if key.kind == "Job" and not is_going(job)}
+    if is_held(seen.job):
+        yield from see_off(seen, context, now, stops=policy != "None").actions
+        jobs = {key: job for key, job in jobs.items() if key not in bridge_keys(context)}
     if policy == "All":
         for key, job in sorted(jobs.items()):
             yield Delete(key, job["metadata"]["uid"], "cleanPodPolicy is All")
@@ -111,7 +120,9 @@ def _next_look(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger,
     """The next moment at which time alone changes something."""
     ttl = pinned.run_policy.ttl_seconds_after_finished
     if ledger.ended is not None:
-        return ledger.ended + ttl if ttl is not None else None
+        goes_at = ledger.ended + ttl if ttl is not None else None
+        look_at = see_off(seen, context, now).look_at if is_held(seen.job) else None
+        return min((at for at in (goes_at, look_at) if at is not None), default=None)
     moments = [deadline(pinned, ledger, now), next_renewal(seen, context)]
     if ledger.suspending_since is not None and not ledger.is_resting:
         moments.append(last_moment(pinned, ledger.suspending_since))

@@ -92,7 +92,8 @@ class _Process:
     """Reads, waits and writes around a bridge."""
 
     def __init__(self, settings: Settings) -> None:
-        job, pool = _read_job(settings)
+        job, pool = read_job(settings.job, settings.pool)
+        pool = _with_workers(pool, settings.workers)
         self._secrets = Secrets(settings.secrets)
         self._join = settings.join
         self._variables = slurm_of(pool).environment
@@ -231,15 +232,16 @@ def _read_bundle(path: Path, content: bytes) -> Bundle:
         raise SettingsError(f"--join {path}: {error.reason}") from error
 
 
-def _read_job(settings: Settings) -> tuple[ResolvedJob, ResolvedPool]:
+def read_job(path: Path, name: str) -> tuple[ResolvedJob, ResolvedPool]:
+    """The resolved job in a file, and its Slurm pool of that name. Raises SettingsError."""
     try:
-        job = msgspec.json.decode(settings.job.read_bytes(), type=ResolvedJob)
+        job = msgspec.json.decode(path.read_bytes(), type=ResolvedJob)
     except (OSError, msgspec.MsgspecError, UnicodeError) as error:
-        raise SettingsError(f"--job {settings.job}: not a resolved job: {error}") from error
+        raise SettingsError(f"--job {path}: not a resolved job: {error}") from error
     for pool in job.pools:
-        if pool.name == settings.pool and pool.spec.type == "Slurm":
-            return job, _with_workers(pool, settings.workers)
-    raise SettingsError(f"--pool {settings.pool}: the job has no Slurm pool of that name")
+        if pool.name == name and pool.spec.type == "Slurm":
+            return job, pool
+    raise SettingsError(f"--pool {name}: the job has no Slurm pool of that name")
 
 
 def _with_workers(pool: ResolvedPool, count: int | None) -> ResolvedPool:

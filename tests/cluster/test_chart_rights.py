@@ -134,6 +134,23 @@ metadata: {{name: theirs, namespace: {lab.namespace}, labels: {{{OURS}}}}}
     assert operator.ask(*here, "delete", "configmap", "ours").returncode == 0
 
 
+def test_of_a_users_job_the_operator_changes_its_own_finalizer_and_nothing_else(lab: Lab, operator: Account) -> None:
+    def patched(**metadata: object) -> tuple[str, ...]:
+        body = json.dumps({"metadata": metadata})
+        return ("-n", lab.namespace, "patch", "fedjob/other", "--type=merge", "-p", body)
+
+    only = "changes the finalizer muster.dev/slurm and nothing else"
+    theirs = "example.org/theirs"
+    lab.patch({"metadata": {"finalizers": [theirs]}}, "fedjob/other")
+    try:
+        assert operator.ask(*patched(finalizers=[theirs, "muster.dev/slurm"])).returncode == 0
+        for metadata in ({"finalizers": ["muster.dev/slurm"]}, {"labels": {"a": "b"}}, {"annotations": {"a": "b"}}):
+            assert only in operator.is_refused(*patched(**metadata))
+        assert operator.ask(*patched(finalizers=[theirs])).returncode == 0
+    finally:
+        lab.patch({"metadata": {"finalizers": None}}, "fedjob/other")
+
+
 # --- a coordinator ----------------------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,97 @@ def test_a_slurm_pool_gets_a_bridge_whose_pod_is_admitted(lab: Lab) -> None:
         assert lab.get("service/digits-coordinator")["spec"]["type"] == "NodePort"
 
 
+@pytest.fixture
+def hybrid(lab: Lab) -> Iterator[Lab]:
+    """A job with a SLURM pool, whose bridge's pod runs."""
+    with lab.operator():
+        lab.tell("create", "secret", "generic", "slurm", "--from-literal=token=t")
+        lab.apply(SLURM)
+        wait_until(lambda: len(lab.pods("worker")) == 1, "the bridge's pod is made")
+        [bridge] = lab.pods("worker")
+        lab.run_pod(bridge)
+        assert lab.get("fedjob/digits")["metadata"]["finalizers"] == ["muster.dev/slurm"]
+        yield lab
+
+
+def command_of(lab: Lab) -> list[str]:
+    """What the one pod that speaks to SLURM was started with; nothing while there isn't one."""
+    names = lab.pods("worker")
+    found: list[str] = lab.get("pod", names[0])["spec"]["containers"][0]["command"] if len(names) == 1 else []
+    return found
+
+
+def is_gone(lab: Lab) -> bool:
+    return not lab.tell("get", "fedjobs", "-o", "name")
+
+
+def events(lab: Lab) -> set[str]:
+    return {event["reason"] for event in lab.get("events")["items"]}
+
+
+def end_the_canceller(lab: Lab, code: int) -> None:
+    wait_until(lambda: "muster_slurm.cancel" in command_of(lab), "a canceller is made")
+    [pod] = lab.pods("worker")
+    assert not is_gone(lab)
+    lab.end_pod(pod, code)
+    wait_until(lambda: is_gone(lab), "the job goes", within_s=60)
+
+
+def test_a_job_is_deleted_when_its_bridge_has_said_that_slurm_has_nothing_left(hybrid: Lab) -> None:
+    [bridge] = hybrid.pods("worker")
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": bridge}, "target": {"name": "a-node"}}
+    path = f"/api/v1/namespaces/{hybrid.namespace}/pods/{bridge}/binding"
+    hybrid.tell("create", "--raw", path, "-f", "-", manifest=json.dumps(binding))  # only what has a node gets its grace
+    hybrid.tell("delete", "fedjob/digits", "--wait=false")
+    wait_until(lambda: "deletionTimestamp" in hybrid.get("pod", bridge)["metadata"], "the bridge is told to end")
+    wait_until(lambda: not hybrid.pods("coordinator"), "the coordinator goes at once")
+    assert not is_gone(hybrid)
+    hybrid.end_pod(bridge, 0)
+    wait_until(lambda: is_gone(hybrid), "the job goes", within_s=60)
+    assert not events(hybrid) & {"CancellingSlurm", "SlurmNotCancelled"}
+    hybrid.tell("delete", "pod", bridge, "--grace-period=0", "--force", "--ignore-not-found")
+    wait_until(lambda: not named(hybrid), "its parts go with it")
+
+
+def test_a_job_whose_bridge_has_crashed_is_deleted_when_a_canceller_has_looked(hybrid: Lab) -> None:
+    [bridge] = hybrid.pods("worker")
+    hybrid.end_pod(bridge, 1)
+    hybrid.tell("delete", "fedjob/digits", "--wait=false")
+    end_the_canceller(hybrid, 0)
+    assert "CancellingSlurm" in events(hybrid)
+    assert "SlurmNotCancelled" not in events(hybrid)
+    wait_until(lambda: not named(hybrid) and not hybrid.pods("worker"), "its parts go with it")
+
+
+def test_a_canceller_that_cant_is_no_reason_to_stay(hybrid: Lab) -> None:
+    [bridge] = hybrid.pods("worker")
+    hybrid.end_pod(bridge, 1)
+    hybrid.tell("delete", "fedjob/digits", "--wait=false")
+    end_the_canceller(hybrid, 2)
+    assert "SlurmNotCancelled" in events(hybrid)
+
+
+def test_the_user_may_abandon_what_slurm_has(hybrid: Lab) -> None:
+    [bridge] = hybrid.pods("worker")
+    hybrid.end_pod(bridge, 1)
+    hybrid.tell("delete", "fedjob/digits", "--wait=false")
+    wait_until(lambda: "muster_slurm.cancel" in command_of(hybrid), "a canceller is made")
+    hybrid.tell("annotate", "fedjob/digits", "muster.dev/abandon-slurm=true")
+    wait_until(lambda: is_gone(hybrid), "the job goes")
+    assert "SlurmAbandoned" in events(hybrid)
+
+
+def test_without_an_operator_the_finalizer_is_taken_off_by_hand(lab: Lab) -> None:
+    """As helm/muster/README.md says."""
+    with lab.operator():
+        lab.apply(SLURM)
+        wait_until(lambda: "Job/digits-bridge-cloud" in lab.children(), "there is a bridge")
+    lab.tell("delete", "fedjob/digits", "--wait=false")
+    assert not is_gone(lab)
+    lab.tell("patch", "fedjob", "digits", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    wait_until(lambda: is_gone(lab) and not named(lab), "the job goes, with its parts")
+
+
 def test_a_look_at_an_unchanged_job_changes_nothing(started: Lab) -> None:
     started.run_all()
     started.settle()

@@ -1,17 +1,21 @@
 """The bridge at a site of 100,000 jobs, and slurmrestd behind TLS: a stub answers as the real one was recorded to."""
 
+import json
 import signal
 import ssl
+import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from muster_slurm.errors import Unreachable
+from muster_slurm.request import Keys, Tag
 from muster_slurm.rest import Rest, Site
 from muster_wire.trust.authority import make_authority
-from slurming import NoSlurm, bridging, by_stub, manifest
+from slurming import NoSlurm, bridging, by_stub, manifest, write_job
 from slurms.stub import Stub, serving
 
 FOREIGN = 100_000
@@ -39,7 +43,10 @@ def test_500_clients_among_100_000_foreign_jobs(tmp_path):
 @pytest.mark.parametrize(("options", "code"), [(("--alone",), 143), ((), 0)])
 def test_a_pods_bridge_that_is_told_to_go_leaves_its_work_to_another(tmp_path, options, code):
     stub = Stub(0)
-    with serving(stub) as url, bridging(NoSlurm, tmp_path, stub_manifest(tmp_path, url, 2), *options) as bridge:
+    with (
+        serving(stub) as url,
+        bridging(NoSlurm, tmp_path, manifest(tmp_path, by_stub(url, tmp_path)), *options) as bridge,
+    ):
         bridge.until("queue", "2 running")
         for _ in range(2):  # whoever is impatient says it again
             bridge.process.send_signal(signal.SIGTERM)
@@ -50,6 +57,40 @@ def test_a_pods_bridge_that_is_told_to_go_leaves_its_work_to_another(tmp_path, o
 def peak_of(pid):
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+@contextmanager
+def cancelling(folder, url):
+    """What cancels in a bridge's place."""
+    write_job(folder, manifest(folder, by_stub(url, folder)))
+    command = [sys.executable, "-m", "muster_slurm.cancel", "--job", str(folder / "job.json"), "--pool", "hpc"]
+    command += ["--secrets", str(folder / "secrets"), "--settle", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_what_no_bridge_has_cancelled_is_cancelled(tmp_path):
+    stub = Stub(100)
+    with serving(stub) as url:
+        keys = Keys(write_job(tmp_path, manifest(tmp_path, by_stub(url, tmp_path))).uid, "hpc")
+        tag = Tag(0, 2, 0)
+        stub.ours = {"array": "0-1", "name": keys.name(tag), "comment": keys.comment(tag)}
+        with cancelling(tmp_path, url) as process:
+            assert process.wait(60) == 0, process.stderr.read()
+    assert [call for call in stub.calls if call.startswith("DELETE")] == ["DELETE /slurm/v0.0.38/job/500000"]
+    assert stub.ours is None
+
+
+def test_while_slurm_is_away_it_goes_on_until_it_is_told_to_leave(tmp_path):
+    with cancelling(tmp_path, "http://127.0.0.1:9") as process:
+        assert json.loads(process.stdout.readline())["what"] == "warning"
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 1
+        assert "see to it with scancel" in process.stderr.read()
 
 
 def test_the_token_is_read_again_for_each_request():

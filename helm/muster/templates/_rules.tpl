@@ -7,7 +7,7 @@ history goes with its job, by the garbage collector, or stays.
 {{- define "muster.rules" -}}
 - apiGroups: [muster.dev]
   resources: [federatedjobs]
-  verbs: [get, list, watch, delete] # delete: ttlSecondsAfterFinished
+  verbs: [get, list, watch, patch, delete] # patch: the finalizer of jobs with SLURM pools; delete: ttlSecondsAfterFinished
 - apiGroups: [muster.dev]
   resources: [clientpools]
   verbs: [get, list, watch]
