@@ -88,8 +88,9 @@ def _go_on(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now
 
 
 def _end(seen: Observed, context: Context, pinned: Pinned, ledger: Ledger, now: float) -> Iterator[Action]:
-    """What is there stays, but for pods as cleanPodPolicy says. Nothing is made again, except what remembers it. Bridges
-    are seen off first.
+    """What is there stays, but for pods as cleanPodPolicy says. Nothing is made again, except what remembers it.
+
+    Bridges are seen off first.
     """
     policy = pinned.run_policy.clean_pod_policy
     memory = build_memory(context, pinned.text, ledger_annotations(ledger))
