@@ -3,8 +3,9 @@
 Shares of each digit are drawn from Dirichlet(1.0). Every client is asked in every round, so each cohort has exactly f
 hostile ones (evaluations/hostile.py), which send their update times -10, or noise a hundred times as long as it. A rule
 is told f as far as it may be told, and measured without hostile clients with the very same settings. The claim: with 4
-of 20, the robust rules stay within 3 points of what they reach without, and FedAvg breaks. With more, each rule's
-breaking point is found. A run that ends because honest clients' training diverged counts as guessing.
+of 20, the robust rules stay within 3 points of what they reach without, and FedAvg breaks: either with the whole of the
+confidence interval. With more, each rule's breaking point is found, by the mean. A run that ends because honest
+clients' training diverged counts as guessing.
 
     benchmarks/robustness.py --processes 2 --out benchmarks/results/robustness.jsonl    five seeds; an hour
     benchmarks/robustness.py --seeds 1000 --rounds 6                                    a trial
@@ -15,13 +16,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
-from evaluations.figures import Row, difference, level, runs_of, table  # noqa: E402 -- after the path
+from evaluations.claims import Claim  # noqa: E402 -- after the path
+from evaluations.figures import Figure, Row, difference, level, runs_of, table  # noqa: E402 -- likewise
 from evaluations.series import Arm, Series, run_series  # noqa: E402 -- likewise
 
 CLIENTS, CLAIMED = 20, 4
@@ -87,14 +90,10 @@ def standing(row: Row) -> float | None:
 def figures(rows: Sequence[Row]) -> dict[str, Any]:
     """What so many hostile clients cost each rule, in points of its accuracy without them, and where it breaks."""
     lost = {rule: {word: _lost(rows, rule, word) for word in ATTACKS} for rule in RULES}
-    claimed = {rule: [each[CLAIMED]["mean"] for each in lost[rule].values() if CLAIMED in each] for rule in RULES}
-    measured = [rule for rule in RULES if len(claimed[rule]) == len(ATTACKS)]
     return {
         "clients": CLIENTS,
         "hostile": CLAIMED,
         "within_points": WITHIN,
-        "holds": {rule: max(claimed[rule]) <= WITHIN for rule in ROBUST if rule in measured},
-        "fedavg_breaks": min(claimed["Mean"]) > WITHIN if "Mean" in measured else None,
         "breaks_from": {
             rule: {word: _breaking(by_number) for word, by_number in by_attack.items()}
             for rule, by_attack in lost.items()
@@ -104,15 +103,17 @@ def figures(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _lost(rows: Sequence[Row], rule: str, word: str) -> dict[int, dict[str, Any]]:
-    found = {
-        hostile: difference(rows, clean(rule, hostile), attacked(rule, word, hostile), standing)
-        for hostile in BYZANTINE
-    }
-    return {hostile: one for hostile, one in found.items() if one is not None}
+def points_lost(rows: Sequence[Row], rule: str, word: str, hostile: int) -> Figure | None:
+    """Against itself with nobody hostile, under the same settings."""
+    return difference(rows, clean(rule, hostile), attacked(rule, word, hostile), standing)
 
 
-def _breaking(lost: dict[int, dict[str, Any]]) -> int | None:
+def _lost(rows: Sequence[Row], rule: str, word: str) -> dict[int, Figure]:
+    found = {hostile: points_lost(rows, rule, word, hostile) for hostile in BYZANTINE}
+    return {hostile: one for hostile, one in found.items() if one is not None and one["mean"] is not None}
+
+
+def _breaking(lost: dict[int, Figure]) -> int | None:
     """The least number of hostile clients, of those measured, that costs more than it may; None: none of them did."""
     return next((hostile for hostile, one in lost.items() if one["mean"] > WITHIN), None)
 
@@ -122,11 +123,21 @@ def _standing(rows: Sequence[Row], arm: str) -> float:
     return round(sum(values) / len(values), 3)
 
 
+def _claim(rule: str, word: str) -> Claim:
+    """Decided by the interval, for the losses of one rule differ much from seed to seed."""
+    name = f"{rule}, {CLAIMED} of {CLIENTS} hostile, {word}: points lost"
+    figure = partial(points_lost, rule=rule, word=word, hostile=CLAIMED)
+    if rule in ROBUST:
+        return Claim(name, figure, "at most", WITHIN, "upper end of ci95")
+    return Claim(name, figure, "above", WITHIN, "lower end of ci95")
+
+
 SERIES = Series(
     "robustness",
     __doc__ or "",
     ARMS,
     figures,
+    tuple(_claim(rule, word) for rule in RULES for word in ATTACKS),
     manifest=HERE / "evaluations" / "hostile.yaml",
     rounds=60,
     wants_cifar10=False,

@@ -12,10 +12,13 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from evaluations.figures import ci95
 from muster_coordinator.deadlines import AdaptiveDeadline
 from muster_coordinator.exclusion import Exclusion
 from muster_coordinator.gathering import Ready, eligible_clients
@@ -51,42 +54,55 @@ POLICIES: dict[str, Selector] = {
 
 def main() -> int:
     """Both tables; 1 when a limit is broken."""
-    times = {name: planning_ms(selector) for name, selector in POLICIES.items()}
+    times = {name: stated(planning_ms(selector)) for name, selector in POLICIES.items()}
     shapes = {name: rounds_of(selector) for name, selector in POLICIES.items()}
     print(f"{'policy':20} {'ms a round':>10}   {'mean round':>10}   asked by tier, of {ROUNDS} rounds")
     for name, took in times.items():
         mean_s, by_tier = shapes[name]
-        print(f"{name:20} {took:10.2f}   {mean_s:8.1f} s   {'  '.join(f'{count:5.1f}' for count in by_tier)}")
+        print(f"{name:20} {took['median']:10.2f}   {mean_s:8.1f} s   {'  '.join(f'{count:5.1f}' for count in by_tier)}")
+    holds = all(took["median"] <= LIMIT_MS for took in times.values())
     result = {
         "benchmark": "selection",
         "clients": CLIENTS,
         "cohort": COHORT,
-        "plan_ms_median": times,
-        "plan_ms_limit": LIMIT_MS,
+        "plan_ms": times,
+        "bound": {"at most": LIMIT_MS},
+        "decided_on": "median",
+        "holds": holds,
         "mean_round_s": {name: shape[0] for name, shape in shapes.items()},
     }
     print(json.dumps(result))
-    return int(max(times.values()) > LIMIT_MS)
+    return int(not holds)
 
 
-def planning_ms(selector: Selector) -> float:
-    """The median over a few rounds, each with its own draw."""
-    state, took = state_with(selector), []
-    for number in range(1, REPEATS + 1):
+def planning_ms(selector: Selector, clients: int = CLIENTS, repeats: int = REPEATS) -> list[float]:
+    """Of a few rounds, each with its own draw."""
+    state, took = state_with(selector, clients), []
+    for number in range(1, repeats + 1):
         gathering = Gathering(number, 0, 0.0, patient=False)
         began = time.process_time()
-        build_plan(state, gathering, Ready(eligible_clients(state)))
+        build_plan(state, gathering, Ready(eligible_clients(state, 0.0)))
         took.append(1000 * (time.process_time() - began))
-    return round(statistics.median(took), 3)
+    return took
 
 
-def state_with(selector: Selector) -> JobState:
-    """Ten thousand clients that took part before, some of them left out."""
+def stated(took: Sequence[float]) -> dict[str, Any]:
+    """A policy's times as one figure."""
+    return {
+        "median": round(statistics.median(took), 3),
+        "mean": round(statistics.fmean(took), 3),
+        "ci95": ci95(took),
+        "rounds": len(took),
+    }
+
+
+def state_with(selector: Selector, clients: int) -> JobState:
+    """So many clients that took part before, some of them left out."""
     config = config_for(
-        {"a": CLIENTS},
+        {"a": clients},
         seed=1,
         total=100,
-        cohort=COHORT,
+        cohort=min(COHORT, clients),
         deadline_s=600.0,
         evaluation_timeout_s=60.0,
         selector=selector,
@@ -95,7 +111,7 @@ def state_with(selector: Selector) -> JobState:
         inclusion_limit=3.0,
     )
     roster = Roster(dict.fromkeys(config.clients, "worker"), 0.0, 0.0)
-    return JobState(config, Gathering(1, 0, 0.0, patient=False), Progress(histories=past(CLIENTS)), roster)
+    return JobState(config, Gathering(1, 0, 0.0, patient=False), Progress(histories=past(clients)), roster)
 
 
 def past(count: int) -> Histories:

@@ -7,6 +7,7 @@ only records and living clients survive it.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ from muster_coordinator.instructions import (
     Withdraw,
 )
 from muster_coordinator.invariants import check_invariants
+from muster_coordinator.modes import Grouped
 from muster_coordinator.records import AssignmentId, EvaluationRecord, RoundCommit, RoundPlan
 from muster_coordinator.recovery import History
 from muster_coordinator.selection import SELECTORS
@@ -88,6 +90,18 @@ def config_for(sizes: Mapping[str, int] | None = None, **choices: Any) -> Engine
         "selector": SELECTORS["All" if cohort == len(clients) else "Random"],
     }
     return EngineConfig(**{**defaults, **choices})
+
+
+def least_updates(config: EngineConfig, plan: RoundPlan) -> int:
+    """Without which this round makes no model: by what the job asks for, not by what was planned of that. FedPA's share
+    is of those that are asked, who are fewer than usual while others still owe late work.
+    """
+    if plan.round == 0 or isinstance(config.mode, Grouped):  # one makes the first model; a group may be one client
+        return 1
+    usual = config.min_updates or (config.cohort + 1) // 2
+    if config.aggregation is not None and config.mode is None:
+        usual = min(usual, math.ceil(config.aggregation.min_share * len(plan.cohort)))
+    return max(usual, config.least)
 
 
 class Crash(Exception):  # noqa: N818 - it is what happens
@@ -131,6 +145,7 @@ class FakeWorld:
         self.carried_out: list[Instruction] = []
         self.crash_in: int | None = None  # instructions from now
         self.says: dict[str, Any] = {}  # what is more in every update
+        self.lacking: dict[ClientId, tuple[str, ...]] = {}  # layers that a client does not get to
         self.norm = 0.0  # of what a round's updates come to
         self.widths: tuple[int, ...] = ()  # of the first model, where its layers are matched
         self.slow_disk = False  # what is stored is only heard of when `hear_of_stores` is called
@@ -270,8 +285,9 @@ class FakeWorld:
 
     def _check_members(self, commit: StoreCommit) -> None:
         plan = self.plans[commit.round, commit.attempt]
+        minimum = least_updates(self.config, plan)
         if commit.is_rolling:
-            assert len(commit.used) >= plan.minimum, "too few updates"
+            assert len(commit.used) >= minimum, "too few updates"
             assert len({used.client for used in commit.used}) == len(commit.used), "a client counts twice in a version"
             limit = self.config.late.max_staleness if self.config.late else 0
             assert all(0 <= commit.round - used.round <= limit for used in commit.used), "an update is too old"
@@ -280,7 +296,7 @@ class FakeWorld:
             assert not {used.assignment for used in commit.used} & set(commit.owed), "used work is still owed"
             return
         fresh = [used for used in commit.used if used.round == commit.round]
-        assert len(fresh) >= plan.minimum, "too few updates"
+        assert len(fresh) >= minimum, "too few updates"
         assert {used.client for used in fresh} | commit.failed.keys() == {each.client for each in plan.cohort}
         assert {used.assignment for used in fresh} <= {each.assignment for each in plan.cohort}
 
@@ -362,7 +378,7 @@ class FakeWorld:
             client.trained[order.assignment] += 1
             examples = 10 + self.config.ordinals[name]
             steps = order.steps if isinstance(order, OrderTraining) and order.steps else 5
-            says = {"metrics": {"loss": 1.0}, "size_bytes": 100} | self.says
+            says = {"metrics": {"loss": 1.0}, "size_bytes": 100, "missing": self.lacking.get(name, ())} | self.says
             update = UpdateStaged(name, order.assignment, examples, steps, **says)
             client.held[order.assignment] = update
         self.stage(client.held[order.assignment])

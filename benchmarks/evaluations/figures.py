@@ -2,7 +2,8 @@
 
 Single rounds swing by ten points where clients hold few classes, so a run's accuracy is the mean over its last ten
 evaluations, and the target counts as reached with the first three evaluations whose mean is as high. Arms are compared
-seed by seed: the mean of these paired differences, with a 95 % confidence interval by Student's t.
+seed by seed: the mean of these paired differences, with a 95 % confidence interval by Student's t. A pair of which one
+never reached the target has no difference: a figure says in how many of how many seeds each arm has a value.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ LAST, RUNNING = 10, 3
 TARGET = 0.35
 
 Row = Mapping[str, Any]
+Figure = Mapping[str, Any]  # a mean with its interval, and what it is against
 Measure = Callable[[Row], float | None]
 
 
@@ -71,7 +73,15 @@ def _alone(runs: Sequence[Row]) -> dict[str, Any]:
         "took_part": min(sum(count > 0 for count in run["participation"]) for run in runs),
         "clients": runs[0]["clients"],
         "incomplete": sum(run["outcome"] != "Complete" for run in runs),
+        "closed_by_deadline": _rounds_closed_by_deadline(runs),
+        "failed_attempts": sum(run["failedAttempts"] for run in runs),
     }
+
+
+def _rounds_closed_by_deadline(runs: Sequence[Row]) -> int | None:
+    """Of all runs; None where older lines don't say it."""
+    counts = [run.get("closedByDeadline") for run in runs]
+    return None if None in counts else sum(count for count in counts if count)
 
 
 def _mean(runs: Sequence[Row], measure: Measure) -> float | None:
@@ -79,35 +89,48 @@ def _mean(runs: Sequence[Row], measure: Measure) -> float | None:
     return round(statistics.fmean(values), 3) if values else None
 
 
-def difference(rows: Sequence[Row], arm: str, reference: str, measure: Measure) -> dict[str, Any] | None:
+def difference(rows: Sequence[Row], arm: str, reference: str, measure: Measure) -> Figure | None:
     """How much more the arm has than the reference, seed by seed."""
-    return _stated([one - other for one, other in _pairs(rows, arm, reference, measure)], reference)
+    return _compared(rows, arm, reference, measure, lambda one, other: one - other)
 
 
-def saving(rows: Sequence[Row], arm: str, reference: str, measure: Measure) -> dict[str, Any] | None:
+def saving(rows: Sequence[Row], arm: str, reference: str, measure: Measure) -> Figure | None:
     """Which part of the reference's time the arm saves, seed by seed, in percent."""
-    return _stated([100 * (1 - one / other) for one, other in _pairs(rows, arm, reference, measure)], reference)
+    return _compared(rows, arm, reference, measure, lambda one, other: 100 * (1 - one / other))
 
 
-def ratio(rows: Sequence[Row], arm: str, reference: str, measure: Measure) -> dict[str, Any] | None:
+def ratio(rows: Sequence[Row], arm: str, reference: str, measure: Measure) -> Figure | None:
     """How many times as fast the arm is as the reference, seed by seed."""
-    return _stated([other / one for one, other in _pairs(rows, arm, reference, measure)], reference)
+    return _compared(rows, arm, reference, measure, lambda one, other: other / one)
 
 
-def _pairs(rows: Sequence[Row], arm: str, reference: str, measure: Measure) -> list[tuple[float, float]]:
-    ours, theirs = runs_of(rows, arm), runs_of(rows, reference)
-    both = [(measure(ours[seed]), measure(theirs[seed])) for seed in sorted(ours.keys() & theirs.keys())]
-    return [(one, other) for one, other in both if one is not None and other is not None]
-
-
-def _stated(values: list[float], reference: str) -> dict[str, Any] | None:
-    if not values:
+def participation(rows: Sequence[Row], arm: str) -> Figure | None:
+    """How many clients took part at all, in percent of all there are; `least` is of the run with the fewest."""
+    runs = runs_of(rows, arm).values()
+    shares = [100 * sum(count > 0 for count in run["participation"]) / run["clients"] for run in runs]
+    if not shares:
         return None
-    low, high = interval(values)
-    known = len(values) > 1
-    return {
-        "mean": round(statistics.fmean(values), 3),
-        "ci95": [round(low, 3), round(high, 3)] if known else None,
-        "pairs": len(values),
-        "against": reference,
-    }
+    return _stated(shares, len(shares)) | {"least": round(min(shares), 3), "against": "all clients"}
+
+
+def _compared(
+    rows: Sequence[Row], arm: str, reference: str, measure: Measure, compare: Callable[[float, float], float]
+) -> Figure | None:
+    """Of the seeds that both have run; None without any."""
+    ours, theirs = runs_of(rows, arm), runs_of(rows, reference)
+    pairs = [(measure(ours[seed]), measure(theirs[seed])) for seed in sorted(ours.keys() & theirs.keys())]
+    if not pairs:
+        return None
+    values = [compare(one, other) for one, other in pairs if one is not None and other is not None]
+    having = {arm: sum(one is not None for one, _ in pairs), reference: sum(other is not None for _, other in pairs)}
+    return _stated(values, len(pairs)) | {"seeds_with_a_value": having, "against": reference}
+
+
+def _stated(values: Sequence[float], seeds: int) -> dict[str, Any]:
+    mean = round(statistics.fmean(values), 3) if values else None
+    return {"mean": mean, "ci95": ci95(values), "pairs": len(values), "seeds": seeds}
+
+
+def ci95(values: Sequence[float]) -> list[float] | None:
+    """The mean's 95 % confidence interval; of less than two values, nothing is known."""
+    return [round(float(end), 3) for end in interval(list(values))] if len(values) > 1 else None

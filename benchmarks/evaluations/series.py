@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from compression import SKIPPED, cifar10_folder, read_rows
+from evaluations.claims import Claim, judged
 from muster_cli.errors import BadInput
 from muster_cli.job import load_job
 from muster_cli.simulate import settings_of_clients
@@ -48,12 +49,13 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A benchmark: its arms, and what is made of their lines."""
+    """A benchmark: its arms, what is made of their lines, and what that is held against."""
 
     name: str
     about: str
     arms: tuple[Arm, ...]
     figures: Callable[[Sequence[Row]], dict[str, Any]]
+    claims: tuple[Claim, ...] = ()
     manifest: Path = MANIFEST
     rounds: int = ROUNDS
     wants_cifar10: bool = True
@@ -80,8 +82,14 @@ def run_series(series: Series) -> int:
             print("CIFAR-10 is not here: set MUSTER_DATA to the folder with unpack_cifar10.py")
             return SKIPPED
         rows = [row for row in read_rows(out) if row["benchmark"] == series.name]
-        print(json.dumps({"benchmark": series.name, "clock": "simulated time"} | series.figures(rows) | refused))
+        print(json.dumps(closing(series, rows) | refused))
     return 0
+
+
+def closing(series: Series, rows: Sequence[Row]) -> dict[str, Any]:
+    """All that the lines say, as one object."""
+    about = {"benchmark": series.name, "clock": "simulated time"}
+    return about | series.figures(rows) | {"claims": [judged(claim, rows) for claim in series.claims]}
 
 
 def _parsed(series: Series) -> argparse.Namespace:
@@ -180,6 +188,7 @@ def run_piece(piece: Piece) -> dict[str, Any]:
         "bytesUp": summary["bytesUp"],
         "bytesDown": summary["bytesDown"],
         "failedAttempts": summary["failedAttempts"],
+        "closedByDeadline": sum(line.is_closed_by_deadline for line in history.rounds if line.round),
         "clients": piece.arm.clients,
         "participation": list(summary["participation"]["rounds"].values()),
         "tiers": {name: tier["share"] for name, tier in summary["tiers"].items()},

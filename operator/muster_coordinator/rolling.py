@@ -19,7 +19,7 @@ from muster_coordinator.gathering import admitted, count_available, patience_end
 from muster_coordinator.instructions import Reason
 from muster_coordinator.modes import Buffered, Grouped
 from muster_coordinator.records import Absence, AssignmentId
-from muster_coordinator.rounds import Closing, Commit, Extend, Fail, Wait, failure_text
+from muster_coordinator.rounds import IN_AT_DEADLINE, Closing, Commit, Extend, Fail, Wait, failure_text
 from muster_coordinator.state import Failure, JobState, Owed, Roster, Round
 from muster_spec.clients import ClientId
 from muster_spec.wording import counted
@@ -87,7 +87,7 @@ def _wait_or_end(state: JobState, round_: Round, arrived: int, now: float) -> Cl
     if now < round_.deadline:
         return Wait(f"{so_far}, {round_.deadline - now:.0f} s left")
     if arrived >= round_.plan.minimum:
-        return Commit(f"{arrived} updates are in at the deadline")
+        return Commit(f"{arrived} {IN_AT_DEADLINE}")
     return _insufficient(state, round_, f"{so_far} by the deadline", now)
 
 

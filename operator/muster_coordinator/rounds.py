@@ -21,6 +21,7 @@ from muster_coordinator.weighing import Weighing
 from muster_spec.clients import ClientId
 
 BY_EXAMPLES = Weighing()
+IN_AT_DEADLINE = "updates are in at the deadline"  # of a round that the deadline closed; simulations count those
 MAKERS = 3  # processes that a client may lose over the first model: a task that kills its process kills them all
 _DEADLY = f"its worker process ended {MAKERS} times while it made the first model; is there memory enough?"
 
@@ -79,7 +80,7 @@ def decide_closing(round_: Round, config: EngineConfig, roster: Roster, now: flo
     if now < round_.deadline:
         return Wait(f"{arrived} of {plan.close_at} updates, {round_.deadline - now:.0f} s left")
     if arrived >= plan.minimum:
-        return Commit(f"{arrived} updates are in at the deadline")
+        return Commit(f"{arrived} {IN_AT_DEADLINE}")
     return _insufficient(round_, config, roster, f"{arrived} of at least {plan.minimum} updates by the deadline")
 
 

@@ -80,7 +80,7 @@ def plan_departure(seen: Observed, install: Install, now: float) -> Plan:
         return Plan((Tell(seen.job, "SlurmAbandoned", message, is_warning=True), _release(seen)))
     until = (unix_of(dig(seen.job, "metadata", "deletionTimestamp")) or now) + GIVEN_UP_S
     config = current_config(seen)
-    if config is None:
+    if config is None or key_of(config) not in seen.children:
         return _plan_without_parts(seen, until, now)
     context = Context(
         read_pinned(config),

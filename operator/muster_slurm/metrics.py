@@ -17,7 +17,7 @@ from prometheus_client import Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from muster_slurm.errors import Denied, Full, Refused, SettingsError, SlurmError, Unreachable
+from muster_slurm.errors import Denied, Full, Limited, Oversized, Refused, SettingsError, SlurmError, Unreachable
 from muster_slurm.plan import Listing
 from muster_slurm.request import Request
 from muster_slurm.states import Phase
@@ -28,6 +28,8 @@ SUBMIT, LIST, CANCEL, LIMITS = CALLS = ("submit", "list", "cancel", "limits")
 DONE = "done"
 RESULTS: Mapping[type[SlurmError], str] = {
     Refused: "refused",
+    Limited: "limited",
+    Oversized: "oversized",
     Full: "full",
     Denied: "denied",
     Unreachable: "unreachable",

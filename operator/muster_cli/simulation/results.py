@@ -14,6 +14,7 @@ import msgspec
 
 from muster_cli.simulation.fleet import Nature
 from muster_cli.simulation.world import World
+from muster_coordinator.rounds import IN_AT_DEADLINE
 from muster_coordinator.state import Progress
 from muster_spec.clients import ClientId
 
@@ -33,6 +34,7 @@ class Line:
     asked: int
     bytes_up: int
     bytes_down: int
+    is_closed_by_deadline: bool  # rather than by enough updates
 
     @property
     def began(self) -> float:
@@ -106,7 +108,8 @@ class Recorder:
         asked = len(used) + len(details["failed"])
         up, down = details["bytesUp"], details["bytesDown"]
         now, seconds = self._world.now(), details["seconds"]
-        self.history.rounds.append(Line(details["round"], now, seconds, used, asked, up, down))
+        is_late = IN_AT_DEADLINE in details["reason"]
+        self.history.rounds.append(Line(details["round"], now, seconds, used, asked, up, down, is_late))
         return {"clients": used, "stragglers": commit.stragglers if commit else 0}
 
     def _measure(self, details: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ def row(arm, seed, seconds, accuracies=(), rounds=4):
         "seconds": sum(seconds),
         "roundSeconds": list(seconds),
         "bytesUp": 1_000_000,
+        "failedAttempts": 1,
         "clients": 3,
         "participation": [2, 1, 0],
         "measured": [[number, 10.0 * number, value] for number, value in enumerate(accuracies, start=1)],
@@ -66,7 +67,15 @@ def test_arms_are_compared_seed_by_seed():
         "took_part": 2,
         "clients": 3,
         "incomplete": 0,
+        "closed_by_deadline": None,
+        "failed_attempts": 3,
     }
+
+
+def test_rounds_that_a_deadline_closed_are_counted_where_every_line_says_so():
+    rows = [row("a", 0, [4]) | {"closedByDeadline": 2}, row("a", 1, [4]) | {"closedByDeadline": 0}]
+    assert table(rows)["a"]["closed_by_deadline"] == 2
+    assert table([*rows, row("a", 2, [4])])["a"]["closed_by_deadline"] is None
 
 
 def test_a_longer_run_stands_for_its_trial():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from evaluations.hostile import HostileDigits, Taken
-from evaluations.series import job_of
+from evaluations.series import closing, job_of
 from muster.task import Client
 from muster.training import Training, train
 from muster_spec.rounds_types import Local, Optimizer
@@ -56,23 +56,43 @@ def test_every_arm_is_a_job_with_everybody_in_each_cohort():
 
 def row(arm, accuracy, **more):
     usual = {"seed": 0, "rounds": 4, "outcome": "Complete", "seconds": 4.0, "roundSeconds": [1.0], "bytesUp": 1}
-    return {"arm": arm, "clients": 20, "participation": [1], "measured": [[1, 1.0, accuracy]]} | usual | more
+    usual |= {"failedAttempts": 0, "clients": 20, "participation": [1], "measured": [[1, 1.0, accuracy]]}
+    return {"arm": arm} | usual | more
 
 
-def test_a_rule_holds_within_three_points_of_itself_and_fails_as_guessing():
+def verdicts(rows):
+    """Of the claims about which something is known."""
+    found = closing(SERIES, rows)["claims"]
+    return {claim["name"].removesuffix(": points lost"): claim["holds"] for claim in found if claim["figure"]}
+
+
+def test_a_rule_breaks_at_more_than_three_points_less_than_itself_and_fails_as_guessing():
     rows = [row(clean("Median", 4), 0.95), row(clean("Mean", 4), 0.96)]
     rows += [row(attacked("Median", word, 4), 0.93) for word in ATTACKS]
     rows += [row(attacked("Mean", word, 4), 0.9, outcome="Failed") for word in ATTACKS]
     rows += [row(attacked("Median", "noise", 6), 0.91)]
     found = figures(rows)
-    assert found["holds"] == {"Median": True}
-    assert found["fedavg_breaks"] is True
     assert found["points_lost"]["Mean"]["noise"][4]["mean"] == pytest.approx(86)
     assert found["breaks_from"]["Median"] == {"times -10": None, "noise": 6}
     assert found["breaks_from"]["Mean"] == {"times -10": 4, "noise": 4}
 
 
+def test_claims_hold_with_the_whole_interval():
+    """Three points at most for robust rules; more than three for FedAvg: a mean on the right side is not enough."""
+
+    def rows(rule, lost):
+        for seed, points in enumerate(lost):
+            yield row(clean(rule, 4), 0.95, seed=seed)
+            yield row(attacked(rule, "noise", 4), 0.95 - points / 100, seed=seed)
+
+    median, mean = (f"{rule}, 4 of 20 hostile, noise" for rule in ("Median", "Mean"))
+    sure = verdicts([*rows("Median", [1.0, 1.1, 1.2]), *rows("Mean", [80.0, 81.0, 82.0])])
+    assert sure == {median: True, mean: True}
+    unsure = verdicts([*rows("Median", [0.0, 2.0, 4.0]), *rows("Mean", [2.0, 4.0, 6.0])])
+    assert unsure == {median: False, mean: False}
+    assert verdicts([*rows("Median", [1.0]), *rows("Mean", [80.0])]) == {median: None, mean: None}
+
+
 def test_what_was_not_measured_is_not_claimed():
-    found = figures([row(clean("Median", 4), 0.95), row(attacked("Median", "noise", 4), 0.94)])
-    assert found["holds"] == {}
-    assert found["fedavg_breaks"] is None
+    assert verdicts([row(clean("Median", 4), 0.95), row(attacked("Mean", "noise", 4), 0.94)]) == {}
+    assert len(SERIES.claims) == len(RULES) * len(ATTACKS)

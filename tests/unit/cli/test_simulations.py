@@ -1,5 +1,7 @@
 """Whole jobs in simulated time, small enough to be worked out by hand: with the real driver and the real loop."""
 
+import math
+
 import pytest
 
 from muster_cli.errors import CommandError
@@ -63,6 +65,16 @@ def test_fastest_k_waits_for_as_many_as_it_says_and_no_more(tmp_path):
     assert all(len(line["clients"]) == 2 for line in ran.rounds)
     slow = [line["failed"] for line in ran.rounds]
     assert all(len(failed) == 2 for failed in slow)
+
+
+@pytest.mark.parametrize(("rounds", "closed"), [({}, 6), ({"minUpdates": 3}, 0), ({"deadlineSeconds": 100_000}, 0)])
+def test_rounds_that_the_deadline_closed_are_told_from_others(tmp_path, rounds, closed):
+    """A round with minUpdates closes with so many; all others wait for everybody until the deadline."""
+    deadline_s = math.ceil(max(steps(ordinal) for ordinal in range(3)) + 1)
+    job = job_of(tmp_path, rounds={"total": 6, "deadlineSeconds": deadline_s} | rounds)
+    ran = run(job, machines(1, 1, 1, 0.01))
+    assert sum(line.is_closed_by_deadline for line in ran.history.rounds) == closed
+    assert ran.summary["updatesPerRound"] == (4 if "deadlineSeconds" in rounds else 3)
 
 
 def test_the_selector_of_the_job_chooses(tmp_path):

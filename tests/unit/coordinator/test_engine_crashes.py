@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fake_world import FakeWorld, config_for
+from fake_world import FakeWorld, Order, config_for
 from muster_coordinator.aggregation import AggregationNumber
 from muster_coordinator.config import EngineConfig, LatePolicy
 from muster_coordinator.deadlines import AdaptiveDeadline
@@ -38,9 +40,10 @@ from muster_coordinator.selectors.oort import Oort
 from muster_coordinator.selectors.power_of_choice import PowerOfChoice
 from muster_coordinator.stepcontrol import Progress, ResourceBudget
 from muster_coordinator.stragglers import PartialWork
-from muster_coordinator.strategies import FedNova
+from muster_coordinator.strategies import FedNova, QFedAvg, Scaffold
 from muster_coordinator.weighing import Weighing
-from muster_spec.clients import ClientId
+from muster_spec.clients import ClientId, client_id
+from muster_spec.work import BASE_LOSS
 
 SMALL = config_for(total=2, central=True, federated=True)
 
@@ -75,7 +78,34 @@ def test_a_crash_between_any_two_instructions_changes_nothing(boundary: int) -> 
         assert client.promoted[-2:] == calm.clients[client.name].promoted[-2:]
 
 
-WEIGHINGS = [Weighing(), Weighing(Importance(max_share=0.4)), Weighing(strategy=FedNova())]
+NEEDED = [({}, 2), ({"min_updates": 3}, 3), ({"least": 3}, 3), ({"min_updates": 1, "least": 3}, 3)]
+
+
+@pytest.mark.parametrize(("choices", "needed"), NEEDED)
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_round_with_fewer_updates_than_the_job_asks_for_is_tried_again(
+    choices: dict[str, int], needed: int, short: int
+) -> None:
+    config = config_for({"a": 4}, total=1, **choices)
+    late = set(config.clients[needed - short :])
+
+    def behave(client: ClientId, order: Order) -> str | None:
+        return "boom" if client in late and order.assignment.startswith("1.0.") else None
+
+    world = FakeWorld(config, behave)
+    world.join()
+    assert world.run().outcome is Outcome.COMPLETE
+    assert [commit.attempt for commit in world.commits] == [0, short]
+
+
+WEIGHINGS = [
+    Weighing(),
+    Weighing(Importance(max_share=0.4)),
+    Weighing(strategy=FedNova()),
+    Weighing(strategy=Scaffold(local_rate=0.1, clients=4)),
+    Weighing(strategy=QFedAvg(q=1.0, learning_rate=0.1)),
+]
+SAID = {"train_ms": 700, "metrics": {"loss": 1.0, BASE_LOSS: 2.0}, "norm": 0.5}
 SELECTION = [
     SELECTORS["Random"],
     Adaptive(1, 1, 1, 1, 1, 1),
@@ -85,7 +115,7 @@ SELECTION = [
     ContributionHistory(0.3),
 ]
 MODES: list[tuple[Mode | None, LatePolicy | None]] = [
-    (None, None),
+    *[(None, None)] * 5,  # where a minimum is asked for most often
     (None, LatePolicy(1, 0.5)),
     (None, LatePolicy(3, 0.0)),
     (Buffered(1), LatePolicy(0, 0.5)),
@@ -97,26 +127,37 @@ MODES: list[tuple[Mode | None, LatePolicy | None]] = [
 
 
 def in_mode(config: EngineConfig, mode: Mode | None, late: LatePolicy | None) -> EngineConfig:
-    """The same job in one of the modes, without what only goes with a cohort."""
+    """The same job in one of the modes, without what only goes with a cohort, or with updates of one model."""
+    config = replace(config, late=late, least=1 if late else config.least)
     if mode is None:
-        return replace(config, late=late)
-    cohort = min(mode.size, len(config.clients)) if isinstance(mode, Buffered) else config.cohort
+        return config
+    cohort = min(mode.size, len(config.candidates_in_order)) if isinstance(mode, Buffered) else config.cohort
     mode = replace(mode, size=cohort) if isinstance(mode, Buffered) else mode
-    return replace(config, mode=mode, late=late, cohort=cohort, min_updates=None, deadline_control=None, partial=None)
+    return replace(config, mode=mode, cohort=cohort, min_updates=None, deadline_control=None, partial=None)
+
+
+def job_with(clients: int, others: int, cohort: int, extra: int, fastest: int, **choices: Any) -> EngineConfig:
+    """A job of so many clients that may be asked to train, and of others that lack its labels; with FedPA's number of
+    updates, or that of fastest-K.
+    """
+    everybody = tuple(client_id("a", index) for index in range(others + clients))
+    cohort = min(cohort, clients)
+    share = choices["aggregation"].min_share if choices["aggregation"] else None
+    fastest = math.ceil(share * cohort) if share else min(fastest, cohort)
+    return config_for(
+        {"a": len(everybody)},
+        cohort=cohort,
+        asked=min(cohort + extra, clients),
+        min_updates=fastest or None,
+        candidates=frozenset(everybody[others:]) if others else None,
+        **choices | {"least": min(choices["least"], cohort)},
+    )
 
 
 configs = st.builds(
-    lambda clients, cohort, extra, fastest, mode, choices: in_mode(
-        config_for(
-            {"a": clients},
-            cohort=min(cohort, clients),
-            asked=min(min(cohort, clients) + extra, clients),
-            min_updates=min(fastest, cohort, clients) if fastest else None,
-            **choices,
-        ),
-        *mode,
-    ),
+    lambda mode, choices, **counts: in_mode(job_with(**counts, **choices), *mode),
     clients=st.integers(1, 4),
+    others=st.sampled_from([0, 0, 1]),
     cohort=st.integers(1, 4),
     extra=st.integers(0, 1),
     fastest=st.integers(0, 3),
@@ -135,12 +176,14 @@ configs = st.builds(
             "inclusion_limit": st.sampled_from([None, 3.0]),
             "partial": st.sampled_from([None, PartialWork(1, 2, None)]),
             "weighing": st.sampled_from(WEIGHINGS),
+            "least": st.sampled_from([1, 1, 2, 3]),
             "is_balanced": st.booleans(),
             "aggregation": st.sampled_from([None, AggregationNumber(0.5)]),
             "step_control": st.sampled_from([None, Progress(3, 9), ResourceBudget(1e6, 0.025, 0.1, 50)]),
         }
     ),
 )
+layers = st.sampled_from([(), ("head",), ("body", "head")])  # that one client's updates lack
 KINDS = {"join", "lose", "die", "raise", "reject", "sleep", "crash", "soon", "junk", "slow", "stored"}
 steps = st.lists(
     st.tuples(st.sampled_from([*["work"] * 8, *["again"] * 3, *sorted(KINDS)]), st.integers(0, 3), st.integers(0, 90)),
@@ -223,12 +266,13 @@ def check_histories_are_a_fold(world: FakeWorld) -> None:
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(config=configs, program=steps)
+@given(config=configs, program=steps, lacking=layers)
 def test_whatever_happens_the_job_ends_and_counts_each_update_once(
-    config: EngineConfig, program: list[tuple[str, int, int]]
+    config: EngineConfig, program: list[tuple[str, int, int]], lacking: tuple[str, ...]
 ) -> None:
     world = FakeWorld(config)
-    world.says = {"train_ms": 700}
+    world.says = SAID
+    world.lacking = {world.config.clients[-1]: lacking}
     world.join()
     for what, who, amount in program:
         disturb(world, what, who, amount)
@@ -245,12 +289,13 @@ def test_whatever_happens_the_job_ends_and_counts_each_update_once(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(config=configs, program=steps, crash=st.integers(0, 40))
+@given(config=configs, program=steps, crash=st.integers(0, 40), lacking=layers)
 def test_living_clients_promote_exactly_what_was_used(
-    config: EngineConfig, program: list[tuple[str, int, int]], crash: int
+    config: EngineConfig, program: list[tuple[str, int, int]], crash: int, lacking: tuple[str, ...]
 ) -> None:
     world = FakeWorld(replace(config, central=False, federated=False))
-    world.says = {"train_ms": 700}
+    world.says = SAID
+    world.lacking = {world.config.clients[-1]: lacking}
     world.join()
     kinds = {"join", "lose", "work", "again", "sleep", "crash", "soon", "slow", "stored"}
     for what, who, amount in program:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from muster_slurm.errors import Denied, Full, Refused, SettingsError, SlurmError, Unreachable
+from muster_slurm.errors import Denied, Full, Limited, Oversized, Refused, SettingsError, SlurmError, Unreachable
 from muster_slurm.metrics import CALLS, RESULTS, BridgeMetrics, Metered, Sights
 from muster_slurm.plan import Listing
 
@@ -55,16 +55,16 @@ def test_every_call_is_passed_on_and_counted_by_how_slurm_answered():
         None,
         1001,
     )
-    for kind in (Refused, Full, Denied, Unreachable):
+    for kind in (Refused, Limited, Oversized, Full, Denied, Unreachable):
         with pytest.raises(kind):
             Metered(Site(kind("no")), metrics).submit(None)
     found = scraped(metrics)
     for call in CALLS:
         assert found["muster_slurm_calls_total", call, "done"] == 1
-    for result in ("refused", "full", "denied", "unreachable"):
+    for result in ("refused", "limited", "oversized", "full", "denied", "unreachable"):
         assert found["muster_slurm_calls_total", "submit", result] == 1
         assert found["muster_slurm_calls_total", "list", result] == 0, "so that the first is a rise"
-    assert found["muster_slurm_call_seconds_count", "submit"] == 5
+    assert found["muster_slurm_call_seconds_count", "submit"] == 7
 
 
 def test_each_way_in_which_slurm_fails_has_a_name():
