@@ -3,7 +3,7 @@
 It is told to end as every pod is, by SIGTERM, and then cancels what it has in SLURM: so suspending, deleting and the
 end of a job mostly need nothing else. It ends with 143 then, so its Job is neither complete nor failed: another bridge
 comes after a drain or an eviction, and when the job is resumed. What it remembers goes with the pod; the next one finds
-in what SLURM lists whatever is left. Where there is no bridge to be told, or it didn't get to the end, a canceller takes
+in what SLURM lists whatever is left. Where there is no bridge to be told, or it didn't get that far, a canceller takes
 its place.
 """
 
