@@ -103,6 +103,7 @@ def run(arm: Arm, seed: int, rounds: int, data: str) -> dict[str, Any]:
         "seconds": round(last.ended - measuring_s(history, last.round - 1), 3),
         "roundSeconds": [round(line.seconds, 4) for line in history.rounds if line.round],
         "bytesUp": summary["bytesUp"],
+        "failedAttempts": summary["failedAttempts"],
         "clients": arm.clients,
         "participation": list(summary["participation"]["rounds"].values()),
         "tiers": {name: tier["share"] for name, tier in summary["tiers"].items()},

@@ -19,6 +19,7 @@ def row(arm, seed, both, everything, share):
         "seconds": 20.0,
         "roundSeconds": [10.0, 10.0],
         "bytesUp": 1_000_000,
+        "failedAttempts": 0,
         "clients": 60,
         "participation": [1] * 60,
         "tiers": {SLOW_TIER: share},
