@@ -96,7 +96,7 @@ def assemble(
     job, clock, observer = settings.job, outside.clock, outside.observer
     reporter = LineReporter(sys.stdout.buffer, clock)
     size = frame_bytes(job.clients_total)
-    gate = Gate(_limit(job, size), lambda: made.workbench.layout, _warner(reporter))
+    gate = Gate(_limit(job, size), lambda: made.workbench.layout, _warner(reporter), clock)
     made = make_ready(job, store_in(settings.storage, observer), gate.problem)
     store, workbench, codecs = made.store, made.workbench, made.codecs
     memory = PoolMemory(job, Disk(observer), _warner(reporter))

@@ -328,6 +328,12 @@ class JobState:
     failed_attempt: RoundSummary | None = None  # at the round that is to be committed next, in this session
     wake: float | None = None  # the last wish
 
+    def surveyed_up(self, client: ClientId) -> float:
+        """Bytes a second of its uplink, as its worker has measured them by now; nan: it hasn't."""
+        if client in self.profiled:
+            return self.profiled[client].up_bytes_per_s
+        return self.progress.histories.surveyed_up(client, self.config.ordinals)
+
     @property
     def is_finished(self) -> bool:
         return isinstance(self.phase, Finished)

@@ -14,6 +14,7 @@ from muster.task import Client
 from muster.workshop import Hooks, Workshop
 from muster_coordinator.compression import codecs_of
 from muster_coordinator.durable import unseal
+from muster_coordinator.histories import Histories
 from muster_coordinator.models import read_model
 from muster_coordinator.records import RoundPlan
 from muster_coordinator.sparsity import after_round, uplink_of
@@ -24,6 +25,7 @@ from proxying import CALM, Direction, Proxy, Weather
 from running import TASKS
 
 CLIENTS = 3
+ORDINALS = {f"p/{index}": index for index in range(CLIENTS)}
 TOP = {"type": "TopK", "topK": {"share": 0.3, "momentum": 0.5, "warmUpRounds": 1}}
 
 
@@ -107,6 +109,7 @@ DIGITS = {
     "local": {"epochs": 2, "batchSize": 16, "learningRate": 0.05},
     "evaluation": {"every": 4, "central": {"type": "Auto"}, "federated": False},
 }
+WIDER = {"entrypoint": "muster.tasks.digits:Digits", "config": {"width": 128}}
 
 
 @pytest.fixture(scope="module")
@@ -146,16 +149,38 @@ def test_the_share_of_values_is_learnt_from_real_rounds(tmp_path):
     stage = {"type": "AdaptiveTopK", "adaptiveTopK": {"minShare": 0.02, "maxShare": 0.4}}
     job, running, _ = run(tmp_path, **DIGITS, compression={"up": {"codecs": [stage]}})
     search, shares = codecs_of(job.spec.compression).search, []
-    for commit in commits_in(tmp_path / "storage")[1:]:
+    first, *commits = commits_in(tmp_path / "storage")
+    histories = Histories().after(first, ORDINALS, 1.0)
+    for commit in commits:
         assert {each.uplink for each in _plan(tmp_path / "storage", commit).cohort} == {uplink_of(search)}
-        assert all(
-            each.losses and each.losses.after != each.losses.before and each.upload_s > 0 for each in commit.used
-        )
+        assert all(each.losses and each.losses.after != each.losses.before for each in commit.used)
         shares.append(search.share)
-        search = after_round(search, commit)
+        histories = histories.after(commit, ORDINALS, 1.0)
+        search = after_round(search, commit, lambda client: histories.surveyed_up(client, ORDINALS))  # noqa: B023
     assert len(set(shares)) > 1
     assert all(0.02 <= share <= 0.4 for share in shares)
     for event in running.of("received"):
         if event["round"]:
             bits = 8 * event["bytes"] / job_size(tmp_path)
             assert bits == pytest.approx(1 + 32 * shares[event["round"] - 1], rel=0.35)  # places, and float32 values
+
+
+def test_auto_knows_a_slow_line_by_updates_so_small_that_nobody_sees_them_come(tmp_path):
+    """Each of them is one message, which is here whole before the coordinator looks at it."""
+    job = write_job(tmp_path, clients=2, **{**DIGITS, "task": WIDER}, compression={"preset": "auto"})
+    slow = Weather(bytes_per_s=10_000)
+    with (
+        coordinator(tmp_path, job) as running,
+        Proxy(running.address, lambda _, way: slow if way is Direction.UP else CALM) as line,
+    ):
+        both = [worker(running.address, tmp_path, 0), worker(line.address, tmp_path, 1)]
+        logs = [each.communicate(timeout=120)[1] for each in both]
+        assert [each.returncode for each in both] == [0, 0], logs
+        assert running.wait() == 0, errors_of(tmp_path)
+    _, first, *later = commits_in(tmp_path / "storage")
+    assert all(each.upload_s == 0 for commit in (first, *later) for each in commit.used)
+    chosen = [each for commit in later for each in _plan(tmp_path / "storage", commit).cohort if each.client == "p/1"]
+    assert [each.uplink.preset for each in chosen] == ["max"] * 3
+    assert all("; up by max: at 0.0" in each.reason for each in chosen)
+    surveyed = [event for event in running.of("profiled") if event["worker"]]
+    assert len(surveyed) == 2

@@ -173,7 +173,8 @@ class Office:
             upload.close()
             raise
         self._made.workbench.stage(offered.assignment, upload)
-        staged = self._offers.staged(offered, header, upload_s, norm)
+        is_seen = header.size > self.small_bytes  # come: a smaller one is here, in one message, before anybody looks
+        staged = self._offers.staged(offered, header, upload_s if is_seen else 0.0, norm)
         self._meter.add_plain(staged.plain_bytes)
         self.driver.handle(staged)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from muster_coordinator.histories import Floats, Table
+from muster_coordinator.histories import Floats, Table, uplinks
 from muster_coordinator.selection import Choice, Request, chosen, highest
 
 PACES = 8
@@ -86,10 +86,9 @@ class Adaptive:
         """What each term adds to each client's score."""
         used = rows["used"] + rows["used_before"]
         attempts = used + rows["failed"] + rows["late"] + rows["failed_before"]
-        uplinks = np.where(np.isnan(rows["bytes_per_s"]), rows["up_bytes_per_s"], rows["bytes_per_s"])
         parts = {
             "capacity": below_average(_seconds_of_work(rows)),
-            "bandwidth": above_average(uplinks),
+            "bandwidth": above_average(uplinks(rows)),
             "reliability": (used + 2.0) / (attempts + 2.0),  # good until it proves otherwise
             "quality": above_average(_contributions(rows)),
             "data_size": above_average(np.where(rows["examples"] > 0, rows["examples"], np.nan)),

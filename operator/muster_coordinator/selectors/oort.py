@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_coordinator.histories import Floats, RoundSeen, Table
+from muster_coordinator.histories import Floats, RoundSeen, Table, uplinks
 from muster_coordinator.selection import Choice, Request, chosen, drawn
 
 CLIP = 0.95  # percentile of utilities
@@ -98,7 +98,7 @@ class Oort:
         return dict.fromkeys(places.tolist(), f"Oort: drawn by utility from the {len(admitted)} most useful clients")
 
     def _explore(self, request: Request, rows: Table, fresh: NDArray[np.int64], count: int) -> dict[int, str]:
-        speeds = rows["bytes_per_s"][fresh]
+        speeds = uplinks(rows[fresh])
         usual = np.nanmean(speeds) if not np.isnan(speeds).all() else 1.0
         places = fresh[drawn(np.where(np.isnan(speeds), usual, speeds), count, request.uniforms("explore")[fresh])]
         return dict.fromkeys(places.tolist(), f"Oort: explored, one of {len(fresh)} clients never asked")
