@@ -236,7 +236,7 @@ class Federation:
         if enclosed.digest:
             listener.given = enclosed.digest
             self._service.meter.add_down(len(enclosed.frames))
-            self._service.meter.add_plain(self._service.broadcasts.plain_size)
+            self._service.meter.add_plain_down(self._service.broadcasts.plain_size)
         return notice.finished
 
     def _orders(self, notice: Notice, session: Session) -> pb.Orders:
@@ -271,7 +271,7 @@ class Federation:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except FrameError as error:
             await self._refuse(Refused.NO_MODEL, context, grpc.StatusCode.OUT_OF_RANGE, str(error))
-        self._service.meter.add_plain(self._service.broadcasts.plain_size)
+        self._service.meter.add_plain_down(self._service.broadcasts.plain_size)
 
     def _give_up_work_from(self, digest: str, session: Session) -> None:
         """Whoever can't have the model that its work begins from had better do something else."""

@@ -98,6 +98,7 @@ def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) 
         bytes_up=progress.bytes_up + commit.bytes_up,
         bytes_down=progress.bytes_down + commit.bytes_down,
         bytes_plain=progress.bytes_plain + commit.bytes_plain,
+        bytes_plain_up=progress.bytes_plain_up + commit.bytes_plain_up,
         participations=participations,
         histories=histories,
     )

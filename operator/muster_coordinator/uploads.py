@@ -1,9 +1,9 @@
 """Updates on their way up: an offer is judged, frames are staged, the whole is checked, and the engine has its say.
 
-Under a memory budget a call that stands still while others wait is ended, and so is every call whose work is not wanted
-any more. A frame is read only when the one before it is on the disk, so a slow or a fast client holds one frame of memory. What
+A frame is read only when the one before it is on the disk, so a slow or a fast client holds one frame of memory. What
 has arrived of a broken transfer stays for as long as its work is wanted; the next offer of the same bytes goes on from
-there. A bad update costs its client this round and nobody anything else.
+there. A call whose work isn't wanted any more is ended, and so is one that stands still while others wait for its room.
+A bad update costs its client this round and nobody anything else.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ class Uploads:
         self._workbench.stage(offered.assignment, partial.upload)
         upload_s = 0.0 if partial.began_at is None else arrived_at - partial.began_at
         staged = self._offers.staged(offered, partial.upload.header, upload_s, checked.norm)
-        self._meter.add_plain(staged.plain_bytes)
+        self._meter.add_plain_up(staged.plain_bytes)
         answer = self._lobby.expect_answer(offered.assignment)
         self._inbox.post(staged)
         said = await answer
