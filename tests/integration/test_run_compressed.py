@@ -109,7 +109,6 @@ DIGITS = {
     "local": {"epochs": 2, "batchSize": 16, "learningRate": 0.05},
     "evaluation": {"every": 4, "central": {"type": "Auto"}, "federated": False},
 }
-WIDER = {"entrypoint": "muster.tasks.digits:Digits", "config": {"width": 128}}
 
 
 @pytest.fixture(scope="module")
@@ -163,24 +162,3 @@ def test_the_share_of_values_is_learnt_from_real_rounds(tmp_path):
         if event["round"]:
             bits = 8 * event["bytes"] / job_size(tmp_path)
             assert bits == pytest.approx(1 + 32 * shares[event["round"] - 1], rel=0.35)  # places, and float32 values
-
-
-def test_auto_knows_a_slow_line_by_updates_so_small_that_nobody_sees_them_come(tmp_path):
-    """Each of them is one message, which is here whole before the coordinator looks at it."""
-    job = write_job(tmp_path, clients=2, **{**DIGITS, "task": WIDER}, compression={"preset": "auto"})
-    slow = Weather(bytes_per_s=10_000)
-    with (
-        coordinator(tmp_path, job) as running,
-        Proxy(running.address, lambda _, way: slow if way is Direction.UP else CALM) as line,
-    ):
-        both = [worker(running.address, tmp_path, 0), worker(line.address, tmp_path, 1)]
-        logs = [each.communicate(timeout=120)[1] for each in both]
-        assert [each.returncode for each in both] == [0, 0], logs
-        assert running.wait() == 0, errors_of(tmp_path)
-    _, first, *later = commits_in(tmp_path / "storage")
-    assert all(each.upload_s == 0 for commit in (first, *later) for each in commit.used)
-    chosen = [each for commit in later for each in _plan(tmp_path / "storage", commit).cohort if each.client == "p/1"]
-    assert [each.uplink.preset for each in chosen] == ["max"] * 3
-    assert all("; up by max: at 0.0" in each.reason for each in chosen)
-    surveyed = [event for event in running.of("profiled") if event["worker"]]
-    assert len(surveyed) == 2
