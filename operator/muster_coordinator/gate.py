@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from muster_coordinator.budget import Demand, problem_with_budget, room
 from muster_coordinator.errors import NoRoomError
 from muster_coordinator.ports import Clock
 from muster_wire.layout import Layout
+
+log = logging.getLogger("muster.coordinator")
 
 WAIT_MS: Final = 500
 STALLED_S: Final = 10.0  # so long a transfer may move nothing while others wait
@@ -52,8 +55,9 @@ class Transfer:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it makes no use of its room."""
-        return not self._is_wanted() or self._clock.now() - self._moved_at >= STALLED_S
+        """Whether it makes no use of its room. Of one that has been ended nothing more is wanted."""
+        has_stood = self._clock.now() - self._moved_at >= STALLED_S
+        return not self._is_ended and (has_stood or not self._is_wanted())
 
     def end(self) -> None:
         """Now, wherever it waits. Nothing happens to one that is over."""
@@ -147,6 +151,7 @@ class Gate:
         """Soon, for whoever is there then."""
         for transfer in self._under_way:
             if transfer.is_idle:
+                log.info("a transfer that has stood still, or that nobody wants any more, makes way for others")
                 transfer.end()
 
     def _give_back(self, taken: int) -> None:
