@@ -30,7 +30,7 @@ class World:
         self.told.append((kind, dict(details)))
 
     def take(self):
-        return Traffic(10, 20, 60)
+        return Traffic(10, 20, 25, 35)
 
     def reached(self, place):
         self.done.append(place)

@@ -69,7 +69,9 @@ def _share(state: JobState, update: UpdateStaged, planned: int) -> float:
 
 def _with_line(state: JobState, update: UpdateStaged) -> JobState:
     """What is known of the client's uplink now."""
-    line = measured(state.lines.get(update.client), update) if state.config.is_auto else None
+    if not state.config.is_auto:
+        return state
+    line = measured(state.lines.get(update.client), update, state.surveyed_up(update.client))
     return replace(state, lines={**state.lines, update.client: line}) if line else state
 
 

@@ -46,7 +46,6 @@ from muster_coordinator.store import FileStore
 from muster_coordinator.tallies import Tallies
 from muster_coordinator.training import Circumstances, training_of
 from muster_coordinator.uploads import Intake, Uploads
-from muster_coordinator.workbench import Workbench
 from muster_spec.clients import ClientId
 from muster_spec.quantities import size_bytes
 from muster_spec.types import ResolvedJob
@@ -96,7 +95,7 @@ def assemble(
     job, clock, observer = settings.job, outside.clock, outside.observer
     reporter = LineReporter(sys.stdout.buffer, clock)
     size = frame_bytes(job.clients_total)
-    gate = Gate(_limit(job, size), lambda: made.workbench.layout, _warner(reporter))
+    gate = Gate(_limit(job, size), lambda: made.workbench.layout, _warner(reporter), clock)
     made = make_ready(job, store_in(settings.storage, observer), gate.problem)
     store, workbench, codecs = made.store, made.workbench, made.codecs
     memory = PoolMemory(job, Disk(observer), _warner(reporter))
@@ -121,7 +120,7 @@ def assemble(
     metering.look_at(
         Surroundings(driver.look, lobby.count, uploads.counts, inbox.count, meter.totals, refusals.totals, store.root)
     )
-    announcer = announce(settings.account, job, driver, workbench, inbox, clock) if settings.account else None
+    announcer = announce(settings.account, job, driver, inbox, clock) if settings.account else None
     service = Service(
         job=job,
         codecs=codecs,
@@ -156,14 +155,12 @@ def store_in(storage: Storage, observer: Observer) -> FileStore:
     return FileStore(storage.folder, observer, Bucket(storage.url) if storage.url else None)
 
 
-def announce(
-    account: Account, job: ResolvedJob, driver: Driver, workbench: Workbench, inbox: Inbox, clock: Clock
-) -> Announcer:
+def announce(account: Account, job: ResolvedJob, driver: Driver, inbox: Inbox, clock: Clock) -> Announcer:
     """Who writes the job's status in the cluster, and hears there whether the job is to be suspended."""
     offset_s = clock.unix() - clock.now()
 
     def tell() -> Training | None:
-        around = Circumstances(job.spec.compression, workbench.layout, offset_s, clock.now())
+        around = Circumstances(offset_s, clock.now())
         return training_of(driver.state, around) if driver.has_started else None
 
     def hear(seen: JobSeen) -> None:

@@ -6,6 +6,7 @@ CoordinatorError
 │   │   └── DiskError the disk doesn't take a write now, a full one say: exit code 74, since it may later
 │   └── WrongJobError  the directory holds another job's history, or this job's with another specification
 ├── CommitLost        another coordinator has taken this storage over: exit code 3
+├── NoRoomError       a transfer has to wait for others, or make way for them: its client asks again
 ├── NoAnswer          the API server didn't do what it was asked to; rounds go on
 └── JobGone           the job isn't in the cluster any more; rounds go on until somebody stops them
 """
@@ -35,6 +36,10 @@ class WrongJobError(InputError):
 
 class CommitLost(CoordinatorError):  # noqa: N818 - what happened, and what the contract of the store calls it
     """Another coordinator has committed this round, or has taken this storage over: this one must leave."""
+
+
+class NoRoomError(CoordinatorError):
+    """A transfer has to wait, or to make way for others that do. Nothing of it is lost: it goes on at its offset."""
 
 
 class NoAnswer(CoordinatorError):  # noqa: N818 - says what happened

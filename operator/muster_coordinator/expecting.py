@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from muster_coordinator.histories import Floats, Table
+from muster_coordinator.histories import Floats, Table, uplinks
 
 NOMINAL_BYTES = 2.0**20  # each way, until an update has come in
 
@@ -35,7 +35,7 @@ def line_s(rows: Table, size_bytes: float = NOMINAL_BYTES) -> Floats:
     The way up is as fast as the job, or one before, has seen it, else as measured. Where only one way is known the
     other is like it.
     """
-    measured_up = np.where(np.isnan(rows["bytes_per_s"]), rows["up_bytes_per_s"], rows["bytes_per_s"])
+    measured_up = uplinks(rows)
     down = np.where(np.isnan(rows["down_bytes_per_s"]), measured_up, rows["down_bytes_per_s"])
     up = np.where(np.isnan(measured_up), down, measured_up)
     seconds: Floats = (

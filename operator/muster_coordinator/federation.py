@@ -20,8 +20,9 @@ from muster_coordinator.attendance import Attendance
 from muster_coordinator.broadcast import Broadcasts, Version, frames_of
 from muster_coordinator.claims import MAX_NAME, one_line, problem_with_counts, problem_with_join
 from muster_coordinator.compression import Codecs
-from muster_coordinator.enclosing import Enclosures
+from muster_coordinator.enclosing import NOTHING, Enclosures
 from muster_coordinator.enrolment import Enrolment
+from muster_coordinator.errors import NoRoomError
 from muster_coordinator.events import EvaluationReported, UpdateRejected, WorkFailed
 from muster_coordinator.gate import Gate
 from muster_coordinator.inbox import Inbox
@@ -36,7 +37,8 @@ from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.refusals import Refusals, Refused
 from muster_coordinator.sessions import JoinRefusedError, JoinWish, Session, first_ordinals, pool_sizes
-from muster_coordinator.surveying import Surveying
+from muster_coordinator.surveying import Surveying, needs_profiles
+from muster_coordinator.tallies import Tallies
 from muster_coordinator.translate import Told, handover_of, orders_of
 from muster_coordinator.uploads import Uploads
 from muster_spec.clients import ClientId, split_client_id
@@ -85,7 +87,8 @@ class Federation:
         self._service = service
         self._sizes = pool_sizes(service.job)
         self._ordinals = first_ordinals(service.job)
-        self._surveying = Surveying(service.inbox, service.refusals)
+        model_bytes = (lambda: service.broadcasts.plain_size) if needs_profiles(service.job) else None
+        self._surveying = Surveying(service.inbox, Tallies(service.meter, service.refusals), model_bytes)
         self._work = msgspec.json.encode(work_of(service.job)).decode()
 
     def handlers(self) -> grpc.GenericRpcHandler:
@@ -222,15 +225,18 @@ class Federation:
         orders = self._orders(notice, session)
         enclosed = self._service.enclosures.of(orders, listener.given, session.version)
         try:
-            async with self._service.gate.download(len(enclosed.frames)):
+            async with self._service.gate.at_once(len(enclosed.frames)) as transfer:
+                enclosed = enclosed if transfer else NOTHING  # orders wait for no room: the model is fetched
                 await context.write(orders.SerializeToString() + enclosed.frames)
+        except NoRoomError as error:
+            await context.abort(grpc.StatusCode.ABORTED, f"{error}: listen again")
         finally:
             if notice.finished and not session.confirms_end:
                 self._service.lobby.told(session)
         if enclosed.digest:
             listener.given = enclosed.digest
             self._service.meter.add_down(len(enclosed.frames))
-            self._service.meter.add_plain(self._service.broadcasts.plain_size)
+            self._service.meter.add_plain_down(self._service.broadcasts.plain_size)
         return notice.finished
 
     def _orders(self, notice: Notice, session: Session) -> pb.Orders:
@@ -256,13 +262,16 @@ class Federation:
             gone = "this version of the model is no longer given out; listen again"
             await self._refuse(Refused.NO_MODEL, context, grpc.StatusCode.NOT_FOUND, gone)
         try:
-            async with self._service.gate.download(sum(version.size for version in versions)):
+            async with self._service.gate.download(sum(version.size for version in versions)) as transfer:
                 for frame in frames_of(versions, request):
                     await context.write(frame)
+                    transfer.moved()
                     self._service.meter.add_down(len(frame))
+        except NoRoomError as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except FrameError as error:
             await self._refuse(Refused.NO_MODEL, context, grpc.StatusCode.OUT_OF_RANGE, str(error))
-        self._service.meter.add_plain(self._service.broadcasts.plain_size)
+        self._service.meter.add_plain_down(self._service.broadcasts.plain_size)
 
     def _give_up_work_from(self, digest: str, session: Session) -> None:
         """Whoever can't have the model that its work begins from had better do something else."""

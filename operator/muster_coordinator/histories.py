@@ -9,6 +9,7 @@ Times and rates are exponential means in which the newest measurement counts hal
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -41,8 +42,8 @@ _MEASURES: Final = (
     "elapsed_s",  # from its order to its update
     "train_s",  # as it says itself
     "step_s",  # of that, for each local step; of the whole where it doesn't say
-    "upload_s",
-    "fetch_s",  # all else: the model's way down, and waiting for its worker
+    "upload_s",  # of updates that came in a stream: see uploads.py
+    "fetch_s",  # all else: the model's way down, waiting for its worker, and an update's way up that was not timed
     "bytes_per_s",  # of its uplink
     "loss",  # as it last reported it
     "loss_rms",  # root of the mean square over examples; the loss where it says no more
@@ -118,6 +119,11 @@ class Histories:
         """One client's history by name."""
         return dict(zip(_COUNTS + _MEASURES, self.table[ordinal].item(), strict=True))
 
+    def surveyed_up(self, client: ClientId, ordinals: Mapping[ClientId, int]) -> float:
+        """Bytes a second of its uplink, as its worker last measured them; nan: it hasn't."""
+        is_known = len(self.table) and client in ordinals
+        return float(self.table["up_bytes_per_s"][ordinals[client]]) if is_known else math.nan
+
     def after(self, commit: RoundCommit, ordinals: Mapping[ClientId, int], decay: float) -> Histories:
         """One more round is over. `decay` is how much of an older contribution is left with each newer one."""
         table = (self.table if len(self.table) else blank(len(ordinals))).copy()
@@ -151,6 +157,11 @@ class Histories:
 def _frozen(table: Table) -> Table:
     table.flags.writeable = False
     return table
+
+
+def uplinks(rows: Table) -> Floats:
+    """Bytes a second up: as updates took to come, or as workers found it where nobody saw that; nan: not known."""
+    return np.where(np.isnan(rows["bytes_per_s"]), rows["up_bytes_per_s"], rows["bytes_per_s"])
 
 
 # --- what a round leaves ----------------------------------------------------------------------------------------------

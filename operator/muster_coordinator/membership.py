@@ -196,9 +196,19 @@ def _stop_by(state: JobState, deadline: float, length_s: float, client: ClientId
 
 def _finish_by(state: JobState, deadline: float, length_s: float, client: ClientId) -> float:
     """When a client has to be done for its update to be here in time."""
+    return stop_by(deadline, length_s, _upload_s(state, client))
+
+
+def _upload_s(state: JobState, client: ClientId) -> float:
+    """How long its updates take to come in: as measured, or as its surveyed line takes for one of them; or nan."""
     table = state.progress.histories.table
-    upload_s = float(table["upload_s"][state.config.ordinals[client]]) if len(table) else math.nan
-    return stop_by(deadline, length_s, upload_s)
+    if not len(table):
+        return math.nan
+    row = table[state.config.ordinals[client]]
+    measured_s, used = float(row["upload_s"]), int(row["used"])
+    if used and math.isnan(measured_s):
+        return float(row["bytes_up"]) / used / state.surveyed_up(client)
+    return measured_s
 
 
 def _evaluation_orders(phase: Evaluating, here: list[ClientId]) -> Iterator[Instruction]:

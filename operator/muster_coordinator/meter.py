@@ -12,7 +12,8 @@ class Traffic:
 
     up: int = 0
     down: int = 0
-    plain: int = 0
+    plain_up: int = 0
+    plain_down: int = 0
 
 
 class ByteMeter:
@@ -22,7 +23,8 @@ class ByteMeter:
         self._lock = threading.Lock()
         self._up = 0
         self._down = 0
-        self._plain = 0
+        self._plain_up = 0
+        self._plain_down = 0
         self._totals = [0, 0]
 
     def add_up(self, size: int) -> None:
@@ -35,15 +37,20 @@ class ByteMeter:
             self._down += size
             self._totals[1] += size
 
-    def add_plain(self, size: int) -> None:
-        """A whole transfer, either way, as it would have been in float32."""
+    def add_plain_up(self, size: int) -> None:
+        """A whole update, as it would have been in float32."""
         with self._lock:
-            self._plain += size
+            self._plain_up += size
+
+    def add_plain_down(self, size: int) -> None:
+        """A whole model, as it would have been in float32."""
+        with self._lock:
+            self._plain_down += size
 
     def take(self) -> Traffic:
         with self._lock:
-            taken = Traffic(self._up, self._down, self._plain)
-            self._up = self._down = self._plain = 0
+            taken = Traffic(self._up, self._down, self._plain_up, self._plain_down)
+            self._up = self._down = self._plain_up = self._plain_down = 0
         return taken
 
     def totals(self) -> tuple[int, int]:

@@ -157,6 +157,7 @@ class RoundCommit(Record, frozen=True):
     bytes_up: int
     bytes_down: int
     bytes_plain: int = 0  # what the same models and updates would have been in float32, both ways
+    bytes_plain_up: int = 0  # of these, of the updates
     owed: tuple[AssignmentId, ...] = ()  # of this round's plan: still welcome later (lateUpdates: NextRound)
     stragglers: int = 0  # of `failed`: who was still waited for when the round closed
     reason: str = ""  # why it closed when it did, and why these clients were asked

@@ -79,11 +79,16 @@ def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) 
     for each in commit.used:
         used[each.client] = (*used.get(each.client, ()), each.assignment)[-kept:]
         participations[each.client] = participations.get(each.client, 0) + (commit.round > 0)
+    histories = progress.histories.after(commit, config.ordinals, config.contribution_decay)
+
+    def surveyed(client: ClientId) -> float:
+        return histories.surveyed_up(client, config.ordinals)
+
     return replace(
         progress,
         last=commit,
         used=used,
-        search=after_round(progress.search or config.search, commit),
+        search=after_round(progress.search or config.search, commit, surveyed),
         reach=progress.reach.after(commit),
         noise=noise_after(progress.noise, commit),
         widths=progress.widths or commit.widths,
@@ -93,8 +98,9 @@ def after_commit(progress: Progress, commit: RoundCommit, config: EngineConfig) 
         bytes_up=progress.bytes_up + commit.bytes_up,
         bytes_down=progress.bytes_down + commit.bytes_down,
         bytes_plain=progress.bytes_plain + commit.bytes_plain,
+        bytes_plain_up=progress.bytes_plain_up + commit.bytes_plain_up,
         participations=participations,
-        histories=progress.histories.after(commit, config.ordinals, config.contribution_decay),
+        histories=histories,
     )
 
 

@@ -3,7 +3,8 @@
 The search itself is `muster_wire.adaptive` (Han et al. 2020). Here is what a federation knows of a round: each update
 in it brings the loss of some of its client's own examples at the base, at the base with the update as it was sent, and
 at the base with what the probe's smaller share would have sent. Losses are averaged by examples. The round takes as
-long as its slowest client trains and sends; with the probe's share, sending would have taken that much less.
+long as its slowest client trains and sends; with the probe's share, sending would have taken that much less. Where
+nobody saw how long sending took (updates in one message) it is what the client's surveyed line takes for it.
 
 The paper compares global models, for which every client would have to be sent a second model each round. Here a client
 compares what its own update does to its own loss: three passes over a few examples, and not one byte more down.
@@ -14,9 +15,10 @@ that lies about its losses can move the share within the bounds that the manifes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from muster_coordinator.records import RoundCommit, Uplink, UsedUpdate
+from muster_spec.clients import ClientId
 from muster_wire.adaptive import Search, Seen, adapt
 
 
@@ -25,21 +27,27 @@ def uplink_of(search: Search) -> Uplink:
     return Uplink(share=search.share, probe=search.probe)
 
 
-def after_round(search: Search | None, commit: RoundCommit) -> Search | None:
-    """The search after one more round; as it was where none of its updates says anything. None: nothing is searched."""
-    timed = [each for each in commit.used if each.round == commit.round and each.losses and each.upload_s > 0]
-    says_something = timed and commit.round > 0  # a first model is no update
-    return adapt(search, _seen(search, timed)) if search and says_something else search
+def after_round(search: Search | None, commit: RoundCommit, surveyed: Callable[[ClientId], float]) -> Search | None:
+    """The search after one more round; as it was where none of its updates says anything. None: nothing is searched.
+
+    `surveyed` is a client's uplink in bytes a second, as its worker found it; nan: not known.
+    """
+    if search is None or not commit.round:  # a first model is no update
+        return search
+    said = [each for each in commit.used if each.round == commit.round and each.losses]
+    sent = [(each, each.upload_s or each.size_bytes / surveyed(each.client)) for each in said]
+    timed = [(each, sending_s) for each, sending_s in sent if sending_s > 0]  # nan is not
+    return adapt(search, _seen(search, timed)) if timed else search
 
 
-def _seen(search: Search, used: Sequence[UsedUpdate]) -> Seen:
-    fewer = search.probe / search.share
+def _seen(search: Search, timed: Sequence[tuple[UsedUpdate, float]]) -> Seen:
+    used, fewer = [each for each, _ in timed], search.probe / search.share
     return Seen(
         loss_before=_mean([(each.losses.before, each.examples) for each in used if each.losses]),
         loss_after=_mean([(each.losses.after, each.examples) for each in used if each.losses]),
         loss_probe=_mean([(each.losses.fewer, each.examples) for each in used if each.losses]),
-        seconds=max(each.train_s + each.upload_s for each in used),
-        seconds_probe=max(each.train_s + fewer * each.upload_s for each in used),
+        seconds=max(each.train_s + sending_s for each, sending_s in timed),
+        seconds_probe=max(each.train_s + fewer * sending_s for each, sending_s in timed),
     )
 
 

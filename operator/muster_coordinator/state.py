@@ -257,6 +257,7 @@ class Progress:
     bytes_up: int = 0
     bytes_down: int = 0
     bytes_plain: int = 0  # in float32
+    bytes_plain_up: int = 0  # of these, of updates
     search: Search | None = None  # for the share of values to send; None: nothing is learnt yet
     reach: Reach = field(default_factory=Reach)  # how often each tensor came, where updates may lack some
     noise: float | None = None  # how far updates scatter, beside their mean; None: not known yet
@@ -268,7 +269,15 @@ class Progress:
     @property
     def saved(self) -> float:
         """The share of bytes that compression has taken away so far; below 0 where it added some."""
-        return 1 - (self.bytes_up + self.bytes_down) / self.bytes_plain if self.bytes_plain else 0.0
+        return _saved(self.bytes_up + self.bytes_down, self.bytes_plain)
+
+    @property
+    def saved_up(self) -> float:
+        return _saved(self.bytes_up, self.bytes_plain_up)
+
+    @property
+    def saved_down(self) -> float:
+        return _saved(self.bytes_down, self.bytes_plain - self.bytes_plain_up)
 
     @property
     def committed(self) -> int:
@@ -281,6 +290,10 @@ class Progress:
 
     def has_used(self, client: ClientId, assignment: AssignmentId) -> bool:
         return assignment in self.used.get(client, ())
+
+
+def _saved(size: int, plain: int) -> float:
+    return 1 - size / plain if plain else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +340,12 @@ class JobState:
     profiled: Mapping[ClientId, ClientProfile] = field(default_factory=dict)  # since the newest commit
     failed_attempt: RoundSummary | None = None  # at the round that is to be committed next, in this session
     wake: float | None = None  # the last wish
+
+    def surveyed_up(self, client: ClientId) -> float:
+        """Bytes a second of its uplink, as its worker has measured them by now; nan: it hasn't."""
+        if client in self.profiled:
+            return self.profiled[client].up_bytes_per_s
+        return self.progress.histories.surveyed_up(client, self.config.ordinals)
 
     @property
     def is_finished(self) -> bool:

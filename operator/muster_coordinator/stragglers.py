@@ -41,6 +41,6 @@ class PartialWork:
 
 
 def stop_by(deadline: float, length_s: float, upload_s: float) -> float:
-    """When a client has to stop training for its update to be here in time; nan: it never sent one."""
+    """When a client has to stop training for its update to be here in time; nan: nobody knows how long that takes."""
     kept = MARGIN_UNKNOWN * length_s if math.isnan(upload_s) else MARGIN * length_s + UPLOADS * upload_s
     return deadline - min(kept, length_s / 2)  # a slow line is no reason to train hardly at all

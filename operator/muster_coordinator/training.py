@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from muster_coordinator.compression import parts_text
 from muster_coordinator.gathering import decide_gathering, left_out
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.records import EvaluationRecord, RoundPlan
@@ -37,12 +36,11 @@ from muster_coordinator.state import (
     StoringEvaluation,
 )
 from muster_spec.clients import ClientId
-from muster_spec.types import Compression
 from muster_spec.wording import percent, seconds, size
-from muster_wire.layout import Layout
 
 METRICS_SHOWN = 64
 ROUNDS_FOR_PACE = 10
+LEAST_SAVED = 0.005  # frames and headers are no compression, and neither is what rounds to nothing
 NO_QUORUM = "NoQuorum"
 QUORUM_PATIENCE_S = 30.0
 _LONGEST_REASON = 1024
@@ -50,12 +48,8 @@ _LONGEST_REASON = 1024
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What the engine doesn't know. `now` is on its clock, and `clock_offset_s` makes Unix time of that; there may be
-    no `layout` yet.
-    """
+    """What the engine doesn't know. `now` is on its clock, and `clock_offset_s` makes Unix time of that."""
 
-    compression: Compression
-    layout: Layout | None
     clock_offset_s: float
     now: float
 
@@ -80,7 +74,7 @@ def training_of(state: JobState, around: Circumstances) -> Training:
         metrics=_metrics_of(measured),
         best=BestShown(round=best.round, metric=best.metric[:64], value=best.value, model=best.model) if best else None,
         model=progress.model or None,
-        compression=describe_compression(around.compression, _saved(progress.rounds, around.layout)),
+        compression=describe_compression(state.config.compression, progress),
         clients=_clients(state, round_),
         traffic=TrafficShown(
             up=size(progress.bytes_up),
@@ -270,28 +264,8 @@ def moment(unix: float) -> str:
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
-def _saved(rounds: Sequence[RoundSummary], layout: Layout | None) -> float | None:
-    """The share of bytes that updates were smaller than uncoded ones, over the history."""
-    plain = (plain_update_bytes(layout) if layout else 0) * sum(each.used for each in rounds)
-    return 1 - sum(each.bytes_up for each in rounds) / plain if plain else None
-
-
-def plain_update_bytes(layout: Layout) -> int:
-    """An update as it is in memory: float32 and int64."""
-    return 4 * (layout.trainable_size + layout.float_buffer_size) + 8 * layout.integer_size
-
-
-def describe_compression(compression: Compression, saved: float | None) -> str:
-    """The job's codecs in a few words, and what they save where they save something."""
-    text: str
-    if compression.preset is not None:
-        text = compression.preset
-    else:
-        ways = {"up": compression.up, "down": compression.down}
-        named = [
-            f"{way} {' + '.join(stage.type for stage in stages.codecs) if stages else 'Float32'}"
-            for way, stages in ways.items()
-        ]
-        text = ", ".join(named)
-    text += parts_text(compression.federated_dropout)
-    return f"{text}; {percent(saved)} saved up" if saved is not None and saved >= 0.001 else text
+def describe_compression(codecs: str, progress: Progress) -> str:
+    """The codecs that are in use, and the share of bytes that they save so far, each way where it is any."""
+    ways = {"up": progress.saved_up, "down": progress.saved_down}
+    saved = ", ".join(f"{percent(share)} {way}" for way, share in ways.items() if share >= LEAST_SAVED)
+    return f"{codecs}; saved {saved}" if saved else codecs

@@ -1,5 +1,7 @@
 """How hard a client's updates are squeezed under preset `auto`: by its own bandwidth, measured on what it sent before.
 
+Of an update in one message nobody sees how long it took: there the line counts as its worker has surveyed it.
+
 A pure choice, made when a round is planned and stored with the plan: an update that was made before a restart still
 fits. Squeezing costs accuracy and time, so a client does no more of it than its line needs: the mildest pipeline whose
 transfer takes at most a tenth of the time that the client trains. All of them remember what they left out, so that a
@@ -8,6 +10,7 @@ client may change from one to the other without losing anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -60,11 +63,14 @@ def choose_uplink(line: Line | None) -> Chosen:
     return Chosen(name, f"{name}: at {rate} even this takes {transfer_s:.2g} s beside {line.train_s:.2g} s of training")
 
 
-def measured(before: Line | None, update: UpdateStaged) -> Line | None:
-    """What is known after one more update; nothing new from one that came in no time or was not timed."""
-    if update.upload_s <= 0 or not update.size_bytes:
+def measured(before: Line | None, update: UpdateStaged, surveyed: float = math.nan) -> Line | None:
+    """What is known after one more update. Where that was not timed its line is as `surveyed`, bytes a second; nothing
+    new where that isn't known either (nan).
+    """
+    bytes_per_s = update.size_bytes / update.upload_s if update.upload_s > 0 else surveyed
+    if math.isnan(bytes_per_s) or not update.size_bytes:
         return before
-    now = Line(update.size_bytes / update.upload_s, update.train_ms / 1000, update.plain_bytes)
+    now = Line(bytes_per_s, update.train_ms / 1000, update.plain_bytes)
     if before is None:
         return now
     return replace(

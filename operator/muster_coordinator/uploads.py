@@ -2,7 +2,8 @@
 
 A frame is read only when the one before it is on the disk, so a slow or a fast client holds one frame of memory. What
 has arrived of a broken transfer stays for as long as its work is wanted; the next offer of the same bytes goes on from
-there. A bad update costs its client this round and nobody anything else.
+there. A call whose work isn't wanted any more is ended, and so is one that stands still while others wait for its room.
+A bad update costs its client this round and nobody anything else.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from muster_coordinator.arriving import Source, frame_of
 from muster_coordinator.assignments import client_of
 from muster_coordinator.claims import one_line, problem_with_numbers
 from muster_coordinator.compression import Codecs
+from muster_coordinator.errors import NoRoomError
 from muster_coordinator.events import BudgetExceeded, UpdateRejected
-from muster_coordinator.gate import WAIT_MS, Gate
+from muster_coordinator.gate import WAIT_MS, Gate, Transfer
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.instructions import OrderEvaluation
 from muster_coordinator.lobby import Lobby
@@ -57,7 +59,8 @@ class Partial:
     upload: Upload
     owner: object = None
     busy: asyncio.Future[Any] | None = None
-    began: tuple[float, int] = (0.0, 0)  # its stream: when, and with how many bytes here already
+    transfer: Transfer | None = None  # of the stream
+    began_at: float | None = None  # its stream, where all of it came in that; None: nobody could see it come
     conclusion: asyncio.Task[pb.SubmitReply] | None = (
         None  # once it is here whole; the upload is not ours any more then
     )
@@ -144,9 +147,11 @@ class Uploads:
             partial = await self._begin(offered, source)
             if known := self._known(offered.message, session):  # an earlier stream may have brought it meanwhile
                 return known
-            if partial.conclusion is None and not await self._has_read(partial, source):
+            if partial.conclusion is None and not await self._has_read(offered, partial, source):
                 return _wait(WAIT_MS)
             return await self._concluded(offered, partial)
+        except NoRoomError as error:
+            await source.abort(grpc.StatusCode.ABORTED, f"{error}: offer again")
         except StagingError as error:
             log.warning("%s", error)
             self._postponed += 1
@@ -195,18 +200,28 @@ class Uploads:
 
     # --- the bytes ----------------------------------------------------------------------------------------------------
 
-    async def _has_read(self, partial: Partial, source: Source) -> bool:
+    async def _has_read(self, offered: Offered, partial: Partial, source: Source) -> bool:
         """Whether all of it is here now; not if there was no room for another transfer."""
-        with self._gate.upload(partial.upload.header.size - partial.upload.received) as has_room:
-            if has_room:
-                await source.begin(partial.upload.received)
-                await self._read_frames(partial, source)
-        return has_room
 
-    async def _read_frames(self, partial: Partial, source: Source) -> None:
-        partial.owner, partial.began = source, (self._intake.clock.now(), partial.upload.received)
+        def is_wanted() -> bool:
+            return self._book.wanted(offered.client, offered.assignment) is not None
+
+        _end(partial)  # an earlier stream, which may have died without a word
+        async with self._gate.at_once(partial.upload.header.size - partial.upload.received, is_wanted) as transfer:
+            if transfer is None:
+                return False
+            partial.owner, partial.transfer = source, transfer
+            await source.begin(partial.upload.received)
+            await self._read_frames(partial, source, transfer)
+        return True
+
+    async def _read_frames(self, partial: Partial, source: Source, transfer: Transfer) -> None:
+        # A part says little of how fast the whole would come, and one message is here before anybody looks.
+        is_seen = not source.restarts and not partial.upload.received
+        partial.began_at = self._intake.clock.now() if is_seen else None
         while not partial.upload.is_complete:
             await self._read_frame(partial, source)  # a call of its own: a frame is gone before the next is read
+            transfer.moved()
 
     async def _read_frame(self, partial: Partial, source: Source) -> None:
         arrived = await source.read()
@@ -246,11 +261,9 @@ class Uploads:
             partial.upload.close()
             return self._reject(offered, error)
         self._workbench.stage(offered.assignment, partial.upload)
-        began_at, before = partial.began
-        # a part says little of how fast the whole would come
-        upload_s = 0.0 if before else arrived_at - began_at
+        upload_s = 0.0 if partial.began_at is None else arrived_at - partial.began_at
         staged = self._offers.staged(offered, partial.upload.header, upload_s, checked.norm)
-        self._meter.add_plain(staged.plain_bytes)
+        self._meter.add_plain_up(staged.plain_bytes)
         answer = self._lobby.expect_answer(offered.assignment)
         self._inbox.post(staged)
         said = await answer
@@ -284,12 +297,19 @@ class Uploads:
         if partial is None or partial.conclusion is not None:
             return
         partial.owner = None
+        _end(partial)
         if partial.busy is None or partial.busy.done():
             partial.upload.close()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._intake.files.close()
+
+
+def _end(partial: Partial) -> None:
+    """Whoever brings it has nothing to bring any more."""
+    if partial.transfer is not None:
+        partial.transfer.end()
 
 
 def _goes_on(upload: Upload, header: Header, source: Source) -> bool:

@@ -2,10 +2,14 @@
 
 import asyncio
 
-from coordinating import WEIGHTS, coordinator, errors_of, workers, write_job
+import pytest
+
+from coordinating import TOKEN, WEIGHTS, Workers, commits_in, coordinator, errors_of, workers, write_job
 from muster_coordinator.budget import CLIENT_BYTES, IDLE_BYTES
-from muster_coordinator.rehearsal import RehearsalWorker
+from muster_coordinator.limits import frame_bytes
+from muster_coordinator.rehearsal import Drift, RehearsalWorker
 from muster_coordinator.strategies import FedAvg
+from proxying import CALM, Direction, Proxy, Weather
 
 CLIENTS = 4
 MODEL = 4 * WEIGHTS
@@ -45,6 +49,42 @@ def test_clients_wait_until_there_is_room(tmp_path):
     warnings = [each["message"] for each in running.of("warning") if "memoryBudget" in each["message"]]
     assert len(warnings) == 1
     assert [each["round"] for each in running.of("committed")] == [0, 1, 2]
+
+
+MANY = 8_000_000  # so many that a model is more than sockets and streams have buffers for
+
+
+@pytest.mark.parametrize(
+    ("weights", "way", "stall_at"),
+    [(WEIGHTS, Direction.UP, 12_000), (MANY, Direction.DOWN, 10_000_000)],  # in the midst of an update, of a model
+)
+def test_a_transfer_that_stands_still_keeps_nobody_from_theirs(tmp_path, weights, way, stall_at):
+    """One client's line stops moving, for longer than a round lasts. There is room for one transfer at a time."""
+    model = 4 * weights
+    budget = NEEDED + FedAvg.models_in_memory * (model - MODEL) + 4 * min(model, frame_bytes(CLIENTS)) + 4096
+    job = write_job(
+        tmp_path,
+        clients=CLIENTS,
+        rounds={"total": 2, "minUpdates": CLIENTS - 1, "deadlineSeconds": 90, "onInsufficient": "Fail"},
+        coordinator={"memoryBudget": str(budget)},
+    )
+    bad = Weather(stall_at=stall_at, stall_s=300.0)
+    with (
+        coordinator(tmp_path, job) as running,
+        Proxy(running.address, lambda number, its: bad if its is way and not number else CALM) as proxy,
+    ):
+        four = Workers(
+            [
+                RehearsalWorker(address, TOKEN, "p", [index], Drift(weights), f"worker-{index}")
+                for index, address in enumerate([*[running.address] * 3, proxy.address])
+            ]
+        )
+        try:
+            assert running.wait() == 0, errors_of(tmp_path)
+        finally:
+            four.stop()
+    assert [commit.round for commit in commits_in(tmp_path / "storage")] == [0, 1, 2]
+    assert "makes way for others" in errors_of(tmp_path)  # before its connection is found dead
 
 
 def test_with_room_for_all_nobody_waits(tmp_path):

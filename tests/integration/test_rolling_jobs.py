@@ -21,7 +21,7 @@ MODES = {
 def test_a_job_runs_with_real_workers(tmp_path, mode):
     write_manifest(tmp_path)
     rounds = {"total": 6, "deadlineSeconds": 20, "mode": mode} | MODES[mode]
-    changes = ["--set", f"spec.rounds={json.dumps(rounds)}"]
+    changes = ["--set", f"spec.rounds={json.dumps(rounds)}", "--set", "spec.selection.memory.path=known"]
     done = muster("run", "job.yaml", "--json", "--no-baselines", "--out", "out", *changes, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]

@@ -7,6 +7,7 @@ Transfers go on at the byte where they broke, in both directions. Only this modu
 from __future__ import annotations
 
 import queue
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -210,24 +211,25 @@ class Connection:
             reply: wire.BeatReply = calls.stub.Beat(request, metadata=self._metadata, timeout=timeout_s)
         return reply.revision
 
-    def measure(self, payload: bytes = b"", wanted: int = 0, profile: Profile | None = None) -> bool:
-        """A call with so many bytes up and down; False where the coordinator knows none, or doesn't want it now.
+    def measure(self, payload: bytes = b"", wanted: int = 0, profile: Profile | None = None) -> int | None:
+        """A call with so many bytes up and down; how many a survey should take in all, each way. None where the
+        coordinator knows no such call, or doesn't want it (now).
 
         Raises:
             ConnectionBrokenError: it is out of reach.
         """
         if self._version < MEASURING:
-            return False
+            return None
         found = wire.Profile(**asdict(profile)) if profile else None
         request = wire.MeasureRequest(session=self._session, payload=payload, wanted=wanted, profile=found)
         with self._calls() as calls:
             try:
-                calls.stub.Measure(request, metadata=self._metadata, timeout=CALL_S)
+                reply: wire.MeasureReply = calls.stub.Measure(request, metadata=self._metadata, timeout=CALL_S)
             except grpc.RpcError as error:
                 if error.code() in _NO_MEASURING:
-                    return False
+                    return None
                 raise
-        return True
+        return reply.most or sys.maxsize
 
     def confirm_end(self) -> None:
         """Say that the last orders have come, so that the coordinator need not wait for this worker."""

@@ -167,6 +167,8 @@ class Loop:
                 with self._witness.doing("submit", assignment):
                     self._offer(assignment)
             case Work(assignment):
+                if self.survey is not None and self.survey.is_first:
+                    self.survey.run(self._session)
                 with self._witness.doing(type(assignment.work).__name__.lower(), assignment):
                     self._work(assignment)
             case Wait(until):

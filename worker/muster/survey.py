@@ -1,8 +1,9 @@
-"""What this worker can do and how its line is, measured by itself while it has nothing else to do.
+"""What this worker can do and how its line is, measured by itself, but for the first time while it has nothing to do.
 
 On joining and every ten minutes, on a budget of about a second: a matrix product on the device that trains, what memory
-is free there, how long a call takes there and back, and how fast some bytes go up and come down. It is told to the
-coordinator, which goes by it while it knows nothing better of this worker's clients.
+is free there, how long a call takes there and back, and how fast some bytes go up and come down, as many as the
+coordinator has them be. It is told to the coordinator, which goes by it while it knows nothing better of this worker's
+clients; where nothing goes by it, the coordinator says so at once, and nothing is measured.
 """
 
 from __future__ import annotations
@@ -48,12 +49,14 @@ class Line(Protocol):
     @property
     def frame_bytes(self) -> int: ...
 
-    def measure(self, payload: bytes = b"", wanted: int = 0, profile: Profile | None = None) -> bool:
-        """A call there and back; False where the coordinator can't, or won't now. Raises ConnectionBrokenError."""
+    def measure(self, payload: bytes = b"", wanted: int = 0, profile: Profile | None = None) -> int | None:
+        """A call there and back; how many bytes a survey should take in all, each way. None where the coordinator
+        can't, or won't now. Raises ConnectionBrokenError.
+        """
 
 
 class Survey:
-    """One worker's. For the working thread, whenever that has nothing else to do."""
+    """One worker's. For the working thread, before its first work and whenever it has nothing else to do."""
 
     def __init__(self, line: Line, device: Callable[[], torch.device], clock: Clock = time.monotonic) -> None:
         self._line = line
@@ -62,6 +65,11 @@ class Survey:
         self._found: Profile | None = None
         self._again = clock()
         self._told = -1  # in which session
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing has been measured yet: who is always the last to hand in has nothing to do at no time."""
+        return self._told < 0
 
     def is_due(self, session: int) -> bool:
         """Whether this session's coordinator has not been told, or it is time to look again."""
@@ -80,34 +88,41 @@ class Survey:
             pass
 
     def _measure(self) -> Profile | None:
-        latency_s = self._latency_s()
-        if latency_s is None:
+        allowed = self._line.measure()  # which opens the way, too: a first call takes longer
+        latency_s = self._latency_s() if allowed else None
+        if allowed is None or latency_s is None:
             return None
-        up = self._rate(lambda size: self._line.measure(bytes(size)), latency_s)
-        down = self._rate(lambda size: self._line.measure(wanted=size), latency_s)
+        up = self._rate(lambda size: self._line.measure(bytes(size)), latency_s, allowed)
+        down = self._rate(lambda size: self._line.measure(wanted=size), latency_s, allowed)
+        if up is None or down is None:
+            return None
         device = self._device()
         return Profile(flops_of(device, self._clock), free_bytes(device), latency_s, up, down)
 
     def _latency_s(self) -> float | None:
-        """None where the coordinator knows no measuring."""
+        """None where the coordinator doesn't want it now."""
         times = []
         for _ in range(_CALLS):
             began = self._clock()
-            if not self._line.measure():
+            if self._line.measure() is None:
                 return None
             times.append(self._clock() - began)
         return min(times)
 
-    def _rate(self, carry: Callable[[int], bool], latency_s: float) -> float:
-        """Bytes a second; with more bytes until they take long enough to say something."""
-        most = min(_MOST, self._line.frame_bytes)
-        size = min(_LEAST, most)
+    def _rate(self, carry: Callable[[int], int | None], latency_s: float, allowed: int) -> float | None:
+        """Bytes a second; with more bytes, `allowed` in all, until they take long enough to say something. None where
+        the coordinator would have none now.
+        """
+        most = min(_MOST, self._line.frame_bytes, allowed)
+        size, rate = min(_LEAST, most), None
         while True:
             began = self._clock()
-            is_done = carry(size)
+            if carry(size) is None:
+                return rate
             took_s = max(self._clock() - began - latency_s, _NO_TIME_S)
-            if took_s >= _LONG_S or size >= most or not is_done:
-                return size / took_s
+            rate, allowed = size / took_s, allowed - size
+            if took_s >= _LONG_S or size >= most or allowed < min(4 * size, most):
+                return rate
             size = min(4 * size, most)
 
 

@@ -136,7 +136,7 @@ class Office:
         for frame in frames_of(versions, request):
             self._meter.add_down(len(frame))
             yield frame
-        self._meter.add_plain(self._made.broadcasts.plain_size)
+        self._meter.add_plain_down(self._made.broadcasts.plain_size)
 
     # --- updates ------------------------------------------------------------------------------------------------------
 
@@ -173,8 +173,9 @@ class Office:
             upload.close()
             raise
         self._made.workbench.stage(offered.assignment, upload)
-        staged = self._offers.staged(offered, header, upload_s, norm)
-        self._meter.add_plain(staged.plain_bytes)
+        is_seen = header.size > self.small_bytes  # come: a smaller one is here, in one message, before anybody looks
+        staged = self._offers.staged(offered, header, upload_s if is_seen else 0.0, norm)
+        self._meter.add_plain_up(staged.plain_bytes)
         self.driver.handle(staged)
 
     def report(self, assignment: str, examples: int, metrics: dict[str, float], error: str) -> None:

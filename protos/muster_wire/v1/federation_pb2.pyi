@@ -489,10 +489,12 @@ class MeasureRequest(_message.Message):
     def __init__(self, session: _Optional[str] = ..., payload: _Optional[bytes] = ..., wanted: _Optional[int] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ...) -> None: ...
 
 class MeasureReply(_message.Message):
-    __slots__ = ("payload",)
+    __slots__ = ("payload", "most")
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
     payload: bytes
-    def __init__(self, payload: _Optional[bytes] = ...) -> None: ...
+    most: int
+    def __init__(self, payload: _Optional[bytes] = ..., most: _Optional[int] = ...) -> None: ...
 
 class Profile(_message.Message):
     __slots__ = ("flops", "memory_bytes", "latency_s", "up_bytes_per_s", "down_bytes_per_s")

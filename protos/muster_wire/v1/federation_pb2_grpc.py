@@ -153,7 +153,7 @@ class FederationServicer:
 
     def Measure(self, request, context):
         """Since 1.1. What a worker can do, and how its line is: a call brings some bytes up, takes some down, and may carry what
-        has been found out so far. Bounded in size and number; RESOURCE_EXHAUSTED: not now, and nothing depends on it.
+        has been found out so far. Bounded in size and number; RESOURCE_EXHAUSTED: not now, or nothing in this job goes by it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -24,7 +24,6 @@ from muster_coordinator.errors import InputError, JobGone, NoAnswer
 from muster_coordinator.settings import _read_account
 from muster_coordinator.shown import Training
 from muster_coordinator.training import Circumstances, training_of
-from muster_spec.types import Compression
 from muster_wire.trust.authority import make_authority
 
 JOB = JobName("lab", "digits", "uid-1")
@@ -32,7 +31,7 @@ JOB = JobName("lab", "digits", "uid-1")
 
 def value(number: int) -> Training:
     state = FakeWorld(config_for()).state
-    training = training_of(state, Circumstances(Compression(preset="none"), None, 0.0, 0.0))
+    training = training_of(state, Circumstances(0.0, 0.0))
     return msgspec.structs.replace(training, round=number)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -15,7 +16,8 @@ from muster_coordinator.budget import (
     problem_with_budget,
     room,
 )
-from muster_coordinator.gate import Gate, Limit
+from muster_coordinator.errors import NoRoomError
+from muster_coordinator.gate import PATIENCE_S, STALLED_S, Gate, Limit
 from muster_coordinator.robust.krum import Krum
 from muster_coordinator.strategies import FedAvg
 from muster_wire.layout import Kind, Layout, TensorSpec
@@ -57,28 +59,52 @@ def test_a_budget_that_never_suffices_is_named_with_one_that_does() -> None:
     assert problem_with_budget(67 * MIB, DEMAND, LAYOUT) is None
 
 
-def gate(budget_mib: int, warnings: list[str]) -> Gate:
-    return Gate(Limit(budget_mib * MIB, DEMAND), lambda: LAYOUT, warnings.append)
+class Clock:
+    """Stands until somebody moves it."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def unix(self) -> float:
+        return self.seconds
+
+
+def gate(budget_mib: int, warnings: list[str], clock: Clock | None = None) -> Gate:
+    return Gate(Limit(budget_mib * MIB, DEMAND), lambda: LAYOUT, warnings.append, clock or Clock())
 
 
 def test_uploads_beyond_the_room_wait_and_it_is_said_once() -> None:
     warnings: list[str] = []
-    two = gate(72, warnings)  # 72 - 50 - 3 models leaves nine and a little: two transfers
-    with two.upload(20 * MIB) as first, two.upload(20 * MIB) as second:
-        with two.upload(20 * MIB) as third, two.upload(100) as small:
-            assert (first, second, third, small) == (True, True, False, True)
-        with two.upload(20 * MIB) as again:
-            assert not again
-    with two.upload(20 * MIB) as later:
-        assert later
+
+    async def scenario() -> None:
+        two = gate(72, warnings)  # 72 - 50 - 3 models leaves nine and a little: two transfers
+        async with two.at_once(20 * MIB) as first, two.at_once(20 * MIB) as second:
+            async with two.at_once(20 * MIB) as third, two.at_once(100) as small:
+                assert first
+                assert second
+                assert third is None
+                assert small
+            async with two.at_once(20 * MIB) as again:
+                assert again is None
+        async with two.at_once(20 * MIB) as later:
+            assert later
+
+    asyncio.run(scenario())
     assert len(warnings) == 1
     assert "72Mi leaves no room" in warnings[0]
 
 
 def test_somebody_alone_is_always_let_through() -> None:
     warnings: list[str] = []
-    with gate(1, warnings).upload(100 * MIB) as alone:
-        assert alone
+
+    async def scenario() -> None:
+        async with gate(1, warnings).at_once(100 * MIB) as alone:
+            assert alone
+
+    asyncio.run(scenario())
     assert not warnings
 
 
@@ -92,7 +118,7 @@ def test_downloads_wait_for_their_turn() -> None:
                 await asyncio.sleep(0.01)
                 order.append(f"{name} ends")
 
-        with one.upload(20 * MIB):
+        async with one.at_once(20 * MIB):
             waiting = [asyncio.create_task(download(name)) for name in ("a", "b")]
             await asyncio.sleep(0.02)
             assert not order
@@ -105,24 +131,95 @@ def test_downloads_wait_for_their_turn() -> None:
     assert all(order[at].endswith("begins") and order[at + 1].endswith("ends") for at in (0, 2, 4))
 
 
+def test_a_download_that_waits_for_long_is_told_so() -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        one = gate(68, [], clock)
+        async with one.at_once(20 * MIB) as busy:
+            waiting = asyncio.create_task(one.download(20 * MIB).__aenter__())
+            for _ in range(3):
+                await asyncio.sleep(0.01)
+                clock.seconds += PATIENCE_S / 2
+                assert busy
+                busy.moved()
+            with pytest.raises(NoRoomError, match="memoryBudget leaves: ask again"):
+                await waiting
+
+    asyncio.run(scenario())
+
+
 def test_a_download_that_is_given_up_leaves_no_trace() -> None:
     async def scenario() -> None:
         one = gate(68, [])
-        with one.upload(20 * MIB):
+        async with one.at_once(20 * MIB):
             waiting = asyncio.create_task(one.download(20 * MIB).__aenter__())
             await asyncio.sleep(0.01)
             waiting.cancel()
         async with one.download(20 * MIB):
             pass
-        with one.upload(20 * MIB) as taken:
+        async with one.at_once(20 * MIB) as taken:
             assert taken
 
     asyncio.run(scenario())
 
 
+async def stand_still(one: Gate, ready: asyncio.Event, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    async with one.at_once(20 * MIB, is_wanted):
+        ready.set()
+        await asyncio.Event().wait()
+
+
+def test_who_stands_still_makes_way_once_somebody_waits() -> None:
+    async def scenario() -> None:
+        clock, ready = Clock(), asyncio.Event()
+        one = gate(68, [], clock)
+        still = asyncio.create_task(stand_still(one, ready))
+        await ready.wait()
+        clock.seconds += STALLED_S - 1
+        async with one.at_once(20 * MIB) as early:
+            assert early is None
+        clock.seconds += 1
+        await asyncio.sleep(0.01)
+        assert not still.done()  # nobody waits at the moment
+        async with one.at_once(20 * MIB) as refused:
+            assert refused is None
+        with pytest.raises(NoRoomError):
+            await still
+        async with one.at_once(20 * MIB) as next_one:
+            assert next_one
+
+    asyncio.run(scenario())
+
+
+def test_what_nobody_wants_any_more_makes_way_at_once_for_a_download() -> None:
+    async def scenario() -> None:
+        ready = asyncio.Event()
+        one = gate(68, [])
+        unwanted = asyncio.create_task(stand_still(one, ready, lambda: False))
+        await ready.wait()
+        async with one.download(20 * MIB):
+            with pytest.raises(NoRoomError):
+                await unwanted
+
+    asyncio.run(scenario())
+
+
+def test_a_timeout_of_its_own_is_not_taken_for_the_gates() -> None:
+    async def scenario() -> None:
+        async with gate(68, []).at_once(20 * MIB):
+            raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        asyncio.run(scenario())
+
+
 def test_without_a_budget_nobody_waits() -> None:
-    free = Gate(None, lambda: LAYOUT, pytest.fail)
-    with free.upload(2**40) as one, free.upload(2**40) as two:
-        assert one
-        assert two
+    free = Gate(None, lambda: LAYOUT, pytest.fail, Clock())
+
+    async def scenario() -> None:
+        async with free.at_once(2**40) as one, free.at_once(2**40) as two:
+            assert one
+            assert two
+
+    asyncio.run(scenario())
     assert free.problem(LAYOUT) is None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from coordinating import write_job
 from fake_world import FakeWorld, config_for
 from muster_coordinator.carried import begin_with, to_hand_on
 from muster_coordinator.events import ClientsProfiled
@@ -16,8 +20,9 @@ from muster_coordinator.histories import blank
 from muster_coordinator.records import ClientProfile
 from muster_coordinator.selection import Request
 from muster_coordinator.selectors.adaptive import Adaptive
-from muster_coordinator.surveying import profile_of
+from muster_coordinator.surveying import FEW_BYTES, LEAST_BYTES, MOST_BYTES, needs_profiles, profile_of, survey_bytes
 from muster_spec.clients import ClientId
+from muster_spec.types import ResolvedJob
 from muster_wire.v1 import federation_pb2 as pb
 
 A0, A1, A2 = (ClientId(f"a/{index}") for index in range(3))
@@ -90,6 +95,32 @@ def test_what_no_machine_can_be_is_not_believed(change: dict[str, float]) -> Non
     whole = {"flops": 1e9, "memory_bytes": 2**30, "latency_s": 0.01, "up_bytes_per_s": 1e6, "down_bytes_per_s": 1e6}
     assert profile_of(pb.Profile(**whole)) is not None
     assert profile_of(pb.Profile(**whole | change)) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "survey"), [(0, FEW_BYTES), (10_000, LEAST_BYTES), (64_000_000, 1_000_000), (2**40, MOST_BYTES)]
+)
+def test_a_survey_is_small_beside_the_model(model: int, survey: int) -> None:
+    assert survey_bytes(model) == survey
+
+
+@pytest.mark.parametrize(
+    ("spec", "needed"),
+    [
+        ({}, False),
+        ({"compression": {"preset": "max"}}, False),
+        ({"compression": {"preset": "auto"}}, True),
+        ({"compression": {"up": {"codecs": [{"type": "AdaptiveTopK"}]}}}, True),
+        ({"selection": {"type": "Adaptive"}, "rounds": {"total": 2, "cohort": 2}}, True),
+        ({"selection": {"type": "Oort"}, "rounds": {"total": 2, "cohort": 2}}, True),
+        ({"selection": {"type": "Random", "memory": {"path": "known"}}}, True),
+        ({"rounds": {"total": 2, "stragglers": {"type": "Partial"}}}, True),
+        ({"local": {"sampling": {"type": "FedBalancer"}}}, True),
+    ],
+)
+def test_profiles_are_wanted_where_something_goes_by_them(tmp_path: Path, spec: dict[str, Any], needed: bool) -> None:
+    job = msgspec.json.decode(write_job(tmp_path, **spec).read_bytes(), type=ResolvedJob)
+    assert needs_profiles(job) is needed
 
 
 def test_the_next_job_on_the_pool_knows_it() -> None:

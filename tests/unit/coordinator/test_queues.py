@@ -17,7 +17,6 @@ from muster_coordinator.rounds import Fail, Wait
 from muster_coordinator.state import Collecting, Gathering, Roster
 from muster_coordinator.training import Circumstances, training_of
 from muster_spec.clients import ClientId
-from muster_spec.types import Compression
 
 A0, A1, A2, A3 = FOUR = tuple(ClientId(f"a/{index}") for index in range(4))
 NAN = math.nan
@@ -212,7 +211,7 @@ def test_the_queued_are_told_when_they_are_others():
 
 def test_the_status_counts_the_queued_and_they_are_not_lost():
     world = preempted(30.0)
-    around = Circumstances(Compression(), None, 0.0, world.now)
+    around = Circumstances(0.0, world.now)
     clients = training_of(world.state, around).clients
     assert (clients.connected, clients.queued, clients.lost) == (3, 1, 0)
     assert [(pool.connected, pool.queued) for pool in clients.pools] == [(3, 1)]

@@ -16,7 +16,7 @@ from muster_wire.v1 import federation_pb2 as pb
 SEARCH = Search.start(0.01, 0.1)
 
 
-def used(number=1, examples=10, losses=(2.0, 1.0, 1.2), train_s=1.0, upload_s=3.0):
+def used(number=1, examples=10, losses=(2.0, 1.0, 1.2), train_s=1.0, upload_s=3.0, size_bytes=0):
     before, after, fewer = losses
     return UsedUpdate(
         client="a/0",
@@ -28,6 +28,7 @@ def used(number=1, examples=10, losses=(2.0, 1.0, 1.2), train_s=1.0, upload_s=3.
         metrics={},
         train_s=train_s,
         upload_s=upload_s,
+        size_bytes=size_bytes,
         losses=Losses(before=before, after=after, fewer=fewer),
     )
 
@@ -40,7 +41,11 @@ def commit(*updates):
 
 
 def moved(*updates):
-    return after_round(SEARCH, commit(*updates)).share
+    return after_round(SEARCH, commit(*updates), unknown).share
+
+
+def unknown(_client):
+    return math.nan
 
 
 def test_a_round_that_a_smaller_share_would_have_shortened_lowers_it():
@@ -51,6 +56,14 @@ def test_a_round_that_a_smaller_share_would_have_shortened_lowers_it():
 
 def test_where_sending_takes_no_time_more_is_sent():
     assert moved(used(upload_s=1e-9)) > SEARCH.share
+
+
+def test_what_nobody_saw_come_took_what_the_surveyed_line_takes():
+    seen, unseen = used(losses=(2.0, 1.0, 1.8)), used(losses=(2.0, 1.0, 1.8), upload_s=0.0, size_bytes=300)
+    assert after_round(SEARCH, commit(unseen), lambda _: 100.0) == after_round(SEARCH, commit(seen), unknown)
+    even = used(losses=(2.0, 1.0, 1.3), upload_s=0.0, size_bytes=300)
+    assert after_round(SEARCH, commit(even), lambda _: 100.0).share < SEARCH.share
+    assert after_round(SEARCH, commit(even), lambda _: 1e4).share > SEARCH.share
 
 
 def test_losses_are_averaged_by_examples_and_the_slowest_client_sets_the_time():
@@ -75,11 +88,11 @@ def replace_examples(update, examples):
     ],
 )
 def test_a_round_that_says_nothing_changes_nothing(updates):
-    assert after_round(SEARCH, commit(*updates)) == SEARCH
+    assert after_round(SEARCH, commit(*updates), unknown) == SEARCH
 
 
 def test_without_the_codec_there_is_no_search():
-    assert after_round(None, commit(used())) is None
+    assert after_round(None, commit(used()), unknown) is None
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -100,7 +113,7 @@ def test_the_share_is_in_the_plan_and_goes_on_after_a_restart():
     world.join()
     world.work(world.config.clients[0])  # the first model
     go_round(world)
-    after_one = after_round(SEARCH, world.commits[1])
+    after_one = after_round(SEARCH, world.commits[1], unknown)
     assert [each.uplink for each in world.plans[1, 0].cohort] == [uplink_of(SEARCH)] * 3
     assert [each.uplink for each in world.plans[2, 0].cohort] == [uplink_of(after_one)] * 3
     assert after_one.share < SEARCH.share
@@ -110,4 +123,4 @@ def test_the_share_is_in_the_plan_and_goes_on_after_a_restart():
     orders = [each for each in world.carried_out if isinstance(each, OrderTraining)]
     assert orders[-1].uplink == uplink_of(after_one)
     go_round(world)
-    assert world.plans[3, 0].cohort[0].uplink == uplink_of(after_round(after_one, world.commits[2]))
+    assert world.plans[3, 0].cohort[0].uplink == uplink_of(after_round(after_one, world.commits[2], unknown))

@@ -7,9 +7,10 @@ import math
 import pytest
 
 from fake_world import FakeWorld, config_for
-from muster_coordinator.events import UpdateStaged
+from muster_coordinator.events import ClientsProfiled, UpdateStaged
 from muster_coordinator.instructions import OrderTraining
 from muster_coordinator.orders import Notice
+from muster_coordinator.records import ClientProfile
 from muster_coordinator.stragglers import PartialWork, stop_by
 from muster_coordinator.translate import Told, orders_of
 from muster_spec.clients import ClientId
@@ -50,10 +51,10 @@ def partial_world(**choices: object) -> FakeWorld:
     return FakeWorld(config_for({"a": 3}, total=2, partial=PartialWork(1, 2, None), **choices))
 
 
-def hand_in(world: FakeWorld, name: ClientId, steps: int) -> None:
+def hand_in(world: FakeWorld, name: ClientId, steps: int, upload_s: float = 2.0) -> None:
     (order,) = world.clients[name].wanted.values()
     del world.clients[name].wanted[order.assignment]
-    update = UpdateStaged(name, order.assignment, 20, steps, {}, 100, upload_s=2.0)
+    update = UpdateStaged(name, order.assignment, 20, steps, {}, 100, upload_s=upload_s)
     world.clients[name].held[order.assignment] = update
     world.stage(update)
 
@@ -80,6 +81,21 @@ def test_orders_say_when_to_stop_and_use_what_is_known_of_the_line() -> None:
     second = next(iter(world.clients[A0].wanted.values()))
     assert isinstance(second, OrderTraining)
     assert second.stop_by == pytest.approx(second.deadline - 3.0 - 1.5 * 2.0)
+
+
+def test_of_updates_that_nobody_saw_come_the_surveyed_line_says_how_long_they_take() -> None:
+    world = partial_world()
+    world.join()
+    profile = ClientProfile(flops=1e9, memory_bytes=2**30, latency_s=0.1, up_bytes_per_s=50.0, down_bytes_per_s=1e9)
+    world.post(ClientsProfiled(world.clients[A0].worker, (A0,), profile))
+    world.work(A0)
+    for name in world.config.clients:
+        hand_in(world, name, 10, upload_s=0.0)
+    slow, unknown = (next(iter(world.clients[name].wanted.values())) for name in world.config.clients[:2])
+    assert isinstance(slow, OrderTraining)
+    assert isinstance(unknown, OrderTraining)
+    assert slow.stop_by == pytest.approx(slow.deadline - 3.0 - 1.5 * 100 / 50.0)
+    assert unknown.stop_by == pytest.approx(unknown.deadline - 6.0)
 
 
 def test_a_worker_hears_how_long_it_may_train() -> None:

@@ -13,21 +13,23 @@ from fake_world import FakeWorld, Order, config_for
 from muster_coordinator.events import ClientsLost, StopRequested, UpdateStaged
 from muster_coordinator.instructions import OrderTraining, Outcome, Reason
 from muster_coordinator.records import AssignmentId, EvaluationRecord, Scores
+from muster_coordinator.recovery import after_commit
 from muster_coordinator.shown import Training
 from muster_coordinator.state import Progress, RoundSummary
 from muster_coordinator.training import Circumstances, describe_compression, estimated_end_s, training_of
 from muster_spec.clients import ClientId
 from muster_spec.schemas import Schema, schema_of
-from muster_spec.strategy_types import Codec, Compression, FederatedDropout, Pipeline
-from muster_wire.layout import Kind, Layout, TensorSpec
 
 A0, A1, A2 = (ClientId(f"a/{index}") for index in range(3))
-PLAIN = Compression(preset="none")
 OFFSET_S = 1_800_000_000.0
 
 
-def shown(world: FakeWorld, compression: Compression = PLAIN, layout: Layout | None = None) -> Training:
-    return training_of(world.state, Circumstances(compression, layout, OFFSET_S, world.now))
+def shown(world: FakeWorld) -> Training:
+    return training_of(world.state, Circumstances(OFFSET_S, world.now))
+
+
+def sent(*, up: int, down: int, plain_up: int, plain_down: int) -> Progress:
+    return Progress(bytes_up=up, bytes_down=down, bytes_plain=plain_up + plain_down, bytes_plain_up=plain_up)
 
 
 def ready(**choices: Any) -> FakeWorld:
@@ -185,7 +187,7 @@ def measured(central: dict[str, float] | None, federated: dict[str, float] | Non
     scores = [Scores(metrics=each, examples=1, clients=1) if each else None for each in (central, federated)]
     record = EvaluationRecord(round=0, model="m", central=scores[0], federated=scores[1])
     state = replace(world.state, progress=replace(world.state.progress, evaluated=record))
-    return training_of(state, Circumstances(PLAIN, None, 0.0, world.now))
+    return training_of(state, Circumstances(0.0, world.now))
 
 
 @pytest.mark.parametrize(
@@ -245,40 +247,32 @@ def test_the_pace_of_the_last_rounds_is_that_of_the_rest(
     assert estimated_end_s(rounds(*ends), 10) == expected
 
 
-HALF = FederatedDropout(keep=0.5, masks=4)
-
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("compression", "saved", "text"),
+    ("progress", "text"),
     [
-        (PLAIN, None, "none"),
-        (Compression(preset="light"), 0.4993, "light; 49.9% saved up"),
-        (Compression(preset="none", federated_dropout=HALF), 0.7, "none, sub-models of 50%; 70.0% saved up"),
-        (Compression(preset="none"), -0.01, "none"),
-        (
-            Compression(up=Pipeline(codecs=(Codec(type="TopK"), Codec(type="Int8"), Codec(type="Lossless")))),
-            0.978,
-            "up TopK + Int8 + Lossless, down Float32; 97.8% saved up",
-        ),
+        (Progress(), "up int8, down float32"),
+        (sent(up=50, down=101, plain_up=100, plain_down=100), "up int8, down float32; saved 50.0% up"),
+        (sent(up=101, down=15, plain_up=100, plain_down=100), "up int8, down float32; saved 85.0% down"),
+        (sent(up=7, down=15, plain_up=100, plain_down=200), "up int8, down float32; saved 93.0% up, 92.5% down"),
+        (sent(up=101, down=202, plain_up=100, plain_down=200), "up int8, down float32"),
+        (sent(up=7, down=15, plain_up=0, plain_down=0), "up int8, down float32"),
     ],
 )
-def test_the_codecs_in_a_few_words(compression: Compression, saved: float | None, text: str) -> None:
-    assert describe_compression(compression, saved) == text
+def test_the_codecs_and_what_they_save_each_way(progress: Progress, text: str) -> None:
+    assert describe_compression("up int8, down float32", progress) == text
 
 
-def test_bytes_saved_are_held_against_what_updates_are_in_memory() -> None:
-    world = ready()
-    for client in (A0, A1, A2):
-        assert world.work(client)
-    layout = Layout((TensorSpec("w", (1000,), "float32", Kind.TRAINABLE),))
-    sent = shown(world, layout=layout)
-    assert sent.traffic.up_bytes == sum(commit.bytes_up for commit in world.commits)
-    last = sent.last_round
-    assert last is not None
-    saved = 1 - last.up_bytes / (3 * 4000)
-    assert sent.compression == f"none; {100 * saved:.1f}% saved up"
+def test_what_is_saved_follows_from_the_commits() -> None:
+    world = ready(compression="up int8, down float32")
+    assert shown(world).compression == "up int8, down float32"
+    commit = msgspec.structs.replace(world.commits[0], bytes_up=30, bytes_down=90, bytes_plain=220, bytes_plain_up=120)
+    state = replace(world.state, progress=after_commit(Progress(), commit, world.config))
+    told = training_of(state, Circumstances(OFFSET_S, world.now))
+    assert (told.traffic.up_bytes, told.traffic.down_bytes) == (30, 90)
+    assert told.compression == "up int8, down float32; saved 75.0% up, 10.0% down"
 
 
 def test_an_update_of_a_stranger_changes_nothing() -> None:

@@ -31,19 +31,24 @@ class Line:
         self.clock, self.latency_s, self.up, self.down = clock, latency_s, up, down
         self.told: list[Profile] = []
         self.calls = 0
+        self.allowed = 2**30
+        self.most_calls = 2**30
+        self.up_bytes = self.down_bytes = 0
         self.knows = True
         self.is_broken = False
 
     def measure(self, payload=b"", wanted=0, profile=None):
         if self.is_broken:
             raise ConnectionBrokenError("gone")
-        if not self.knows:
-            return False
+        if not self.knows or self.calls >= self.most_calls:
+            return None
         self.calls += 1
+        self.up_bytes += len(payload)
+        self.down_bytes += wanted
         self.clock.now += self.latency_s + len(payload) / self.up + wanted / self.down
         if profile:
             self.told.append(profile)
-        return True
+        return self.allowed
 
 
 @pytest.fixture
@@ -96,6 +101,31 @@ def test_a_coordinator_that_knows_no_measuring_is_left_alone(clock):
     survey.run(1)
     assert not line.told
     assert not survey.is_due(1)
+
+
+@pytest.mark.parametrize("allowed", [1000, 2**15, 2**16, 200_000, 2**19])
+def test_no_more_bytes_move_than_the_coordinator_says(clock, allowed):
+    line = Line(clock, up=1e8, down=1e8)
+    line.allowed = allowed
+    Survey(line, lambda: CPU, clock).run(1)
+    assert min(allowed, 2**15) <= line.up_bytes <= allowed
+    assert min(allowed, 2**15) <= line.down_bytes <= allowed
+    assert len(line.told) == 1
+
+
+def test_what_the_coordinator_would_not_carry_says_nothing_of_the_line(clock):
+    for most in (4, 5):  # not even one way; not the other
+        line = Line(clock)
+        line.most_calls = most
+        Survey(line, lambda: CPU, clock).run(1)
+        assert not line.told
+
+
+def test_the_first_survey_is_before_everything_else(clock):
+    survey = Survey(Line(clock), lambda: CPU, clock)
+    assert survey.is_first
+    survey.run(1)
+    assert not survey.is_first
 
 
 def test_a_line_that_breaks_costs_nothing(clock):
