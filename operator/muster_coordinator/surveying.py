@@ -49,7 +49,8 @@ def needs_profiles(job: ResolvedJob) -> bool:
     """Whether anything in this job, or in the next one on its pools, goes by what workers measure of themselves."""
     spec = job.spec
     return (
-        spec.selection.type in {"Adaptive", "Oort"}
+        spec.selection.type in {"Adaptive", "Oort", "Cost"}
+        or spec.rounds.deadline_control.type == "Adaptive"
         or spec.selection.memory is not None
         or spec.compression.preset == "auto"
         or search_of(spec.compression) is not None

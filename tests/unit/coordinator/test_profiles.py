@@ -113,6 +113,8 @@ def test_a_survey_is_small_beside_the_model(model: int, survey: int) -> None:
         ({"compression": {"up": {"codecs": [{"type": "AdaptiveTopK"}]}}}, True),
         ({"selection": {"type": "Adaptive"}, "rounds": {"total": 2, "cohort": 2}}, True),
         ({"selection": {"type": "Oort"}, "rounds": {"total": 2, "cohort": 2}}, True),
+        ({"selection": {"type": "Cost"}, "rounds": {"total": 2, "cohort": 2}}, True),
+        ({"rounds": {"total": 2, "deadlineControl": {"type": "Adaptive"}}}, True),
         ({"selection": {"type": "Random", "memory": {"path": "known"}}}, True),
         ({"rounds": {"total": 2, "stragglers": {"type": "Partial"}}}, True),
         ({"local": {"sampling": {"type": "FedBalancer"}}}, True),
