@@ -18,12 +18,13 @@ def mean(values):
     return sum(values) / len(values)
 
 
-def test_adaptive_selection_has_shorter_rounds_and_everybody_takes_part(tmp_path):
+@pytest.mark.parametrize(("selection", "share"), [({}, 0.95), ({"adaptive": {"fairness": 1}}, 0.8)])
+def test_adaptive_selection_has_shorter_rounds_and_everybody_takes_part(tmp_path, selection, share):
     adaptive, by_chance = (
-        run(job_of(tmp_path, pools=EIGHT, rounds=ROUNDS, selection={"type": kind}), machines(*MIXED))
-        for kind in ("Adaptive", "Random")
+        run(job_of(tmp_path, pools=EIGHT, rounds=ROUNDS, selection=kind), machines(*MIXED))
+        for kind in ({"type": "Adaptive"} | selection, {"type": "Random"})
     )
-    assert mean(adaptive.seconds) < 0.8 * mean(by_chance.seconds)
+    assert mean(adaptive.seconds) < share * mean(by_chance.seconds)
     assert min(adaptive.summary["participation"]["rounds"].values()) >= 4
 
 
