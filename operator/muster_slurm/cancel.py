@@ -4,7 +4,8 @@ The operator starts it in a pod of its own for a job that has ended, or is to be
 cancel. It needs neither the coordinator nor a ledger: what SLURM lists under the pool's keys is the pool's. It goes on
 for as long as SLURM is away; whoever started it says when it is enough, by SIGTERM.
 
-Exit codes: 0 nothing is left in SLURM; 1 something may be; 2 the manifest or a secret has to be put right.
+Exit codes: 0 nothing is left in SLURM; 2 the manifest or a secret has to be put right; 143 told to go, and something may
+be left.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import NoReturn, Protocol
 
 from muster_slurm.errors import BridgeError, SlurmError
 from muster_slurm.plan import SETTLE_S, Listing
-from muster_slurm.process import BAD_INPUT, CLEAN, LEFT, read_job
+from muster_slurm.process import BAD_INPUT, CLEAN, STOPPED, read_job
 from muster_slurm.request import Keys, slurm_of
 from muster_slurm.states import Phase
 from muster_slurm.transport import Secrets, open_transport
@@ -101,7 +102,7 @@ def _living(listing: Listing, keys: Keys) -> list[int]:
 
 def _leave(_number: int, _frame: object) -> NoReturn:
     print("cancel: SLURM may still have jobs of this pool; see to it with scancel", file=sys.stderr, flush=True)
-    sys.exit(LEFT)
+    sys.exit(STOPPED)
 
 
 def _tell(pool: str, what: str, words: str) -> None:

@@ -7,7 +7,7 @@ Between two looks at SLURM it attends to the coordinator, which hears what SLURM
 hears from.
 
 Exit codes: 0 nothing is left in SLURM; 1 something may be; 2 every worker was given up, or the manifest or a secret has
-to be put right; 143 alone, and told to go while there was work: nothing is left in SLURM, and another is to go on.
+to be put right; 143 alone, and told to go while there was work, or something was left: another is to go on.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class _Process:
         if not self._bridge.is_idle:
             names = ", ".join(self._bridge.left)
             print(f"bridge: SLURM may still have {names}; see to it with scancel", file=sys.stderr, flush=True)
-            return LEFT
+            return STOPPED if self._is_stopped else LEFT
         if self._bridge.fatal:
             print(f"bridge: {self._bridge.fatal}", file=sys.stderr, flush=True)
             return BAD_INPUT
