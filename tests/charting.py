@@ -83,6 +83,10 @@ def own_namespace(cluster: Kubectl) -> Iterator[str]:
     try:
         yield name
     finally:
+        for job in cluster.kubectl(
+            "-n", name, "get", "fedjobs", "-o", "name"
+        ).stdout.split():  # whose operator has gone
+            cluster.kubectl("-n", name, "patch", job, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
         cluster.tell("delete", "namespace", name, "--wait=false")
         cluster.tell("delete", CLUSTER_KINDS, "-l", f"app.kubernetes.io/instance={name}")
 

@@ -151,8 +151,16 @@ def release(nodes: Nodes, images: Images, ahead: Ahead | None) -> Iterator[Nodes
         yield nodes
 
 
+@pytest.fixture
+def slurm(private_slurm: Slurm) -> Iterator[Slurm]:
+    """It, without what a test has left."""
+    yield private_slurm
+    private_slurm.tell("scancel", "--user=root")
+    private_slurm.until(lambda: not private_slurm.queue())
+
+
 @pytest.fixture(scope="session")
-def slurm() -> Iterator[Slurm]:
+def private_slurm() -> Iterator[Slurm]:
     """A private SLURM beside the cluster."""
     with own_slurm(f"cluster-{os.getpid()}") as found:
         if not isinstance(found, Slurm):

@@ -109,7 +109,7 @@ def end_the_canceller(lab: Lab, code: int) -> None:
     wait_until(lambda: is_gone(lab), "the job goes", within_s=60)
 
 
-def test_a_job_is_deleted_when_its_bridge_has_said_that_slurm_has_nothing_left(hybrid: Lab) -> None:
+def test_a_job_is_deleted_when_its_bridge_has_gone_and_a_canceller_has_looked(hybrid: Lab) -> None:
     [bridge] = hybrid.pods("worker")
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": bridge}, "target": {"name": "a-node"}}
     path = f"/api/v1/namespaces/{hybrid.namespace}/pods/{bridge}/binding"
@@ -118,11 +118,11 @@ def test_a_job_is_deleted_when_its_bridge_has_said_that_slurm_has_nothing_left(h
     wait_until(lambda: "deletionTimestamp" in hybrid.get("pod", bridge)["metadata"], "the bridge is told to end")
     wait_until(lambda: not hybrid.pods("coordinator"), "the coordinator goes at once")
     assert not is_gone(hybrid)
-    hybrid.end_pod(bridge, 0)
-    wait_until(lambda: is_gone(hybrid), "the job goes", within_s=60)
-    assert not events(hybrid) & {"CancellingSlurm", "SlurmNotCancelled"}
+    hybrid.end_pod(bridge, 143)
     hybrid.tell("delete", "pod", bridge, "--grace-period=0", "--force", "--ignore-not-found")
-    wait_until(lambda: not named(hybrid), "its parts go with it")
+    end_the_canceller(hybrid, 0)
+    assert "SlurmNotCancelled" not in events(hybrid)
+    wait_until(lambda: not named(hybrid) and not hybrid.pods("worker"), "its parts go with it")
 
 
 def test_a_job_whose_bridge_has_crashed_is_deleted_when_a_canceller_has_looked(hybrid: Lab) -> None:
