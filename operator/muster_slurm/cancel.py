@@ -4,7 +4,7 @@ The operator starts it in a pod of its own for a job that has ended, or is to be
 cancel. It needs neither the coordinator nor a ledger: what SLURM lists under the pool's keys is the pool's. It goes on
 for as long as SLURM is away; whoever started it says when it is enough, by SIGTERM.
 
-Exit codes: 0 nothing is left in SLURM; 2 the manifest or a secret has to be put right; 143 told to go before it was sure.
+Exit codes: 0 nothing is left in SLURM; 2 the manifest or a secret has to be put right; 143 told to go too early to say.
 """
 
 from __future__ import annotations
