@@ -44,7 +44,7 @@ def job(login: LoginNode, site: Path) -> str:
         spec:
           task: {{entrypoint: "muster.tasks.digits:Digits"}}
           rounds: {{total: {ROUNDS}, minUpdates: 2, deadlineSeconds: 120}}
-          local: {{epochs: 40, batchSize: 16, learningRate: 0.02}}
+          local: {{epochs: 15, batchSize: 16, learningRate: 0.02}}
           pools:
           - name: hpc
             inline:
