@@ -74,12 +74,14 @@ def build_canceller(context: Context, pool: ResolvedPool) -> Object:
 
 
 def _job(context: Context, pool: ResolvedPool, pod: Object) -> Object:
+    """One pod, and not by index: of an index, Kubernetes keeps a pod that failed until the next one is there, and in a
+    namespace that is being deleted there is no next one, so it would stay for ever.
+    """
     spec = {
-        "completionMode": "Indexed",
         "completions": 1,
         "parallelism": 1,
-        "backoffLimitPerIndex": context.job.spec.run_policy.backoff_limit,
-        "podFailurePolicy": failure_policy(BRIDGE),
+        "backoffLimit": context.job.spec.run_policy.backoff_limit,
+        "podFailurePolicy": failure_policy(BRIDGE, "FailJob"),
         "podReplacementPolicy": "Failed",
         "template": {"metadata": {"labels": labels(context.job, WORKER, pool.name)}, "spec": pod},
     }

@@ -52,11 +52,11 @@ _BAD_INPUT, _STOPPED = 2, 143
 _THREADS = "OMP_NUM_THREADS"
 
 
-def failure_policy(name: str) -> Object:
+def failure_policy(name: str, ends: str = "FailIndex") -> Object:
     """Of a Job whose container is called so.
 
     Exit 143: told to stop, by a drain or a suspension. A disruption: the node was taken away. Neither is the worker's
-    fault, so neither costs a retry. Exit 2: the same would happen again.
+    fault, so neither costs a retry. Exit 2: the same would happen again, so this ends the index, or the Job.
     """
     stopped = {"containerName": name, "operator": "In", "values": [_STOPPED]}
     bad_input = {"containerName": name, "operator": "In", "values": [_BAD_INPUT]}
@@ -64,7 +64,7 @@ def failure_policy(name: str) -> Object:
         "rules": [
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             {"action": "Ignore", "onExitCodes": stopped},
-            {"action": "FailIndex", "onExitCodes": bad_input},
+            {"action": ends, "onExitCodes": bad_input},
         ]
     }
 

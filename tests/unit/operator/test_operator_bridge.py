@@ -58,6 +58,7 @@ def bridge(cluster: Cluster) -> Object:
 def test_a_slurm_pool_is_one_bridge_and_no_workers(cluster: Cluster) -> None:
     assert cluster.keys("Job") == [BRIDGE, "digits-coordinator"]
     assert cluster.child("Job", BRIDGE)["spec"]["completions"] == 1
+    assert "backoffLimitPerIndex" not in cluster.child("Job", BRIDGE)["spec"]  # see build/bridge.py
 
 
 def test_what_ends_the_bridge_is_told_of_its_own_container(cluster: Cluster) -> None:
