@@ -27,20 +27,21 @@ from muster.witness import Watch
 from muster.worker import WorkerSettings, use_memory_again
 from muster.workshop import Trainee, Workshop
 from muster_wire.layout import Kind, Layout, TensorSpec
-from muster_wire.values import Values, difference
+from muster_wire.values import Values
 
 
 class Idle(Workshop):
-    """Trains nothing: the update is how far the model has moved since the client last saw it, really computed.
+    """Trains nothing: each client hands in the same update in each round, as Flower's hands back what it got.
 
-    So the model moves on by the same step in each round. One that stands still keeps its name, and clients that have it
-    don't fetch it: no model would go down.
+    It is not zero. A model that stands still keeps its name, and clients that have it don't fetch it: no model would go
+    down.
     """
 
     def __init__(self, tensor_size: int) -> None:
         names = [f"layer{number}" for number in range(TENSORS)]
         self._layout = Layout(tuple(TensorSpec(name, (tensor_size,), "float32", Kind.TRAINABLE) for name in names))
-        self._before = Values.zeros(self._layout)
+        self._update = Values.zeros(self._layout, frozen=False)
+        self._update.trainable[...] = np.random.default_rng(1).standard_normal(self._update.trainable.size, np.float32)
 
     def initialise(self, seed: int, *, with_groups: bool = False) -> Values:  # noqa: ARG002 -- the workshop's signature
         values = Values.zeros(self._layout)
@@ -48,8 +49,7 @@ class Idle(Workshop):
         return values
 
     def train(self, client, base, state, seed, hooks, part=None) -> Trainee:  # noqa: ARG002 -- the workshop's signature
-        before, self._before = self._before, base
-        return Trainee(difference(base, before), Trained(10, 1), 1)
+        return Trainee(self._update, Trained(10, 1), 1)
 
 
 def work(address: str, index: int, setting: Setting, material: Material) -> None:

@@ -17,6 +17,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,16 +36,51 @@ from muster_wire.values import Values
 
 log = logging.getLogger("muster.coordinator")
 
-RECENT_FRAMES: Final = 4
+RECENT_BYTES: Final = 2**24
 _UNREACHABLE: Final = 2**63  # bytes: only of the newest version is there more than its chain
 
 
-class Version:
-    """One transfer on its way down. Clients that fetch it side by side share a few frames. For the server's loop."""
+class Recent:
+    """Frames made lately, for clients that fetch side by side and are never quite as far as each other.
 
-    def __init__(self, transfer: Transfer, recent: OrderedDict[tuple[str, int], bytes] | None = None) -> None:
+    So many bytes at most, and none while nobody fetches: updates that come up have that memory. For the server's loop.
+    """
+
+    def __init__(self) -> None:
+        self._frames: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._bytes = 0
+        self._readers = 0
+
+    @contextmanager
+    def reader(self) -> Iterator[None]:
+        """Somebody fetches."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self._frames.clear()
+                self._bytes = 0
+
+    def frame(self, transfer: Transfer, offset: int) -> bytes:
+        """The frame that begins here, made if need be."""
+        key = (transfer.header.checksum, offset)
+        frame = self._frames.get(key)
+        if frame is None:
+            frame = self._frames[key] = transfer.frame_at(offset)
+            self._bytes += len(frame)
+            while self._bytes > RECENT_BYTES:
+                self._bytes -= len(self._frames.popitem(last=False)[1])
+        return frame
+
+
+class Version:
+    """One transfer on its way down."""
+
+    def __init__(self, transfer: Transfer, recent: Recent | None = None) -> None:
         self._transfer = transfer
-        self._recent = OrderedDict() if recent is None else recent
+        self._recent = recent or Recent()
 
     @property
     def digest(self) -> str:
@@ -58,16 +94,8 @@ class Version:
 
     def frames(self, offset: int) -> Iterator[bytes]:
         """Serialized frames from this offset on. FrameError if it isn't in the payload."""
-        return self._transfer.frames(offset, self._frame_at)
-
-    def _frame_at(self, offset: int) -> bytes:
-        key = (self._transfer.header.checksum, offset)
-        frame = self._recent.get(key)
-        if frame is None:
-            frame = self._recent[key] = self._transfer.frame_at(offset)
-            if len(self._recent) > RECENT_FRAMES:
-                self._recent.popitem(last=False)
-        return frame
+        with self._recent.reader():
+            yield from self._transfer.frames(offset, lambda at: self._recent.frame(self._transfer, at))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +151,7 @@ class Broadcasts:
         self._links: tuple[Link, ...] = ()
         self._reference: Reference | None = None  # of the newest link, where changes are made
         self._plain: Version | None = None
-        self._recent: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._recent = Recent()
 
     # --- by the driver ------------------------------------------------------------------------------------------------
 

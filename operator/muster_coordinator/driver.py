@@ -60,6 +60,7 @@ class Driver:
         self.ports = ports
         self.wake_at: float | None = None  # on the engine's clock: when to handle a Tick
         self.finish: Finish | None = None
+        self._has_committed = False  # and so there may be something to prune
         self._state: JobState | None = None
         self._carry_out: dict[type[Any], Callable[[Any], Event | None]] = {
             StorePlan: self._store_plan,
@@ -122,6 +123,7 @@ class Driver:
             self._state, instructions = engine.step(self.state, completed.popleft(), self.ports.clock.now())
             completed.extend(self._carry_out_all(instructions))
         self.ports.orders.flush()
+        self._prune()
 
     def _carry_out_all(self, instructions: list[Instruction]) -> deque[Event]:
         completed: deque[Event] = deque()
@@ -153,10 +155,17 @@ class Driver:
         commit = self._record_of(instruction, made)
         self.ports.store.save_commit(commit)
         self._publish(after_commit(self.state.progress, commit, self.config))
-        best = self.state.progress.best
-        self.ports.models.prune({best.model} if best else set())
+        self._has_committed = True
         self.ports.orders.committed(commit.round)
         return RoundStored(commit)
+
+    def _prune(self) -> None:
+        """Forget old models: only now, since clients that have their next orders needn't wait for that."""
+        if not self._has_committed:
+            return
+        self._has_committed = False
+        best = self.state.progress.best
+        self.ports.models.prune({best.model} if best else set())
 
     def _publish(self, progress: Progress) -> None:
         audience = audience_of(progress, progress.committed, self.config)

@@ -264,8 +264,7 @@ class RehearsalWorker:
         recipe = recipe_from(assignment.train.recipe)
         left = self.left.get(client_of(AssignmentId(assignment.id)), feedback.Memory.empty())
         encoded = feedback.encode_by(assignment.train.seed, trained.update, recipe, left)
-        decoded = encoded.decoded.digest()
-        transfer = prepare(encoded.payload, trained.update.layout, recipe.pipeline, decoded, self.frame_bytes)
+        transfer = prepare(encoded.payload, trained.update.layout, recipe.pipeline, "", self.frame_bytes)
         return Held(transfer, trained, encoded.memory)
 
     def encode(self, trained: Trained, codec: CodecId) -> Held:
@@ -273,7 +272,7 @@ class RehearsalWorker:
         values = trained.update
         is_model = trained.examples == 0
         payload = encode_snapshot(values, codec) if is_model else encode_update(values, codec)
-        return Held(prepare(payload, values.layout, codec, values.digest(), self.frame_bytes), trained)
+        return Held(prepare(payload, values.layout, codec, "", self.frame_bytes), trained)
 
     async def _evaluate(self, assignment: pb.Assignment) -> bool:
         examples, metrics = self.learner.evaluate(await self._model(assignment.evaluate.model))

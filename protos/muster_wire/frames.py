@@ -43,7 +43,7 @@ class Header:
     size: int
     checksum: str  # XXH3-128 of the encoded bytes
     layout: Layout
-    digest: str  # of the decoded values; of a change, those that it leads to
+    digest: str  # of the version that comes of it; of what is submitted, the checksum again
     base: str = ""  # the version that this is the change from; empty for what stands alone
 
     @classmethod
@@ -142,7 +142,10 @@ def prepare(
     frame_bytes: int = FRAME_BYTES,
     base: str = "",
 ) -> Transfer:
-    """Checksums a payload whole and frame by frame; it must not change any more."""
+    """Checksums a payload whole and frame by frame; it must not change any more.
+
+    `digest` names the version that comes of it. What is submitted makes none: empty stands for the payload's checksum.
+    """
     data = payload if isinstance(payload, Pieces) else Pieces((payload,))
     whole, checksums = Checksum128(), []
     for at in range(0, len(data), frame_bytes):
@@ -150,7 +153,8 @@ def prepare(
         checksums.append(checksum64_of(frame))
         for part in frame:
             whole.update(part)
-    header = Header(_plain(codec), len(data), whole.hexdigest(), layout, digest, base)
+    checksum = whole.hexdigest()
+    header = Header(_plain(codec), len(data), checksum, layout, digest or checksum, base)
     return Transfer(header, data, frame_bytes, tuple(checksums))
 
 

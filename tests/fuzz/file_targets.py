@@ -121,9 +121,7 @@ def _home() -> Path:
 
 
 def some_held() -> Iterator[bytes]:
-    offered = Offered(
-        assignment="1.0.p/0", client="p/0", pipeline=(4, 0, 256), layout=wire_targets.LAYOUT.to_json(), digest="0" * 32
-    )
+    offered = Offered(assignment="1.0.p/0", client="p/0", pipeline=(4, 0, 256), layout=wire_targets.LAYOUT.to_json())
     after = Memory(np.ones(SIZE, np.float32), np.zeros(SIZE, np.float32), 1)
     for update in (
         HeldUpdate(offered, memoryview(b"payload")),

@@ -81,7 +81,7 @@ def test_two_jobs_with_one_bundle_and_a_third_that_the_policy_forbids(tmp_path, 
         entry for entry in site.audit() if entry["event"] == "sends" and entry["job"] == "first" and "bytes" in entry
     ]
     assert [entry["round"] for entry in sent] == [0, 1, 2]
-    assert all(entry["bytes"] > 0 and len(entry["digest"]) == 32 for entry in sent)
+    assert all(entry["bytes"] > 0 and len(entry["checksum"]) == 32 for entry in sent)
 
 
 def test_cut_off_for_a_minute_in_mid_job_and_in_the_lobby_a_site_comes_back(tmp_path, world):

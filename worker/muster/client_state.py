@@ -49,7 +49,6 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     pipeline: tuple[int, int, int]  # codec, flags and block, as in a section's header
     layout: str
-    digest: str
     examples: int = 0
     steps: int = 0
     metrics: dict[str, float] = {}

@@ -311,6 +311,8 @@ def test_damaged_bytes_never_make_a_version(tmp_path_factory, flips, seed):
             holding.add(frame)
     if holding.is_there:
         assert holding.take().digest() == references[2]
+    with contextlib.suppress(FrameError):  # a damaged header promised another transfer: found out, and begun anew
+        fetch(broadcasts, holding, references[2])
     fetch(broadcasts, holding, references[2])  # and what is left of it is good to go on from
     assert holding.take().digest() == references[2]
     shutil.rmtree(folder)

@@ -95,8 +95,9 @@ def test_what_an_order_says_leads_a_client_to_the_part_it_fetches(make, codec):
 def test_each_part_is_encoded_once_and_shared(make):
     parts = make()
     parts.publish(model(), 1)
-    one, other = (list(parts.get(parts.reference(order(place))).frames(0)) for place in (1, 4))
-    assert all(mine is theirs for mine, theirs in zip(one[1:], other[1:], strict=True))  # the first has a header
+    side_by_side = zip(*(parts.get(parts.reference(order(place))).frames(0) for place in (1, 4)), strict=True)
+    next(side_by_side)  # these have headers
+    assert all(mine is theirs for mine, theirs in side_by_side)
     reference = parts.reference(order(1))
     parts.publish(model(1.0), 1)  # another attempt at the same round has the same base
     assert parts.reference(order(1)) == reference

@@ -16,7 +16,6 @@ def update(assignment="3.0.p/0", client=CLIENT, value=1.0, memory=None):
         client=client,
         pipeline=(4, 1, 256),
         layout="{}",
-        digest="d",
         examples=5,
         metrics={"loss": 0.5},
     )

@@ -104,7 +104,8 @@ def test_it_initialises_the_first_model():
         federation.until(lambda: federation.update("0.0.p/0") is not None)
     header = Header.from_message(federation.offers[0].header)
     values = decode(Shape(header.layout, PayloadKind.SNAPSHOT, header.codec), federation.update("0.0.p/0"))
-    assert values.digest() == first_model(5).digest() == header.digest
+    assert values.digest() == first_model(5).digest()
+    assert header.digest == header.checksum  # nobody holds it as a version
     torch.manual_seed(5)
     model = Workshop(work())._load().build_model()
     assert values.digest() == read_values(model, layout_of(model, lambda _: False)).digest()
@@ -121,7 +122,7 @@ def test_it_trains_and_hands_in_the_update(codec, hand_in_bytes):
     offer = federation.offers[0]
     assert (offer.examples, offer.steps) == (48, 6)
     assert 0 < offer.metrics["loss"] < 2
-    assert offer.header.digest == update.digest()
+    assert offer.header.digest == offer.header.checksum  # an update makes no version
     is_small = offer.header.size <= min(hand_in_bytes, FRAME_BYTES)
     assert federation.handed_in == ["1.0.p/0"] * is_small
     assert federation.submit_offsets == [0] * (not is_small)
@@ -153,7 +154,7 @@ def test_what_is_left_out_moves_with_the_commit(tmp_path, caplog):
         third = received(successor, "3.0.p/0", base, TOP.pipeline)
     memory = encode(expected_update(base, seed=1), TOP, Memory.empty(), random_of(1)).memory
     replayed = encode(expected_update(base, seed=3), TOP, memory, random_of(3))
-    assert third.digest() == replayed.decoded.digest() == successor.offers[0].header.digest
+    assert third.digest() == replayed.decoded.digest()
     assert "is lost" not in caplog.text
 
 
