@@ -39,15 +39,15 @@ def test_jobs_go_on_over_their_time_limit_and_where_it_leaves_no_time_for_a_trai
     gate, long, endless = (tmp_path / name for name in ("gate", "long", "endless"))
     for folder in (long, endless):
         folder.mkdir()
-    shape = {"clients": 2, "limit": 0, "time_limit": "1m"}
+    shape = {"clients": 2, "time_limit": "1m"}
     write_job(long, by_rest(slurm, long), rounds=6, gate=gate, **shape)
     save_file({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, endless / "first.safetensors")
     (endless / "gate").touch()
-    write_job(endless, by_commands(), gate=endless / "gate", initial=endless / "first.safetensors", **shape)
+    write_job(endless, by_commands(), gate=endless / "gate", initial=endless / "first.safetensors", limit=0, **shape)
     with training(slurm, long) as run, training(slurm, endless) as futile:
-        run.committed(3)
+        run.committed(1)
         gate.touch()  # from here on no training comes to its end
-        before = interrupted(run)
+        before = interrupted(run, len(run.events))
         kept, place = memories(long), len(run.events)
         run.until(lambda event: event["event"] == "joined", place)
         assert same(memories(long), kept)
@@ -60,7 +60,7 @@ def test_jobs_go_on_over_their_time_limit_and_where_it_leaves_no_time_for_a_trai
     assert [memory["participations"].item() for memory in memories(long).values()] == [6, 6]
     assert [event for event in run.events if event["event"] == "received" and event["memoryLost"]] == []
     assert "FAILED" in before["message"]  # it left when it was warned, with 143
-    assert sum(event.get("what") == "submitted" for event in run.events) == 2
+    assert sum(event.get("what") == "submitted" for event in run.events) >= 2
     assert refused == 2
     assert "its job came to its time limit before anything was handed in: raise slurm.timeLimit" in failed["message"]
     assert sum(event.get("what") == "submitted" for event in futile.events) == 1
