@@ -57,32 +57,6 @@ def test_a_preempted_job_is_put_back_by_slurm_and_not_submitted_again(slurm, tmp
     assert len(bridge.submissions()) == 1
 
 
-def test_a_worker_is_warned_before_the_time_limit_and_submitted_again(slurm, tmp_path):
-    with bridging(slurm, tmp_path, manifest(tmp_path, by_rest(slurm, tmp_path), clients=1, time_limit="1m")) as bridge:
-        bridge.until("submitted")
-        started(tmp_path, 1)
-        wait_until(lambda: said(tmp_path, "term"))  # SLURM may be up to a minute early
-        bridge.until("interrupted", "worker 0 was interrupted (FAILED")
-        started(tmp_path, 2)
-        end_well(slurm, bridge, tmp_path)
-    assert len(bridge.submissions()) == 2
-    assert [event for event in bridge.events if event["what"] == "failed"] == []
-
-
-def test_a_lost_node_is_slurms_to_replace(slurm, tmp_path):
-    with bridging(slurm, tmp_path, manifest(tmp_path, by_rest(slurm, tmp_path), clients=1)) as bridge:
-        bridge.until("submitted")
-        started(tmp_path, 1)
-        [node] = {job[4] for job in slurm.jobs("running")}
-        slurm.kill(node)
-        slurm.until(lambda: "down" in slurm.tell("sinfo", "-h", "-n", node, "-o", "%T"))
-        slurm.until_started(lambda: len(said(tmp_path, "start")) == 2)
-        assert {job[4] for job in slurm.jobs("running")} != {node}
-        slurm.repair()
-        end_well(slurm, bridge, tmp_path)
-    assert len(bridge.submissions()) == 1
-
-
 def test_slurmctld_may_be_away(slurm, tmp_path, how):
     with bridging(slurm, tmp_path, manifest(tmp_path, how)) as bridge:
         bridge.until("submitted")

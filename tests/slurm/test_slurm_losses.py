@@ -34,38 +34,51 @@ def interrupted(run, after=0):
     return run.until(lambda event: event.get("what") == "interrupted", after)
 
 
-def test_jobs_go_on_over_their_time_limit_and_where_it_leaves_no_time_for_a_training_are_given_up(slurm, tmp_path):
-    """Two runs at once, since SLURM looks at time limits every half a minute only."""
-    gate, long, endless = (tmp_path / name for name in ("gate", "long", "endless"))
-    for folder in (long, endless):
-        folder.mkdir()
-    shape = {"clients": 2, "time_limit": "1m"}
-    write_job(long, by_rest(slurm, long), rounds=6, gate=gate, **shape)
-    save_file({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, endless / "first.safetensors")
-    (endless / "gate").touch()
-    write_job(endless, by_commands(), gate=endless / "gate", initial=endless / "first.safetensors", limit=0, **shape)
+def test_jobs_go_on_over_their_time_limit_or_are_given_up(slurm, tmp_path):
+    """A job is longer than its time limit, and in another a training is. SLURM looks every half a minute: both at once."""
+    gate, long, endless = tmp_path / "gate", tmp_path / "long", tmp_path / "endless"
+    write_long(slurm, long, gate)
+    write_endless(endless)
     with training(slurm, long) as run, training(slurm, endless) as futile:
         run.committed(1)
         gate.touch()  # from here on no training comes to its end
-        before = interrupted(run, len(run.events))
-        kept, place = memories(long), len(run.events)
-        run.until(lambda event: event["event"] == "joined", place)
+        left = interrupted(run, len(run.events))
+        kept = memories(long)
+        run.until(lambda event: event["event"] == "joined", len(run.events))
         assert same(memories(long), kept)
         gate.unlink()
         code, done, err = run.finish()
         assert (code, done["rounds"]) == (0, 6), (err, run.events[-5:])
-        refused, failed, _ = futile.finish()
+        assert_given_up(futile)
+    assert "FAILED" in left["message"]  # it left when it was warned, with 143
+    assert [event for event in run.events if event.get("what") in {"failed", "givenUp"}] == []
     assert kept.keys() == {"hpc-0", "hpc-1"}
     assert all(memory["momentum"].any() and memory["residual"].any() for memory in kept.values())
     assert [memory["participations"].item() for memory in memories(long).values()] == [6, 6]
     assert [event for event in run.events if event["event"] == "received" and event["memoryLost"]] == []
-    assert "FAILED" in before["message"]  # it left when it was warned, with 143
-    assert sum(event.get("what") == "submitted" for event in run.events) >= 2
-    assert refused == 2
-    assert "its job came to its time limit before anything was handed in: raise slurm.timeLimit" in failed["message"]
-    assert sum(event.get("what") == "submitted" for event in futile.events) == 1
     assert slurm.queue() == ""
     assert_same_model_without_interruption(long)
+
+
+def write_long(slurm, folder, gate):
+    folder.mkdir()
+    write_job(folder, by_rest(slurm, folder), clients=2, rounds=6, gate=gate, time_limit="1m")
+
+
+def write_endless(folder):
+    """No training comes to its end, and one job that brings nothing is enough; nor is there a first model to bring."""
+    folder.mkdir()
+    gate, first = folder / "gate", folder / "first.safetensors"
+    gate.touch()
+    save_file({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, first)
+    write_job(folder, by_commands(), clients=2, gate=gate, initial=first, limit=0, time_limit="1m")
+
+
+def assert_given_up(run):
+    code, failed, _ = run.finish()
+    assert code == 2
+    assert "its job came to its time limit before anything was handed in: raise slurm.timeLimit" in failed["message"]
+    assert sum(event.get("what") == "submitted" for event in run.events) == 1
 
 
 def assert_same_model_without_interruption(folder):
