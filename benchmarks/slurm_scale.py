@@ -1,10 +1,10 @@
 """What a pool of 500 clients asks of a site with 100,000 other jobs: calls a minute and the bridge's memory.
 
-A real bridge process against a stub of slurmrestd (slurms/stub.py), whose records are real ones; first a pool of a tenth
-of the clients at a site that is empty, then all of them there, then among the 100,000. The last line is one JSON object:
-`calls_per_minute` and `memory_mb` (the most that was resident, with a limit of 150) of the last, and the most that others
-have over the first: `calls_ratio` of clients, `foreign_ratio` of the others' jobs (of which more are looked at less
-often), `later_ratio` of the second half of the time. What grows with any of them would make one large.
+A real bridge process against a stub of slurmrestd (slurms/stub.py), whose records are real ones; first a pool of a
+tenth of the clients at a site that is empty, then all of them there, then among the 100,000. The last line is one JSON
+object: `calls_per_minute` and `memory_mb` (the most that was resident, with a limit of 150) of the last, and as ratios
+how many more calls there are with all the clients (`calls_ratio`), among foreign jobs (`foreign_ratio`: fewer, since
+a listing may take a tenth of the time) and in the second half of the time (`later_ratio`).
 
     benchmarks/slurm_scale.py [--clients 500] [--foreign 100000] [--seconds 120] [--version 42]
 """
@@ -53,7 +53,7 @@ spec:
 
 @dataclass(frozen=True)
 class Measured:
-    """One site's: calls a minute once everything runs, in both halves of the time, and the most memory of the bridge."""
+    """One site's: calls a minute once everything runs, in both halves of the time; the most memory of the bridge."""
 
     first_half: float
     second_half: float

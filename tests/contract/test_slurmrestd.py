@@ -17,23 +17,9 @@ from muster_slurm.records import Listed
 from muster_slurm.request import Keys, Tag, build_request
 from muster_slurm.states import PHASES, Phase
 from slurm_forms import ERRORS, STATES, SUBMISSION, SUBMITTED, VERSIONS, listing, record
-from slurm_pools import slurm_job
+from slurm_pools import BY_REST, everything, slurm_job
 from slurms.stub import VERSIONS as VERSIONS_RECORDED
 from slurms.stub import recorded
-
-EVERYTHING = """
-        url: https://slurm.example.org
-        auth: {user: fl, tokenSecret: {name: site, key: token}}
-        partition: gpu
-        account: phys
-        qos: long
-        constraint: "a100&nvme"
-        reservation: course
-        gres: gpu:2
-        cpusPerTask: 8
-        memory: 16G
-        workDir: /scratch/fl
-        environment: [{name: A, value: "1"}]"""
 
 
 def number(value):
@@ -75,7 +61,7 @@ def is_chosen(version):
 
 
 def is_written(version, folder):
-    for slurm in ("{command: {type: Local}}", EVERYTHING):
+    for slurm in ("{command: {type: Local}}", everything(BY_REST)):
         body = submission(request_of(folder, slurm), version)
         jsonschema.validate(body, SUBMISSION)
     assert body["job"].keys() == SUBMISSION["properties"]["job"]["properties"].keys()  # so no field goes unchecked
@@ -146,6 +132,6 @@ def test_forms_are_known_of_every_version_from_42_on():
 
 
 def test_another_form_would_be_noticed(tmp_path):
-    body = submission(request_of(tmp_path, EVERYTHING), 38)
+    body = submission(request_of(tmp_path, everything(BY_REST)), 38)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(body, SUBMISSION)

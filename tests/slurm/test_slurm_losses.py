@@ -35,7 +35,7 @@ def interrupted(run, after=0):
 
 
 def test_jobs_go_on_over_their_time_limit_or_are_given_up(slurm, tmp_path):
-    """A job is longer than its time limit, and in another a training is. SLURM looks every half a minute: both at once."""
+    """One job is longer than its time limit, in the other a training is: at once, since SLURM looks every 30 s only."""
     gate, long, endless = tmp_path / "gate", tmp_path / "long", tmp_path / "endless"
     write_long(slurm, long, gate)
     write_endless(endless)
