@@ -1,5 +1,7 @@
 """Jobs with one SLURM pool, for tests."""
 
+import json
+
 import msgspec
 
 from muster_spec.loading import load
@@ -17,6 +19,35 @@ spec:
     inline:
       type: Slurm
 """
+EVERYTHING = {
+    "partition": "gpu",
+    "account": "phys",
+    "qos": "long",
+    "constraint": "a100&nvme",
+    "reservation": "course",
+    "gres": "gpu:2",
+    "nodes": 1,
+    "tasks": 1,
+    "cpusPerTask": 8,
+    "memory": "16G",
+    "timeLimit": "1h30m",
+    "requeue": False,
+    "signalSeconds": 90,
+    "workDir": "/scratch/fl",
+    "modules": ["cuda/12.4", "python/3.11"],
+    "preamble": "source env/bin/activate",
+    "environment": [{"name": "A", "value": "1"}, {"name": "B", "secret": {"name": "s", "key": "k"}}],
+}
+BY_COMMANDS = {"command": {"type": "Local"}}
+BY_REST = {
+    "url": "https://slurm.example.org",
+    "auth": {"user": "fl", "tokenSecret": {"name": "site", "key": "token"}},
+}
+
+
+def everything(way=BY_COMMANDS):
+    """A pool's slurm with all that a job can ask for, by this way to SLURM."""
+    return json.dumps(way | EVERYTHING)
 
 
 def slurm_job(folder, slurm="{command: {type: Local}}", **pool):

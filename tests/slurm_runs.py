@@ -13,8 +13,23 @@ from slurming import ROOT, found_by_commands
 PYTHONS = os.pathsep.join(str(ROOT / folder) for folder in ("operator", "worker", "protos"))
 
 
-def write_job(folder, how, *, clients=4, per_worker=2, seconds=0.0, rounds=4, more=""):
-    """Small clients, several to a worker, with state that outlives their jobs and something to lose in it."""
+def write_job(
+    folder,
+    how,
+    *,
+    clients=4,
+    per_worker=2,
+    seconds=0.0,
+    rounds=4,
+    gate="",
+    initial=None,
+    limit=6,
+    time_limit="10m",
+    more="",
+):
+    """Small clients, several to a worker, with state that outlives their jobs: what is left to send, and momentum."""
+    config = {"seconds": seconds, "gate": str(gate)}
+    first = {"type": "File", "file": {"path": str(initial)}} if initial else {"type": "Client"}
     (folder / "job.yaml").write_text(
         textwrap.dedent(f"""
         apiVersion: muster.dev/v1alpha1
@@ -24,10 +39,12 @@ def write_job(folder, how, *, clients=4, per_worker=2, seconds=0.0, rounds=4, mo
           task:
             entrypoint: small:Small
             source: {{type: Path, path: {{path: {json.dumps(str(TASKS))}}}}}
-            config: {{seconds: {seconds}}}
+            config: {json.dumps(config)}
+            initialModel: {json.dumps(first)}
+          runPolicy: {{backoffLimit: {limit}}}
           rounds: {{total: {rounds}, deadlineSeconds: 120, minUpdates: {clients}}}
           local: {{epochs: 1, batchSize: 16, learningRate: 0.1}}
-          compression: {{up: {{codecs: [{{type: TopK, topK: {{share: 0.5}}}}]}}}}
+          compression: {{up: {{codecs: [{{type: TopK, topK: {{share: 0.5, momentum: 0.5}}}}]}}}}
           pools:
           - name: hpc
             inline:
@@ -37,7 +54,7 @@ def write_job(folder, how, *, clients=4, per_worker=2, seconds=0.0, rounds=4, mo
               state: {{type: Path, path: {{path: {folder}/state}}}}
               slurm:
                 {how}
-                timeLimit: 10m
+                timeLimit: {time_limit}
                 signalSeconds: 10
                 workDir: {folder}
                 preamble: export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={PYTHONS}

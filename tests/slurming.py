@@ -91,6 +91,10 @@ class Slurm:
         process.send_signal(number)
         wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
+    def is_away(self):
+        """Whether slurmctld answers nobody."""
+        return "DOWN" in self.tell("scontrol", "ping", check=False)
+
     def token(self, lifespan_s=3600):
         return self.tell("scontrol", "token", f"lifespan={lifespan_s}").removeprefix("SLURM_JWT=")
 

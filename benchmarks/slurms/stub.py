@@ -1,55 +1,99 @@
-"""A slurmrestd that is none: it answers as the real one was recorded to, with our array and any number of foreign jobs.
+"""A slurmrestd that is none: it answers as real ones were recorded to (record.py), with our array and any number of
+foreign jobs.
 
 What a site of 100,000 jobs asks of the bridge can't be had from a private SLURM; a benchmark and tests share this one.
+Every job of it is the one that was recorded, under other numbers and names, and written as slurmrestd writes: a line a
+field, and slashes escaped.
 """
 
 from __future__ import annotations
 
 import json
 import ssl
+import textwrap
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+RECORDED = Path(__file__).parent / "recorded"
+VERSIONS = (38, 40, 41, 42)  # those that were
+OURS = 500_000
+_BLOCK = 100
+_HERE = "jobs"
+
+
+def recorded(version: int) -> dict[str, Any]:
+    """What a real one of this version answered: `submitted` to a submission, `listing` with that job's record."""
+    found: dict[str, Any] = json.loads((RECORDED / f"v0.0.{version}.json").read_text())
+    return found
 
 
 class Stub:
-    """What the stub has: our array once it is submitted, and everybody else's jobs."""
+    """What the stub has: our array once it is submitted, and everybody else's jobs. `times` are those of `calls`."""
 
-    def __init__(self, foreign: int) -> None:
+    def __init__(self, foreign: int, version: int = 38) -> None:
         self.foreign = foreign
+        self.version = version
         self.ours: dict[str, Any] | None = None
         self.calls: list[str] = []
+        self.times: list[float] = []
         self.tokens: list[str] = []
+        self._recorded = recorded(version)
+        self._job = self._recorded["listing"]["jobs"][0]
+
+    def note(self, call: str, token: str) -> None:
+        """Somebody asks."""
+        self.calls.append(call)
+        self.times.append(time.monotonic())
+        self.tokens.append(token)
 
     def submit(self, body: dict[str, Any]) -> dict[str, Any]:
         """One array job, whatever its size."""
         self.ours = body["job"]
-        return {"errors": [], "job_id": 500_000}
+        return self._recorded["submitted"] | {"job_id": OURS}
 
     def listing(self) -> Iterator[bytes]:
         """All jobs of the site, in chunks."""
-        yield b'{"meta": {"plugin": {"type": "openapi\\/v0.0.38"}}, "errors": [], "jobs": [\n'
-        block = ",\n".join(json.dumps(record(number, "someone's work", "")) for number in range(100)).encode() + b",\n"
-        for _ in range(self.foreign // 100):
+        before, after = written(self._recorded["listing"] | {"jobs": [_HERE]}).split(f'    "{_HERE}"')
+        yield before.encode()
+        block = "".join(f"{self._foreign(number)},\n" for number in range(_BLOCK)).encode()
+        for _ in range(self.foreign // _BLOCK):
             yield block
         if self.ours:
             last = int(self.ours["array"].rpartition("-")[2])
             for task in range(last + 1):
-                ours = record(500_000 + task, self.ours["name"], self.ours["comment"])
-                yield json.dumps(ours | {"array_job_id": 500_000, "array_task_id": task}).encode() + b",\n"
-        yield json.dumps(record(1, "the last", "")).encode() + b"\n]}"
+                yield f"{self._task(task, self.ours)},\n".encode()
+        yield (self._foreign(1) + after).encode()
+
+    def _foreign(self, number: int) -> str:
+        return _record(self._job, number, array=0, task=None, name="someone's work", comment="")
+
+    def _task(self, task: int, ours: dict[str, Any]) -> str:
+        return _record(self._job, OURS + task, array=OURS, task=task, name=ours["name"], comment=ours["comment"])
 
 
-def record(number: int, name: str, comment: str) -> dict[str, Any]:
-    """A record of the size that real ones have."""
-    filling = {f"field_of_v0_0_38_number_{index}": "" for index in range(90)}
-    return filling | {
-        "job_id": number, "array_job_id": 0, "array_task_id": None, "array_task_string": "", "job_state": "RUNNING",
-        "state_reason": "None", "start_time": 1795392262, "exit_code": 0, "restart_cnt": 0, "name": name,
-        "comment": comment, "nodes": "n1", "job_resources": {"nodes": "n1", "allocated_nodes": [{"nodename": "n1"}]},
-    }  # fmt: skip
+def written(answer: object) -> str:
+    """As slurmrestd does it."""
+    return json.dumps(answer, indent=2).replace("/", "\\/")
+
+
+def _record(job: dict[str, Any], number: int, *, array: int, task: int | None, name: str, comment: str) -> str:
+    """The recorded job as another one, in its place of a listing."""
+    numbers = {
+        "array_job_id": _number(job["array_job_id"], array),
+        "array_task_id": _number(job["array_task_id"], task),
+    }
+    changed = job | numbers | {"job_id": number, "name": name, "comment": comment}
+    return textwrap.indent(written(changed), "    ")
+
+
+def _number(form: object, value: int | None) -> object:
+    """In the form that this version has for numbers."""
+    return {"set": value is not None, "infinite": False, "number": value or 0} if isinstance(form, dict) else value
 
 
 class Server(ThreadingHTTPServer):
@@ -69,15 +113,14 @@ def serving(stub: Stub, context: ssl.SSLContext | None = None) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            stub.calls.append(f"{self.command} {self.path}")
-            stub.tokens.append(self.headers["X-SLURM-USER-TOKEN"])
+            stub.note(f"{self.command} {self.path}", self.headers["X-SLURM-USER-TOKEN"])
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.path == "/openapi/v3":
-                self._answer([json.dumps({"paths": {"/slurm/v0.0.38/jobs": {}}}).encode()])
+                self._answer([written({"paths": {f"/slurm/v0.0.{stub.version}/jobs/": {}}}).encode()])
             elif self.path.endswith("/jobs"):
                 self._answer(stub.listing())
             elif self.path.endswith("/submit"):
-                self._answer([json.dumps(stub.submit(json.loads(body))).encode()])
+                self._answer([written(stub.submit(json.loads(body))).encode()])
             else:
                 stub.ours = None
                 self._answer([b'{"errors": []}'])

@@ -21,7 +21,7 @@ from muster_coordinator.durable import Disk
 from muster_coordinator.enclosing import Enclosures
 from muster_coordinator.errors import InputError
 from muster_coordinator.events import PauseWished
-from muster_coordinator.federation import Federation, Service
+from muster_coordinator.federation import LEASE_S, Federation, Service
 from muster_coordinator.gate import Gate, Limit
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.limits import frame_bytes, small_bytes
@@ -86,6 +86,7 @@ class Outside:
 
     clock: Clock
     observer: Observer
+    lease_s: int = LEASE_S  # a worker that can't reach its coordinator for this long ends
 
 
 def assemble(
@@ -137,6 +138,7 @@ def assemble(
         attendance=_attendance(job, access, lobby, inbox, clock),
         enclosures=Enclosures(made.broadcasts, small),
         parts=made.parts,
+        lease_s=outside.lease_s,
     )
     return Coordinator(
         clock, reporter, inbox, lobby, uploads, Federation(service), driver, store, history, announcer, memory

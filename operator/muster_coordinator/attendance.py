@@ -61,6 +61,7 @@ class Attendance:
             version=pb.Version(major=version.major, minor=version.minor),
             present=self.lobby.present(pool, self.pools[pool]),
             complete=now >= self.began + SETTLED_S,
+            fruitless=self.lobby.fruitless(pool, self.pools[pool]),
             log=reading.log,
             log_read=reading.read,
             lines=[pb.LogLine(source=line.source, text=line.text) for line in reading.lines],

@@ -78,6 +78,7 @@ class Service:
     attendance: Attendance
     enclosures: Enclosures
     parts: Parts | None = None
+    lease_s: int = LEASE_S
 
 
 class Federation:
@@ -148,7 +149,7 @@ class Federation:
             clients=[self._grant(client) for client in session.clients],
             work=self._work,
             beat_interval_ms=round(1000 * max(BEAT_S, self._service.job.clients_total / BEATS_A_SECOND)),
-            lease_seconds=LEASE_S,
+            lease_seconds=self._service.lease_s,
             frame_bytes=frame_bytes(self._service.job.clients_total),
             log_bytes=self._service.attendance.tails.bytes_wanted(request.pool),
             hand_in_bytes=small_bytes(self._service.job.clients_total),

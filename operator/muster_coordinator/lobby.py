@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from muster_coordinator.assignments import client_of
 from muster_coordinator.events import ClientsJoined, ClientsLost
+from muster_coordinator.harvest import Harvest
 from muster_coordinator.inbox import Inbox
 from muster_coordinator.orders import Answer
 from muster_coordinator.ports import Clock
@@ -51,6 +52,7 @@ class Lobby:
         self._clock = clock
         self._listeners: dict[str, Listener] = {}
         self._waiting: defaultdict[AssignmentId, list[asyncio.Future[Answer]]] = defaultdict(list)
+        self._harvest = Harvest()
         self._seen: set[ClientId] = set()
         self._told: set[str] = set()  # sessions that have heard that the job is over, as far as one can know
         self._untold: set[str] | None = None  # those that have not; None: nobody waits for them yet
@@ -62,6 +64,7 @@ class Lobby:
     async def join(self, wish: JoinWish, held: tuple[AssignmentId, ...], device: str) -> Session:
         """Open a session, once the engine knows of it: so the first orders are whole. Raises JoinRefusedError."""
         joined = self._table.join(wish, secrets.token_hex(16), self._clock.now())
+        self._harvest.came(wish.worker, joined.session.clients)
         self._expect(joined.session)  # before the one whose place it takes is given up: nobody leaves in between
         for session in joined.closed:
             self._dismiss(session)
@@ -93,6 +96,15 @@ class Lobby:
     def present(self, pool: str, clients: int) -> list[int]:
         """Which of the clients of a pool, so many in all, somebody acts for."""
         return [index for index in range(clients) if self._table.holder(client_id(pool, index))]
+
+    def fruitless(self, pool: str, clients: int) -> list[int]:
+        """Which of the clients of a pool there is work for, of which their newest worker has handed in nothing."""
+        of_index = {index: client_id(pool, index) for index in range(clients)}
+        return [
+            index
+            for index, client in of_index.items()
+            if self._harvest.is_fruitless(client) and self._table.has_work(client)
+        ]
 
     def count(self) -> int:
         """How many sessions there are."""
@@ -195,6 +207,8 @@ class Lobby:
         return future
 
     def _answer(self, assignment: AssignmentId, answer: Answer) -> None:
+        if answer.accepted:
+            self._harvest.brought(client_of(assignment))
         for future in self._waiting.pop(assignment, ()):
             if not future.done():
                 future.set_result(answer)

@@ -180,6 +180,10 @@ class SessionTable:
         """Who acts for this client now."""
         return self._holders.get(client)
 
+    def has_work(self, client: ClientId) -> bool:
+        """Whether this client is asked for something that has not come back."""
+        return self._leasing.is_queued(client)
+
     def stream_opened(self, session: Session) -> None:
         session.streams += 1
         session.broken_at = None

@@ -19,6 +19,8 @@ from muster_slurm.coordinator import News
 from muster_slurm.errors import Away, Denied, Full, Limited, Oversized, Refused, SlurmError, Unreachable
 from muster_slurm.ledger import Ledger, Submission, read_ledger, write_ledger
 from muster_slurm.plan import (
+    GIVEN_UP,
+    Heard,
     Listing,
     Plan,
     Wanted,
@@ -68,7 +70,8 @@ class Bridge:
         self._keys = Keys(setup.job.uid, setup.pool.name)
         self._ledger = read_ledger(setup.ledger)
         self._wanted = Wanted(setup.pool.spec.workers_wanted, setup.job.spec.run_policy.backoff_limit, 0)
-        self._present: frozenset[int] | None = None
+        self._heard = Heard()
+        self._last_given_up = ""
         self._standings: tuple[Standing, ...] = ()
         self._is_missing = False
         self._over_at: float | None = None
@@ -86,10 +89,13 @@ class Bridge:
         if self._is_missing:
             self._is_missing = False
             self._say("coordinator", "the coordinator answers again")
-        if news.present is not None:
-            self._present = frozenset(index % self._wanted.workers for index in news.present)
+        present = self._heard.present if news.present is None else self._workers_of(news.present)
+        self._heard = Heard(present, self._workers_of(news.fruitless))
         for line in news.lines:
             self._say("log", f"{line.source}: {line.text}", client=line.source)
+
+    def _workers_of(self, clients: frozenset[int]) -> frozenset[int]:
+        return frozenset(index % self._wanted.workers for index in clients)
 
     def note_relay(self, message: str) -> None:
         """What has become of the way that the pool's workers take."""
@@ -178,7 +184,7 @@ class Bridge:
         over_at = self._over_at
         is_patient = over_at is not None and not self._is_hasty and time.monotonic() < over_at + PATIENCE_S
         wanted = replace(self._wanted, over=self.is_over or self._fatal is not None, patient=is_patient)
-        plan = make_plan(self._ledger, listing, wanted, self._keys, self._present, time.time())
+        plan = make_plan(self._ledger, listing, wanted, self._keys, self._heard, time.time())
         self._is_idle = plan.is_idle and not plan.cancel
         self._show(listing)
         return plan
@@ -192,6 +198,7 @@ class Bridge:
         self._keep(plan.ledger)
         for news in plan.news:
             self._say(news.kind, news.message, slots=list(news.slots))
+            self._last_given_up = news.message if news.kind == GIVEN_UP else self._last_given_up
         for job in plan.cancel:
             self._transport.cancel(job)
         for submission in plan.submit:
@@ -200,7 +207,8 @@ class Bridge:
             else:
                 self._keep(note_refusal(self._ledger, submission.number, 0.0, time.time(), counts=False))
         if given_up(self._ledger, self._wanted.workers):
-            self._fatal = self._fatal or f"every worker of pool {self._setup.pool.name} is given up"
+            why = f": {self._last_given_up}" if self._last_given_up else ""
+            self._fatal = self._fatal or f"every worker of pool {self._setup.pool.name} is given up{why}"
 
     def _submit(self, submission: Submission) -> None:
         """Ask for it. What comes of it is durable before anything else is asked."""

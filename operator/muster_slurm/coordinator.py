@@ -36,10 +36,13 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What the coordinator answered. `present`: whom it hears from; None where it is too early to tell who is away."""
+    """What the coordinator answered. `present`: whom it hears from; None where it is too early to tell who is away.
+    `fruitless`: whose newest worker has handed in nothing, though there is work.
+    """
 
     present: frozenset[int] | None
     lines: tuple[Said, ...]
+    fruitless: frozenset[int] = frozenset()
 
 
 class Coordinator:
@@ -66,7 +69,8 @@ class Coordinator:
         reply = self._call(request)
         self._log, self._log_read = reply.log, reply.log_read
         present = frozenset(reply.present) if reply.complete else None
-        return News(present, tuple(Said(line.source, line.text) for line in reply.lines))
+        lines = tuple(Said(line.source, line.text) for line in reply.lines)
+        return News(present, lines, frozenset(reply.fruitless))
 
     def _call(self, request: pb.AttendRequest) -> pb.AttendReply:
         stub = FederationStub(self._opened())  # type: ignore[no-untyped-call]

@@ -34,6 +34,8 @@ class Worker(msgspec.Struct, frozen=True):
     failures: int = 0
     not_before: float = 0.0
     fate: Fate = ""
+    fruitless: int = 0  # jobs in a row that came to their time limit and had brought nothing
+    was_limited: bool = False  # its last job came to its time limit; what that had brought isn't looked at yet
 
 
 class Ledger(msgspec.Struct, frozen=True):

@@ -21,6 +21,8 @@ SETTLE_S = 20.0  # how long a submission whose answer was lost may take to show 
 BACKOFF_S = (5.0, 15.0, 60.0, 300.0)
 BAD_INPUT = 2
 STOPPED = frozenset({130, 143})
+GIVEN_UP = "givenUp"
+REMEDY = "raise slurm.timeLimit, or let a training take less time (local.epochs, local.timeBudget)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,16 @@ class Wanted:
     over: bool = False
     patient: bool = False  # over, and running workers are about to leave by themselves
     largest: int = 1_000_000  # how many tasks a submission may have: less than all where the site has a limit
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the coordinator has said of the pool's workers. `present`: of whose clients it hears; None: nobody has said
+    yet. `fruitless`: whose clients have work, and none of it was handed in by the worker that is there, or was last.
+    """
+
+    present: frozenset[int] | None = None
+    fruitless: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +79,18 @@ class Plan:
         return not self.ledger.submissions and not self.submit
 
 
-def make_plan(
-    ledger: Ledger, listing: Listing, wanted: Wanted, keys: Keys, present: frozenset[int] | None, now: float
-) -> Plan:
-    """One pass. `present` are the workers whose clients the coordinator hears from; None: nobody has said yet."""
-    return _Pass(ledger, listing, wanted, keys, present, now).plan()
+def make_plan(ledger: Ledger, listing: Listing, wanted: Wanted, keys: Keys, heard: Heard, now: float) -> Plan:
+    """One pass."""
+    return _Pass(ledger, listing, wanted, keys, heard, now).plan()
 
 
 class _Pass:
     """One pass under way: what is decided so far."""
 
-    def __init__(
-        self, ledger: Ledger, listing: Listing, wanted: Wanted, keys: Keys, present: frozenset[int] | None, now: float
-    ) -> None:
+    def __init__(self, ledger: Ledger, listing: Listing, wanted: Wanted, keys: Keys, heard: Heard, now: float) -> None:
         self._listing = listing
         self._wanted = wanted
-        self._present = present
+        self._heard = heard
         self._now = now
         self._before = ledger
         self._next = ledger.next
@@ -185,7 +193,8 @@ class _Pass:
         """SLURM lists ended jobs for MinJobAge only. One that the coordinator hears from hasn't ended."""
         if self._listing.began_at < submission.asked_at + SETTLE_S:
             return False
-        if not self._wanted.over and (self._present is None or slot in self._present):
+        present = self._heard.present
+        if not self._wanted.over and (present is None or slot in present):
             return False
         self._fail(slot, "SLURM no longer knows its job, and the coordinator doesn't hear from it", submission)
         return True
@@ -201,17 +210,36 @@ class _Pass:
         states = ", ".join(job.states)
         if job.cause is Cause.COMPLETED:
             self._workers[slot] = Worker(fate="done")
-        elif job.cause is Cause.INTERRUPTED or (job.cause is Cause.FAILED and job.exit.code in STOPPED):
-            self._again(slot, f"worker {slot} was interrupted ({states} on {job.nodes}); it is submitted again")
+        elif job.cause is Cause.INTERRUPTED or _was_warned(job):
+            message = f"worker {slot} was interrupted ({states} on {job.nodes}); it is submitted again"
+            self._again(slot, message, was_limited=_was_warned(job) or "TIMEOUT" in job.states)
         elif job.exit.code == BAD_INPUT:
             self._give_up(slot, f"its job {job.id} ended with exit code 2: it can't work as it was asked to")
         else:
             self._fail(slot, f"its job {job.id} ended: {states}, {job.exit} {job.reason}".rstrip(), submission)
 
-    def _again(self, slot: int, message: str) -> None:
-        failures = self._workers.get(slot, Worker()).failures
-        self._workers[slot] = Worker(failures, self._now + BACKOFF_S[0])
+    def _again(self, slot: int, message: str, *, was_limited: bool) -> None:
+        """It costs nothing, unless that shows later that its time limit leaves it no time for any work."""
+        worker = self._workers.get(slot, Worker())
+        self._workers[slot] = Worker(
+            worker.failures, self._now + BACKOFF_S[0], fruitless=worker.fruitless, was_limited=was_limited
+        )
         self._news.append(News("interrupted", message, (slot,)))
+
+    def _weigh(self, slot: int) -> None:
+        """Whether the job before this one was any use. By now the coordinator has heard, and said, what it brought."""
+        worker = self._workers.get(slot, Worker())
+        if not worker.was_limited:
+            return
+        fruitless = worker.fruitless + 1 if slot in self._heard.fruitless else 0
+        if fruitless > self._wanted.limit:
+            self._give_up(slot, f"{_in_a_row(fruitless)} before anything was handed in: {REMEDY}")
+            return
+        self._workers[slot] = msgspec.structs.replace(worker, fruitless=fruitless, was_limited=False)
+        if fruitless:
+            self._news.append(
+                News("fruitless", f"worker {slot}: {_in_a_row(fruitless)} before anything was handed in", (slot,))
+            )
 
     def _fail(self, slot: int, reason: str, submission: Submission) -> None:
         if not self._is_wanted(submission, slot):
@@ -227,13 +255,16 @@ class _Pass:
 
     def _give_up(self, slot: int, reason: str) -> None:
         self._workers[slot] = Worker(fate="given up")
-        self._news.append(News("givenUp", f"worker {slot} is given up: {reason}", (slot,)))
+        self._news.append(News(GIVEN_UP, f"worker {slot} is given up: {reason}", (slot,)))
 
     # --- what is missing ----------------------------------------------------------------------------------------------
 
     def _fill(self) -> None:
         busy = {slot for submission in self._submissions for slot in submission.slots}
         due = [slot for slot in range(self._wanted.workers) if slot not in busy and self._is_due(slot)]
+        for slot in due:
+            self._weigh(slot)
+        due = [slot for slot in due if self._is_due(slot)]
         for base, slots in _batches(due, self._wanted):
             submission = Submission(self._next, slots, self._wanted.workers, self._now, base=base)
             self._next += 1
@@ -265,7 +296,11 @@ def note_refusal(ledger: Ledger, number: int, wait_s: float, now: float, *, coun
     """SLURM has said that it did not take a submission, so there is nothing to look for: its workers wait a while."""
     slots = [slot for each in ledger.submissions if each.number == number for slot in each.slots]
     kept = tuple(each for each in ledger.submissions if each.number != number)
-    waiting = {slot: Worker(ledger.worker(slot).failures + counts, now + wait_s) for slot in slots}
+    before = {slot: ledger.worker(slot) for slot in slots}
+    waiting = {
+        slot: msgspec.structs.replace(worker, failures=worker.failures + counts, not_before=now + wait_s)
+        for slot, worker in before.items()
+    }
     return msgspec.structs.replace(ledger, submissions=kept, workers=ledger.workers | waiting)
 
 
@@ -277,6 +312,15 @@ def note_max_array(ledger: Ledger, found: int) -> Ledger:
 def given_up(ledger: Ledger, workers: int) -> bool:
     """Whether nothing will ever come of this pool: every worker was given up."""
     return all(ledger.worker(slot).fate == "given up" for slot in range(workers))
+
+
+def _was_warned(job: Job) -> bool:
+    """SLURM warns of a time limit, and the worker leaves before it."""
+    return job.cause is Cause.FAILED and job.exit.code in STOPPED
+
+
+def _in_a_row(jobs: int) -> str:
+    return "its job came to its time limit" if jobs == 1 else f"{jobs} jobs in a row came to their time limit"
 
 
 def _by_submission(jobs: Iterable[Job], keys: Keys) -> tuple[dict[int, list[Job]], dict[int, Tag]]:

@@ -14,24 +14,12 @@ from muster_slurm.jobs import Exit
 from muster_slurm.ledger import Submission
 from muster_slurm.openapi import SPOKEN, choose_version, error_of, read_job, read_submitted, submission
 from muster_slurm.records import Listed
-from muster_slurm.request import build_request
+from muster_slurm.request import Keys, Tag, build_request
 from muster_slurm.states import PHASES, Phase
-from slurm_forms import ERRORS, STATES, SUBMISSION, SUBMITTED, VERSIONS, listing
-from slurm_pools import slurm_job
-
-EVERYTHING = """
-        url: https://slurm.example.org
-        auth: {user: fl, tokenSecret: {name: site, key: token}}
-        partition: gpu
-        account: phys
-        qos: long
-        constraint: "a100&nvme"
-        reservation: course
-        gres: gpu:2
-        cpusPerTask: 8
-        memory: 16G
-        workDir: /scratch/fl
-        environment: [{name: A, value: "1"}]"""
+from slurm_forms import ERRORS, STATES, SUBMISSION, SUBMITTED, VERSIONS, listing, record
+from slurm_pools import BY_REST, everything, slurm_job
+from slurms.stub import VERSIONS as VERSIONS_RECORDED
+from slurms.stub import recorded
 
 
 def number(value):
@@ -73,7 +61,7 @@ def is_chosen(version):
 
 
 def is_written(version, folder):
-    for slurm in ("{command: {type: Local}}", EVERYTHING):
+    for slurm in ("{command: {type: Local}}", everything(BY_REST)):
         body = submission(request_of(folder, slurm), version)
         jsonschema.validate(body, SUBMISSION)
     assert body["job"].keys() == SUBMISSION["properties"]["job"]["properties"].keys()  # so no field goes unchecked
@@ -115,6 +103,25 @@ def test_v0_0_44_is_written_and_read_as_its_document_says(tmp_path):
     is_answered()
 
 
+@pytest.mark.parametrize("version", VERSIONS_RECORDED)
+def test_what_real_ones_answered_is_read(version):
+    answers = recorded(version)
+    number, [job] = read_submitted(answers["submitted"]), answers["listing"]["jobs"]
+    found = read_job(job)
+    assert (found.id, found.array, found.tasks, found.phase) == (number, number, (0,), Phase.RUNNING)
+    assert (
+        Keys("0a1b2c3d", "hpc").read(found.name, "") == Keys("0a1b2c3d", "hpc").read("", found.comment) == Tag(0, 1, 0)
+    )
+    assert (found.ends - found.starts, found.exit, found.restarts) == (300, Exit(), 0)
+    assert found.nodes in {"n1", "n2", "n3", "n4"}
+
+
+def test_what_was_recorded_of_v0_0_42_has_the_form_that_others_are_checked_with():
+    answers, form = recorded(42), record(42)
+    [job] = answers["listing"]["jobs"]
+    jsonschema.validate({name: job[name] for name in form["properties"]}, form)
+
+
 def test_v0_0_44_knows_one_state_more():
     assert STATES[44] - STATES[43] == {"EXPEDITING"}
     assert read_job(job(0, "PENDING", "EXPEDITING")).phase is Phase.WAITING
@@ -125,6 +132,6 @@ def test_forms_are_known_of_every_version_from_42_on():
 
 
 def test_another_form_would_be_noticed(tmp_path):
-    body = submission(request_of(tmp_path, EVERYTHING), 38)
+    body = submission(request_of(tmp_path, everything(BY_REST)), 38)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(body, SUBMISSION)

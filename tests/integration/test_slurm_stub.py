@@ -1,4 +1,4 @@
-"""The bridge at a site of 100,000 jobs, and slurmrestd behind TLS: a stub answers as the real one was recorded to."""
+"""The bridge at a site of 100,000 jobs, and slurmrestd behind TLS: a stub answers as real ones were recorded to."""
 
 import json
 import signal
@@ -15,21 +15,24 @@ from muster_slurm.errors import Unreachable
 from muster_slurm.request import Keys, Tag
 from muster_slurm.rest import Rest, Site
 from muster_wire.trust.authority import make_authority
-from slurming import NoSlurm, bridging, by_stub, manifest, write_job
-from slurms.stub import Stub, serving
+from slurming import NoSlurm, bridging, by_stub, manifest, wait_until, write_job
+from slurms.stub import VERSIONS, Stub, serving
 
-FOREIGN = 100_000
 MEMORY_MB = 150
+POLL_S = 0.25
+SHORTEST = 0.8  # of a poll, which jitter makes it
+LOOKS = 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux tells it")
-def test_500_clients_among_100_000_foreign_jobs(tmp_path):
-    stub = Stub(FOREIGN)
+@pytest.mark.parametrize(("version", "foreign"), [(38, 100_000), (42, 40_000)])  # whose records are as much text
+def test_500_clients_among_100_000_foreign_jobs(tmp_path, version, foreign):
+    stub = Stub(foreign, version)
     with (
         serving(stub) as url,
         bridging(NoSlurm, tmp_path, manifest(tmp_path, by_stub(url, tmp_path), clients=500)) as bridge,
     ):
-        bridge.until("queue", "500 running", within_s=240)
+        bridge.until("queue", "500 running", within_s=400)
         bridge.until("queue", "500 running")
         peak = peak_of(bridge.process.pid)
         assert bridge.close()[0] == 0
@@ -38,6 +41,30 @@ def test_500_clients_among_100_000_foreign_jobs(tmp_path):
     others = [call for call in stub.calls if not call.endswith("/jobs")]
     assert len(others) <= 2 + listings  # one negotiation, one submission, and a cancellation a look at the end
     assert peak < MEMORY_MB * 1024 * 1024, f"{peak / 1e6:.0f} MB"
+
+
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
+def test_calls_a_minute_stay_the_same_whatever_the_number_of_clients(tmp_path, version):
+    """A look is one call for 50 clients and for 500, at the beginning and later, and looks keep their distance."""
+    for clients in (50, 500):
+        calls, times = looks_of(tmp_path / f"{clients}", clients, Stub(0, version))
+        assert calls == [f"GET /slurm/v0.0.{version}/jobs"] * 2 * LOOKS
+        for part in (times[:LOOKS], times[LOOKS:]):
+            calls_a_minute = 60 * (LOOKS - 1) / (part[-1] - part[0])
+            assert calls_a_minute <= 60 / (POLL_S * SHORTEST)
+
+
+def looks_of(folder, clients, stub):
+    """What is called while all clients run, and when."""
+    folder.mkdir()
+    with serving(stub) as url:
+        file = manifest(folder, by_stub(url, folder), clients=clients)
+        with bridging(NoSlurm, folder, file, poll_s=POLL_S) as bridge:
+            bridge.until("queue", f"{clients} running")
+            first = len(stub.calls)
+            wait_until(lambda: len(stub.times) >= first + 2 * LOOKS, lambda: f"{stub.calls}")
+            here = slice(first, first + 2 * LOOKS)
+            return stub.calls[here], stub.times[here]
 
 
 @pytest.mark.parametrize(("options", "code"), [(("--alone",), 143), ((), 0)])

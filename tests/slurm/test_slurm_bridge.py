@@ -1,5 +1,6 @@
 """The bridge over a real SLURM, by REST and by the command line: what goes in, and what comes of every trouble."""
 
+import json
 import signal
 import time
 
@@ -56,32 +57,6 @@ def test_a_preempted_job_is_put_back_by_slurm_and_not_submitted_again(slurm, tmp
     assert len(bridge.submissions()) == 1
 
 
-def test_a_worker_is_warned_before_the_time_limit_and_submitted_again(slurm, tmp_path):
-    with bridging(slurm, tmp_path, manifest(tmp_path, by_rest(slurm, tmp_path), clients=1, time_limit="1m")) as bridge:
-        bridge.until("submitted")
-        started(tmp_path, 1)
-        wait_until(lambda: said(tmp_path, "term"))  # SLURM may be up to a minute early
-        bridge.until("interrupted", "worker 0 was interrupted (FAILED")
-        started(tmp_path, 2)
-        end_well(slurm, bridge, tmp_path)
-    assert len(bridge.submissions()) == 2
-    assert [event for event in bridge.events if event["what"] == "failed"] == []
-
-
-def test_a_lost_node_is_slurms_to_replace(slurm, tmp_path):
-    with bridging(slurm, tmp_path, manifest(tmp_path, by_rest(slurm, tmp_path), clients=1)) as bridge:
-        bridge.until("submitted")
-        started(tmp_path, 1)
-        [node] = {job[4] for job in slurm.jobs("running")}
-        slurm.kill(node)
-        slurm.until(lambda: "down" in slurm.tell("sinfo", "-h", "-n", node, "-o", "%T"))
-        slurm.until_started(lambda: len(said(tmp_path, "start")) == 2)
-        assert {job[4] for job in slurm.jobs("running")} != {node}
-        slurm.repair()
-        end_well(slurm, bridge, tmp_path)
-    assert len(bridge.submissions()) == 1
-
-
 def test_slurmctld_may_be_away(slurm, tmp_path, how):
     with bridging(slurm, tmp_path, manifest(tmp_path, how)) as bridge:
         bridge.until("submitted")
@@ -94,6 +69,45 @@ def test_slurmctld_may_be_away(slurm, tmp_path, how):
         end_well(slurm, bridge, tmp_path)
     assert len(bridge.submissions()) == 1
     assert len(said(tmp_path, "start")) == 2
+
+
+def jobs_of(slurm, folder):
+    """The jobs that SLURM knows of the bridge in this folder, ended ones too."""
+    uid = json.loads((folder / "job.json").read_text())["uid"]
+    return {job[0] for job in slurm.jobs() if f"/{uid}/" in job[5]}
+
+
+def test_slurmctld_may_be_away_for_a_minute_in_which_workers_are_wanted(slurm, tmp_path):
+    """One pool's worker is due again meanwhile, and the other's job begins: each is submitted once, when it is back."""
+    first, second = (tmp_path / name for name in ("first", "second"))
+    for folder in (first, second):
+        folder.mkdir()
+    with bridging(slurm, first, manifest(first, by_rest(slurm, first), clients=1)) as again:
+        event = again.until("submitted")
+        started(first, 1)
+        slurm.tell("scancel", str(event["job"]))
+        again.until("failed", "CANCELLED")  # it is due in five seconds
+        slurm.kill("slurmctld", signal.SIGTERM)
+        began = time.monotonic()
+        with bridging(slurm, second, manifest(second, by_commands(), clients=1)) as anew:
+            again.until("warning")
+            anew.until("warning")
+            while (away_s := time.monotonic() - began) < 60:
+                assert slurm.is_away()
+                time.sleep(1)
+            assert (len(again.submissions()), len(anew.submissions())) == (1, 0)
+            slurm.repair()
+            assert not slurm.is_away()
+            started(first, 2)
+            started(second, 1)
+            let_end(first)
+            end_well(slurm, anew, second)
+        end_well(slurm, again, first)
+    assert away_s >= 60
+    assert (len(again.submissions()), len(anew.submissions())) == (2, 1)
+    assert jobs_of(slurm, second) == {str(anew.submissions()[0]["job"])}
+    assert jobs_of(slurm, first) <= {str(event["job"]) for event in again.submissions()}  # one may be forgotten
+    assert (len(said(first, "start")), len(said(second, "start"))) == (2, 1)
 
 
 def test_a_token_that_expired_is_read_anew(slurm, tmp_path):

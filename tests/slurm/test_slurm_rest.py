@@ -15,7 +15,10 @@ from muster_slurm.rest import Rest, Site
 from muster_slurm.states import Cause, Phase
 from slurm_forms import SUBMISSION, SUBMITTED, record
 from slurming import bridging, by_rest, found_by_commands, let_end, manifest, said
+from slurms.stub import VERSIONS as VERSIONS_RECORDED
+from slurms.stub import recorded
 
+FREE = frozenset({"job_resources"})  # which cores and nodes, that is
 VERSIONS = ("v0.0.40", "v0.0.41", "v0.0.42")
 of_the_newer = pytest.mark.skipif("MUSTER_SLURM_RELEASE" not in os.environ, reason="no version of theirs is offered")
 of_the_older = pytest.mark.skipif("MUSTER_SLURM_RELEASE" in os.environ, reason="what v0.0.38 does, and no other")
@@ -180,6 +183,32 @@ def test_each_version_runs_workers_to_their_end_and_cancels_them(slurm, tmp_path
     assert len(bridge.submissions()) == 1
     assert len(said(tmp_path, "term")) == (2 if end == "cancelled" else 0)
     assert slurm.queue() == ""
+
+
+@pytest.mark.parametrize(
+    "version",
+    [pytest.param(each, marks=of_the_older if each == 38 else of_the_newer) for each in VERSIONS_RECORDED],
+)
+def test_what_the_stub_answers_is_what_a_real_one_would(slurm, version):
+    """Recorded anew with benchmarks/slurms/record.py."""
+    token = slurm.token()
+    rest = Rest(Site(slurm.url, "root", None, f"v0.0.{version}"), lambda: token)
+    number = rest.submit(request_of())
+    slurm.until(lambda: slurm.jobs("running"))
+    listing = json.loads(ask(slurm, "GET", f"/slurm/v0.0.{version}/jobs", token=token)[1])
+    job = next(job for job in listing["jobs"] if job["name"] == "odd" and "RUNNING" in job["job_state"])
+    answers = recorded(version)["listing"]
+    assert form_of(answers | {"jobs": []}) == form_of(listing | {"jobs": []})
+    assert form_of(answers["jobs"][0]) == form_of(job)
+    rest.cancel(number)
+    slurm.until(lambda: not slurm.queue())
+
+
+def form_of(value):
+    """The names of fields and the kinds of their values; of what isn't always set, None."""
+    if isinstance(value, dict):
+        return {name: form_of(each) for name, each in value.items() if name not in FREE}
+    return type(value) if isinstance(value, str | bool) else None
 
 
 @of_the_newer

@@ -561,20 +561,22 @@ class Allocation(_message.Message):
     def __init__(self, indices: _Optional[_Iterable[int]] = ..., state: _Optional[_Union[Allocation.State, str]] = ..., starts_in_ms: _Optional[int] = ..., ends_in_ms: _Optional[int] = ..., lasts_ms: _Optional[int] = ...) -> None: ...
 
 class AttendReply(_message.Message):
-    __slots__ = ("version", "present", "complete", "log", "log_read", "lines")
+    __slots__ = ("version", "present", "complete", "log", "log_read", "lines", "fruitless")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PRESENT_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
     LOG_READ_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
+    FRUITLESS_FIELD_NUMBER: _ClassVar[int]
     version: Version
     present: _containers.RepeatedScalarFieldContainer[int]
     complete: bool
     log: str
     log_read: int
     lines: _containers.RepeatedCompositeFieldContainer[LogLine]
-    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., present: _Optional[_Iterable[int]] = ..., complete: _Optional[bool] = ..., log: _Optional[str] = ..., log_read: _Optional[int] = ..., lines: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ...) -> None: ...
+    fruitless: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., present: _Optional[_Iterable[int]] = ..., complete: _Optional[bool] = ..., log: _Optional[str] = ..., log_read: _Optional[int] = ..., lines: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ..., fruitless: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class LogLine(_message.Message):
     __slots__ = ("source", "text")

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from muster_slurm.errors import SettingsError
 from muster_slurm.jobs import Exit, Job
 from muster_slurm.ledger import Ledger, Submission, Worker, read_ledger, write_ledger
-from muster_slurm.plan import SETTLE_S, Listing, Wanted, given_up, make_plan, note_answer, note_refusal, note_silence
+from muster_slurm.plan import (
+    SETTLE_S,
+    Heard,
+    Listing,
+    Wanted,
+    given_up,
+    make_plan,
+    note_answer,
+    note_refusal,
+    note_silence,
+)
 from muster_slurm.request import Keys, Tag
 
 KEYS = Keys("u", "hpc")
@@ -28,9 +38,10 @@ class Site:
         self.ledger = Ledger()
         self.now = 1000.0
 
-    def look(self, *jobs, present=NOBODY, **wanted):
+    def look(self, *jobs, present=NOBODY, fruitless=NOBODY, **wanted):
         fields = {name: getattr(self.wanted, name) for name in Wanted.__slots__} | wanted
-        plan = make_plan(self.ledger, Listing(self.now, jobs), Wanted(**fields), KEYS, present, self.now)
+        heard = Heard(present, frozenset(fruitless))
+        plan = make_plan(self.ledger, Listing(self.now, jobs), Wanted(**fields), KEYS, heard, self.now)
         self.ledger = plan.ledger
         return plan
 
@@ -115,6 +126,49 @@ def test_interruptions_cost_nothing(state):
 def test_leaving_when_warned_of_the_time_limit_costs_nothing():
     site = Site(limit=0).begin()
     assert [news.kind for news in site.look(job(0, 0, "FAILED", code=143), job(0, 1)).news] == ["interrupted"]
+
+
+def cut_short(site, number, *, fruitless, state=("FAILED",), array=100):
+    """Worker 0's job comes to its time limit; what is planned once it would be submitted again."""
+    plan = site.look(job(number, 0, *state, code=143, array=array, workers=1))
+    assert [news.kind for news in plan.news] == ["interrupted"]
+    site.now += 6
+    return site.look(fruitless=fruitless)
+
+
+@pytest.mark.parametrize("state", [("FAILED",), ("TIMEOUT",)])
+def test_a_time_limit_that_ends_every_training_is_found_out(state):
+    site = Site(workers=1, limit=1).begin()
+    plan = cut_short(site, 0, fruitless={0}, state=state)
+    assert ([news.kind for news in plan.news], slots(plan)) == (["fruitless"], [(0,)])
+    site.ledger = note_answer(site.ledger, 1, 300)
+    plan = cut_short(site, 1, fruitless={0}, state=state, array=300)
+    assert slots(plan) == []
+    [news] = plan.news
+    assert news.kind == "givenUp"
+    assert (
+        "2 jobs in a row came to their time limit before anything was handed in: raise slurm.timeLimit" in news.message
+    )
+    assert given_up(site.ledger, 1)
+
+
+def test_jobs_that_bring_something_may_come_to_their_time_limit_for_ever():
+    site = Site(workers=1, limit=0).begin()
+    for number in range(4):
+        assert slots(cut_short(site, number, fruitless=NOBODY, array=100 + number)) == [(0,)]
+        site.ledger = note_answer(site.ledger, number + 1, 101 + number)
+
+
+def test_only_jobs_in_a_row_count():
+    site = Site(workers=1, limit=1).begin()
+    for number, fruitless in enumerate([{0}, NOBODY, {0}, NOBODY]):
+        assert slots(cut_short(site, number, fruitless=fruitless, array=100 + number)) == [(0,)]
+        site.ledger = note_answer(site.ledger, number + 1, 101 + number)
+
+
+def test_a_preemption_is_nobodys_time_limit():
+    site = Site(workers=1, limit=0).begin()
+    assert slots(cut_short(site, 0, fruitless={0}, state=("PREEMPTED",))) == [(0,)]
 
 
 @pytest.mark.parametrize("state", ["FAILED", "OUT_OF_MEMORY", "CANCELLED", "DEADLINE", "LAUNCH_FAILED"])

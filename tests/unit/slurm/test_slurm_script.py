@@ -8,27 +8,7 @@ from muster_slurm.ledger import Submission
 from muster_slurm.openapi import submission
 from muster_slurm.request import Keys, Tag, build_request, megabytes, write_tasks
 from muster_slurm.squeue import submit_program, submit_words
-from slurm_pools import UID, slurm_job
-
-EVERYTHING = """
-        command: {type: Local}
-        partition: gpu
-        account: phys
-        qos: long
-        constraint: "a100&nvme"
-        reservation: course
-        gres: gpu:2
-        nodes: 1
-        tasks: 1
-        cpusPerTask: 8
-        memory: 16G
-        timeLimit: 1h30m
-        requeue: false
-        signalSeconds: 90
-        workDir: /scratch/fl
-        modules: [cuda/12.4, python/3.11]
-        preamble: source env/bin/activate
-        environment: [{name: A, value: "1"}, {name: B, secret: {name: s, key: k}}]"""
+from slurm_pools import UID, everything, slurm_job
 
 
 def request_of(tmp_path, slurm="{command: {type: Local}}", slots=(0, 1, 2, 3), base=0, **pool):
@@ -38,7 +18,7 @@ def request_of(tmp_path, slurm="{command: {type: Local}}", slots=(0, 1, 2, 3), b
 
 
 def test_every_field_becomes_an_option_of_sbatch(tmp_path):
-    assert set(submit_words(request_of(tmp_path, EVERYTHING))) == {
+    assert set(submit_words(request_of(tmp_path, everything()))) == {
         "--parsable",
         f"--job-name=muster-{UID}-hpc-7-4-0",
         f"--comment=muster/{UID}/hpc/7/4/0",
@@ -64,7 +44,7 @@ def test_every_field_becomes_an_option_of_sbatch(tmp_path):
 
 
 def test_every_field_becomes_a_key_of_the_older_api(tmp_path):
-    body = submission(request_of(tmp_path, EVERYTHING), 38)
+    body = submission(request_of(tmp_path, everything()), 38)
     job = body["job"]
     assert body["script"].startswith("#!/bin/bash -l\n")
     assert (job["partition"], job["account"], job["qos"], job["reservation"]) == ("gpu", "phys", "long", "course")
@@ -76,7 +56,7 @@ def test_every_field_becomes_a_key_of_the_older_api(tmp_path):
 
 
 def test_every_field_becomes_a_key_of_the_newer_api(tmp_path):
-    job = submission(request_of(tmp_path, EVERYTHING), 40)["job"]
+    job = submission(request_of(tmp_path, everything()), 40)["job"]
     assert "MUSTER_JOIN=bundle" in job["environment"]
     assert job["time_limit"] == {"set": True, "infinite": False, "number": 90}
     assert job["memory_per_node"]["number"] == 16384
@@ -94,7 +74,7 @@ def test_what_is_not_asked_for_is_left_to_the_site(tmp_path):
 
 
 def test_secrets_are_in_no_script_and_no_argument(tmp_path):
-    request = request_of(tmp_path, EVERYTHING)
+    request = request_of(tmp_path, everything())
     assert "hidden" not in request.script
     assert "hidden" not in " ".join(submit_words(request))
     assert "hidden" not in repr(request)
@@ -105,7 +85,7 @@ def test_the_program_hands_script_and_environment_over(tmp_path):
     stand_in = tmp_path / "sbatch"
     stand_in.write_text('#!/bin/sh\necho "$B"\ncat\n')
     stand_in.chmod(0o755)
-    request = request_of(tmp_path, EVERYTHING)
+    request = request_of(tmp_path, everything())
     program = f"PATH={tmp_path}:$PATH\n" + submit_program(request)
     result = subprocess.run(["sh"], input=program, capture_output=True, text=True, check=True)
     assert result.stdout == "hidden it's\n" + request.script
@@ -118,7 +98,7 @@ def test_a_login_node_without_sbatch_says_so(tmp_path):
 
 
 def test_modules_come_before_the_preamble_and_both_before_the_worker(tmp_path):
-    lines = request_of(tmp_path, EVERYTHING).script.splitlines()
+    lines = request_of(tmp_path, everything()).script.splitlines()
     order = ["module load cuda/12.4", "module load python/3.11", "source env/bin/activate"]
     assert [line for line in lines if line in order] == order
     assert lines[-1].startswith("exec srun")
