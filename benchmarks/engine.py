@@ -53,18 +53,22 @@ def main() -> int:
     sampled, everybody = measure(COHORT, ROUNDS), measure(CLIENTS, 1)
     for name, figures in (("cohort of 100", sampled), ("everybody", everybody)):
         print(f"{name}: {json.dumps(figures)}")
+    select_ms, step_ms = sampled["select_ms"], max(sampled["step_ms"], everybody["step_ms"])
+    holds = select_ms <= SELECTION_LIMIT_MS and step_ms < STEP_LIMIT_MS
     result = {
         "benchmark": "engine",
         "clients": CLIENTS,
-        "select_ms_10000": sampled["select_ms"],
+        "select_ms_10000": select_ms,
         "select_ms_limit": SELECTION_LIMIT_MS,
-        "step_ms_10000": max(sampled["step_ms"], everybody["step_ms"]),
+        "step_ms_10000": step_ms,
         "step_ms_limit": STEP_LIMIT_MS,
         "step_p99_ms": sampled["step_p99_ms"],
         "everybody": everybody,
+        "decided_on": "median",
+        "holds": holds,
     }
     print(json.dumps(result))
-    return int(result["select_ms_10000"] > SELECTION_LIMIT_MS or result["step_ms_10000"] > STEP_LIMIT_MS)
+    return int(not holds)
 
 
 def measure(cohort: int, rounds: int) -> dict[str, float]:

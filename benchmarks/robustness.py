@@ -95,7 +95,7 @@ def figures(rows: Sequence[Row]) -> dict[str, Any]:
         "hostile": CLAIMED,
         "within_points": WITHIN,
         "breaks_from": {
-            rule: {word: _breaking(by_number) for word, by_number in by_attack.items()}
+            rule: {word: _breaking(by_number) for word, by_number in by_attack.items() if by_number}
             for rule, by_attack in lost.items()
         },
         "points_lost": lost,

@@ -49,7 +49,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A benchmark: its arms, what is made of their lines, and what that is held against."""
+    """A benchmark: its arms, what is made of their lines, and what that is held against.
+
+    `metrics` names what a line keeps of each measure beside the accuracy: under its name, as `measured` has that.
+    """
 
     name: str
     about: str
@@ -59,6 +62,7 @@ class Series:
     manifest: Path = MANIFEST
     rounds: int = ROUNDS
     wants_cifar10: bool = True
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Piece:
     rounds: int
     manifest: Path
     data: str | None
+    metrics: tuple[str, ...]
 
 
 def run_series(series: Series) -> int:
@@ -130,7 +135,7 @@ def _measure(series: Series, arms: Sequence[Arm], given: argparse.Namespace, fol
     place = str(data) if data else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a") as lines:
-        work = [Piece(arm, seed, given.rounds, series.manifest, place) for arm, seed in pieces]
+        work = [Piece(arm, seed, given.rounds, series.manifest, place, series.metrics) for arm, seed in pieces]
         for row in _rows(work, given.processes):
             lines.write(json.dumps({"benchmark": series.name} | row) + "\n")
             lines.flush()
@@ -192,8 +197,14 @@ def run_piece(piece: Piece) -> dict[str, Any]:
         "clients": piece.arm.clients,
         "participation": list(summary["participation"]["rounds"].values()),
         "tiers": {name: tier["share"] for name, tier in summary["tiers"].items()},
-        "measured": [[each.round, round(each.at, 3), round(each.metrics[METRIC], 6)] for each in measured],
+        "measured": _points(measured, METRIC),
+        "metrics": {name: _points(measured, name) for name in piece.metrics},
     }
+
+
+def _points(measured: Sequence[Measured], name: str) -> list[list[float]]:
+    """The round, when it was measured, and what of this metric."""
+    return [[each.round, round(each.at, 3), round(each.metrics[name], 6)] for each in measured]
 
 
 def measuring_s(history: History, until: int) -> float:

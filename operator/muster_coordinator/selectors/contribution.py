@@ -1,9 +1,15 @@
 """ContributionHistory: clients drawn in proportion to how far their earlier updates moved the model.
 
-An update's contribution is its weight times its norm, as a multiple of the average of its sum: 1 for an average one. A
-client's history is the mean of its contributions in which each older one counts `decay` times as much as the next (1: a
-plain mean; 0: only the newest); histories.py folds it. Who has none counts as average. `exploration` of the cohort is
-drawn evenly instead, so that nobody whose first updates were small is forgotten.
+An update's contribution c is its weight w times its norm, as a multiple of the average of its sum: 1 for an average
+one. A client's history h is the mean of its contributions, k = 0 being the newest, in which each older one counts
+`decay` times as much as the next (1: a plain mean; 0: only the newest); histories.py folds it. Who has none has 1.
+
+    c = w ‖Δ‖ / mean(w ‖Δ‖)        h = Σ_k decay^k c_k / Σ_k decay^k        drawn without replacement, by h
+
+`exploration` of the cohort is drawn evenly instead, so that nobody whose first updates were small is forgotten.
+
+The name is that of FedRQ's policy, said to go by the history of contributions. No paper of that name was to be found,
+so the formula is ours, and no claim is made that FedRQ's is the same.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from muster_coordinator.strategies.fedavg import FedAvg
 
 @dataclass(frozen=True, slots=True)
 class FedAvgM(FedAvg):
-    """Hsu et al., 2019: server momentum, `ServerSGD`."""
+    """Hsu et al., 2019, section 4.3: server momentum, `ServerSGD`."""
 
     name = "FedAvgM"
     needs_whole_model = True

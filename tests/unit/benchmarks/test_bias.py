@@ -2,14 +2,15 @@
 
 import pytest
 
-from bias import ARMS, CORRECTED, SLOW_CLASSES, SLOW_CLIENTS, SLOW_TIER, figures
-from evaluations.series import job_of
+from bias import ARMS, CORRECTED, SERIES, SLOW_CLASSES, SLOW_CLIENTS, SLOW_METRICS, SLOW_TIER, figures
+from evaluations.series import closing, job_of
 from muster_cli.simulation.fleet import build_fleet
 from muster_cli.simulation.profile import read_profile
 from muster_spec.clients import client_id
 
 
 def row(arm, seed, both, everything, share):
+    """With as much more on one of the two classes as less on the other."""
     return {
         "benchmark": "bias",
         "arm": arm,
@@ -24,7 +25,7 @@ def row(arm, seed, both, everything, share):
         "participation": [1] * 60,
         "tiers": {SLOW_TIER: share},
         "measured": [[2, 20.0, everything]],
-        "slowClasses": [[2, 20.0, both]],
+        "metrics": {name: [[2, 20.0, both + off]] for name, off in zip(SLOW_METRICS, (-0.05, 0.05), strict=True)},
     }
 
 
@@ -47,3 +48,15 @@ def test_what_is_lost_and_won_back():
     assert found["slow_classes_points_won_back"]["mean"] == pytest.approx(15)
     assert found["accuracy_points_lost"]["fastest 14, corrected"]["mean"] == pytest.approx(2)
     assert figures([])["slow_classes"]["all"] is None
+
+
+def test_claims_are_about_the_slow_clients_classes_and_hold_with_the_whole_interval():
+    def verdicts(lost, won):
+        runs = (("all", [0.3] * 3), ("fastest 14", [0.3 - each for each in lost]))
+        runs += (("fastest 14, corrected", [0.3 - one + other for one, other in zip(lost, won, strict=True)]),)
+        rows = [row(arm, seed, both, 0.3, 0.1) for arm, values in runs for seed, both in enumerate(values)]
+        return [claim["holds"] for claim in closing(SERIES, rows)["claims"]]
+
+    assert verdicts([0.20, 0.21, 0.22], [0.10, 0.11, 0.12]) == [True, True]
+    assert verdicts([0.20, 0.21, 0.22], [0.0, 0.1, 0.2]) == [True, False]
+    assert verdicts([0.0, 0.1, 0.2], [-0.1, -0.11, -0.12]) == [False, False]

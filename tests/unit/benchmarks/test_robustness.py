@@ -75,6 +75,7 @@ def test_a_rule_breaks_at_more_than_three_points_less_than_itself_and_fails_as_g
     assert found["points_lost"]["Mean"]["noise"][4]["mean"] == pytest.approx(86)
     assert found["breaks_from"]["Median"] == {"times -10": None, "noise": 6}
     assert found["breaks_from"]["Mean"] == {"times -10": 4, "noise": 4}
+    assert found["breaks_from"]["Bulyan"] == {}, "nothing was measured, so nothing held"
 
 
 def test_claims_hold_with_the_whole_interval():
