@@ -182,7 +182,8 @@ def _outliving(job: ResolvedJob) -> frozenset[str]:
 
 def _limit(job: ResolvedJob, frame_bytes: int) -> Limit | None:
     budget = job.spec.coordinator.memory_budget if job.spec.coordinator else None
-    demand = demand_of(strategy_of_job(job), combining_of_job(job).rule, job.clients_total, frame_bytes)
+    down = codecs_of(job.spec.compression).down
+    demand = demand_of(strategy_of_job(job), combining_of_job(job), job.clients_total, frame_bytes, down)
     return Limit(size_bytes(budget), demand) if budget else None
 
 

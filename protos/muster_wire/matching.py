@@ -50,6 +50,9 @@ def chain_of(layout: Layout) -> Chain:
         raise LayoutError(
             f"{odd.name}: layers with running statistics (batch norm) or frozen parameters aren't matched"
         )
+    empty = next((spec for spec in layout.tensors if not spec.size), None)
+    if empty is not None:
+        raise LayoutError(f"{empty.name}: a layer without values isn't matched")
     if CLASSES in shapes:
         raise LayoutError(
             f"{CLASSES}: this name is taken by what clients send with their last layer; rename the tensor"
