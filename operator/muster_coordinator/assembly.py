@@ -15,6 +15,7 @@ from muster_coordinator.apiserver import Account, ApiServer, JobName, JobSeen
 from muster_coordinator.attendance import Attendance
 from muster_coordinator.bucket import Bucket
 from muster_coordinator.budget import demand_of
+from muster_coordinator.compression import codecs_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
 from muster_coordinator.durable import Disk

@@ -1,9 +1,9 @@
 """How much memory a coordinator needs, and how much of a budget is left for transfers. Numbers in, numbers out.
 
-What it needs for sure follows from the job and the model: itself, the models that its strategy declares, the buffers
-of a rule that compares updates, or the changes that models come down as. What is left of `coordinator.memoryBudget` is for transfers, each of which holds a few
-frames; when they would take more, clients wait (gate.py). Files, staged updates among them, are page cache, which the
-kernel takes back when memory is short.
+What it needs for sure follows from the job and the model: itself, the models that its strategy and the changes that
+models come down as declare, the buffers of a rule that compares updates, what matching layers takes. What is left of
+`coordinator.memoryBudget` is for transfers, each of which holds a few frames; when they would take more, clients wait
+(gate.py). Files, staged updates among them, are page cache, which the kernel takes back when memory is short.
 """
 
 from __future__ import annotations
