@@ -33,5 +33,4 @@ def test_a_coordinator_takes_no_more_than_its_job_declares(tmp_path, name):
     case = Case(CLIENTS, ROUNDS, MODEL_MB, name, ASKED[name])
     most = declared(msgspec.json.decode(write_job(tmp_path, case).read_bytes(), type=ResolvedJob))
     idle_mb, _, peak_mb = measure(case)
-    print(name, peak_mb - idle_mb, most / 1e6)
     assert peak_mb - idle_mb <= (most + SLACK) / 1e6

@@ -119,9 +119,10 @@ class MatchedRows:
         return next(span for span in self.layout.spans if span.spec.name == name)
 
     def _values(self, client: int, start: int, stop: int) -> Floats:
-        row = np.empty((1, stop - start), np.float32)
+        row: Floats = np.empty((1, stop - start), np.float32)
         self._rows.read(_TRAINABLE, slice(start, stop), [client], row)
-        return row[0]
+        values: Floats = row[0]
+        return values
 
     def _put(self, made: Values, units: Wide) -> None:
         """Units as the weight and the bias of the layer."""
