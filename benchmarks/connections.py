@@ -25,6 +25,7 @@ from coordinator import POOL, TOKEN, Coordinator, coordinator
 from muster_coordinator.rehearsal import Drift, RehearsalWorker
 
 PROCESSES = 4
+EARLY = 3  # rounds more than count: the first ones may begin before everybody is connected
 FILES = 8192  # two a connection, and what else there is
 
 
@@ -58,7 +59,7 @@ def measure(clients: int, rounds: int, model_kb: int) -> dict[str, float]:
     """Seconds a round, and memory."""
     fork = multiprocessing.get_context("fork")
     seen: dict[str, float] = {}
-    with coordinator(clients, rounds) as running:
+    with coordinator(clients, rounds + EARLY) as running:
         seen["idle_mb"] = memory_mb(running.process.pid)
         parts = [range(start, clients, PROCESSES) for start in range(PROCESSES)]
         arguments = [(running.address, part, model_kb * 250) for part in parts]
@@ -71,8 +72,9 @@ def measure(clients: int, rounds: int, model_kb: int) -> dict[str, float]:
             process.kill()
     full = [commit["seconds"] for commit in commits if commit["used"] == clients]
     if len(full) < rounds:
-        raise SystemExit(f"of {rounds} rounds only {len(full)} had all {clients} clients")
-    return {"round_seconds": statistics.median(full), "rounds": len(full), **seen}
+        used = [commit["used"] for commit in commits]
+        raise SystemExit(f"{rounds} rounds should have had all {clients} clients: {used}")
+    return {"round_seconds": statistics.median(full[-rounds:]), "rounds": rounds, **seen}
 
 
 def main() -> None:

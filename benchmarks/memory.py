@@ -3,7 +3,8 @@
 Clients are rehearsal workers in this process, all sending at once; the coordinator is a process of its own, sampled
 every few milliseconds from /proc. Must hold: the same within 10 % with four times the clients (the median of the
 rounds' peaks), and at most idle + 4 models for the mean and for FedAdam, which keeps most, idle + 5 for SCAFFOLD with
-its two sums, idle + 6 for the rules that see all updates (median and Krum).
+its two sums, idle + 6 for the rules that see all updates (median and Krum), idle + 7 for FedMA, whose model is one
+layer that grows.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ import yaml
 from muster_coordinator.rehearsal import Drift, Held, RehearsalWorker, Trained
 from muster_spec import load, resolve
 from muster_wire.codecs import CodecId
+from muster_wire.groups import Group, Member
+from muster_wire.layout import Kind, Layout, TensorSpec
+from muster_wire.matching import chain_of, layer_layout
+from muster_wire.v1 import federation_pb2 as pb
 from muster_wire.values import Values
 
+CLASSES_OF_LAYERED = 10
 TOKEN = "a-token-for-a-benchmark"  # noqa: S105
 SAMPLE_S = 0.005
 
@@ -58,6 +64,35 @@ class Sender(RehearsalWorker):
         if Sender.encoded is None:
             Sender.encoded = super().encode(trained, codec)
         return Sender.encoded
+
+
+class Layered(Ballast):
+    """The same with a model that is hardly more than one layer, whose units are like no others."""
+
+    def __init__(self, weights: int) -> None:
+        self.units, inputs = 250, weights // 250
+        groups = (Group(self.units, (Member("a.weight", 0), Member("b.weight", 1))),)
+        shapes = {"a.weight": (self.units, inputs), "b.weight": (CLASSES_OF_LAYERED, self.units)}
+        tensors = tuple(TensorSpec(name, shape, "float32", Kind.TRAINABLE) for name, shape in shapes.items())
+        self.layout = Layout(tensors, groups)
+
+    def layer(self, base: Values, phase: int, seed: int) -> Trained:
+        """What a client sends in this phase of FedMA."""
+        part = layer_layout(base.layout, chain_of(base.layout), phase, self.units)
+        update = Values.zeros(part, frozen=False)
+        np.random.default_rng(seed).standard_normal(dtype=np.float32, out=update.trainable)
+        return Trained(update, examples=1 + seed % 7)
+
+
+class LayerSender(RehearsalWorker):
+    """Sends one layer a round. The one before that is gone, so that clients' memory stays small."""
+
+    async def _make(self, assignment: pb.Assignment) -> Held:
+        if assignment.WhichOneof("work") != "train" or not isinstance(self.learner, Layered):
+            return await super()._make(assignment)
+        order = assignment.train
+        base = await self._model(order.base)
+        return self.encode(self.learner.layer(base, order.matched.phase, order.seed), CodecId(order.codec))
 
 
 class Sampler:
@@ -100,6 +135,7 @@ OTHERS: dict[str, tuple[float, dict[str, Any]]] = {  # what else a job asks for,
     "scaffold": (5, {"strategy": {"type": "Scaffold"}}),
     "median": (6, {"robustness": {"aggregation": {"type": "Median"}}}),
     "krum": (6, {"robustness": {"aggregation": {"type": "Krum", "krum": {"byzantine": 2}}}}),
+    "fedma": (7, {"strategy": {"type": "FedMA"}}),
 }
 
 
@@ -155,7 +191,7 @@ def measure(case: Case) -> tuple[float, float, float]:
             idle_kb = sampler.now_kb()
             sampler.start()
             began = time.monotonic()
-            asyncio.run(_work(address, case.clients, case.model_mb))
+            asyncio.run(_work(address, case))
             took = time.monotonic() - began
             if process.wait(60) != 0:
                 raise RuntimeError(f"the coordinator ended with {process.returncode}")
@@ -169,10 +205,12 @@ def measure(case: Case) -> tuple[float, float, float]:
     return idle, usual, peak
 
 
-async def _work(address: str, clients: int, model_mb: int) -> None:
-    learner = Ballast(model_mb * 1_000_000 // 4)
+async def _work(address: str, case: Case) -> None:
+    is_matched = case.asked.get("strategy", {}).get("type") == "FedMA"
+    worker, kind = (LayerSender, Layered) if is_matched else (Sender, Ballast)
+    learner = kind(case.model_mb * 1_000_000 // 4)
     Sender.encoded = None
-    workers = [Sender(address, TOKEN, "p", [index], learner, f"w{index}") for index in range(clients)]
+    workers = [worker(address, TOKEN, "p", [index], learner, f"w{index}") for index in range(case.clients)]
     await asyncio.gather(*(worker.run() for worker in workers))
 
 

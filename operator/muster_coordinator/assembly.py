@@ -15,6 +15,7 @@ from muster_coordinator.apiserver import Account, ApiServer, JobName, JobSeen
 from muster_coordinator.attendance import Attendance
 from muster_coordinator.bucket import Bucket
 from muster_coordinator.budget import demand_of
+from muster_coordinator.compression import codecs_of
 from muster_coordinator.config import config_of
 from muster_coordinator.driver import Driver
 from muster_coordinator.durable import Disk
@@ -184,7 +185,8 @@ def _outliving(job: ResolvedJob) -> frozenset[str]:
 
 def _limit(job: ResolvedJob, frame_bytes: int) -> Limit | None:
     budget = job.spec.coordinator.memory_budget if job.spec.coordinator else None
-    demand = demand_of(strategy_of_job(job), combining_of_job(job).rule, job.clients_total, frame_bytes)
+    down = codecs_of(job.spec.compression).down
+    demand = demand_of(strategy_of_job(job), combining_of_job(job), job.clients_total, frame_bytes, down)
     return Limit(size_bytes(budget), demand) if budget else None
 
 

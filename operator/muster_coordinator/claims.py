@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-from muster_coordinator.records import Losses
+from muster_coordinator.records import AssignmentId, Losses
+from muster_coordinator.sessions import JoinWish
 from muster_wire.errors import Cause, PayloadError
+from muster_wire.trust.identity import Identity
 from muster_wire.v1 import federation_pb2 as pb
+from muster_wire.version import Version
 
 MAX_NAME = 200
 MAX_REASON = 2000
 MAX_METRICS = 64
 MAX_HELD = 100_000
 MAX_EXAMPLES = 2**40
+MAX_METRIC = 1e100  # nothing measured comes near it, and sums over all examples of all clients stay far below infinity
 
 
 def problem_with_join(request: pb.JoinRequest) -> str | None:
@@ -30,13 +33,33 @@ def problem_with_join(request: pb.JoinRequest) -> str | None:
     return next((problem for fine, problem in checks if not fine), None)
 
 
+def wish_of(request: pb.JoinRequest, identity: Identity | None, version: Version) -> JoinWish:
+    """What a worker asks for in which no problem was found."""
+    return JoinWish(
+        request.worker,
+        request.pool,
+        tuple(request.indices),
+        request.capacity,
+        identity,
+        version,
+        request.confirms_end,
+        leases_move=request.leases_move,
+        share=request.share,
+    )
+
+
+def held_by(request: pb.JoinRequest) -> tuple[AssignmentId, ...]:
+    """The updates that a worker says it holds, as far as somebody may have asked for them."""
+    return tuple(AssignmentId(name) for name in request.held_assignments if len(name) <= 2 * MAX_NAME)
+
+
 def problem_with_numbers(examples: int, metrics: Mapping[str, float]) -> PayloadError | None:
     """What can't be believed in the counts and metrics of a client's training."""
     unbelievable = problem_with_counts(examples, metrics)
     if unbelievable:
         return unbelievable
     for name, value in metrics.items():
-        if not math.isfinite(value):
+        if not is_measured(value):
             diverged = f"metric {name} is {value}: the training diverged; a lower learning rate may help"
             return PayloadError(Cause.NOT_FINITE, diverged)
     return None
@@ -53,11 +76,16 @@ def problem_with_counts(examples: int, metrics: Mapping[str, float]) -> PayloadE
     return None
 
 
+def is_measured(value: float) -> bool:
+    """Whether this is a number that anybody can have measured, and that can be averaged with others."""
+    return abs(value) <= MAX_METRIC
+
+
 def losses_of(offer: pb.Offer) -> Losses | None:
     """What a client says it measured for its probe; None unless all of it is of use: the update is none the worse."""
     probe = offer.probe
     losses = Losses(before=probe.before, after=probe.after, fewer=probe.fewer)
-    is_whole = offer.HasField("probe") and all(map(math.isfinite, (losses.before, losses.after, losses.fewer)))
+    is_whole = offer.HasField("probe") and all(map(is_measured, (losses.before, losses.after, losses.fewer)))
     return losses if is_whole else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -41,6 +42,15 @@ class Down:
         """What a worker has to know. A model that the codec can't say goes out as float32."""
         changes = self.delta.pipeline.stages if self.delta else frozenset[CodecId]()
         return self.snapshot.stages | changes
+
+    @property
+    def models_in_memory(self) -> int:
+        """Beyond idle, while a sparse change is made: what clients lack of the model, what is chosen of it, and
+        magnitudes, and then places (of 8 bytes, twice), to choose by. A float32 keyframe lies in memory beside that.
+        """
+        if self.delta is None or not self.delta.pipeline.sparse:
+            return 3
+        return 3 + math.ceil(4 * self.delta.share(0)) + self.snapshot.codec.exact
 
 
 @dataclass(frozen=True, slots=True)

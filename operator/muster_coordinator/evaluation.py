@@ -6,10 +6,10 @@ own held-out data. Both are averaged over examples in the order of client names,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
+from muster_coordinator.claims import is_measured
 from muster_coordinator.config import EngineConfig, Goal
 from muster_coordinator.records import EvaluationRecord, RoundCommit, Scores
 from muster_coordinator.state import Best, Evaluating, Roster
@@ -104,13 +104,13 @@ def average(measured: Mapping[ClientId, Scores]) -> Scores | None:
 
 def scores_of(examples: int, metrics: Mapping[str, float]) -> Scores:
     """One client's result; what is not a number is left out."""
-    usable = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    usable = {name: float(value) for name, value in metrics.items() if is_measured(value)}
     return Scores(metrics=usable, examples=max(examples, 0), clients=1)
 
 
 def undefined_metrics(metrics: Mapping[str, float]) -> list[str]:
     """What `scores_of` leaves out."""
-    return sorted(name for name, value in metrics.items() if not math.isfinite(value))
+    return sorted(name for name, value in metrics.items() if not is_measured(value))
 
 
 def concerns(record: EvaluationRecord, before: EvaluationRecord | None, goal: Goal | None) -> list[str]:

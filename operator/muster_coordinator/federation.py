@@ -18,7 +18,7 @@ from muster_coordinator.arriving import Stream, Whole
 from muster_coordinator.assignments import client_of
 from muster_coordinator.attendance import Attendance
 from muster_coordinator.broadcast import Broadcasts, Version, frames_of
-from muster_coordinator.claims import MAX_NAME, one_line, problem_with_counts, problem_with_join
+from muster_coordinator.claims import MAX_NAME, held_by, one_line, problem_with_counts, problem_with_join, wish_of
 from muster_coordinator.compression import Codecs
 from muster_coordinator.enclosing import NOTHING, Enclosures
 from muster_coordinator.enrolment import Enrolment
@@ -36,7 +36,7 @@ from muster_coordinator.parts import Parts
 from muster_coordinator.ports import Clock
 from muster_coordinator.records import AssignmentId
 from muster_coordinator.refusals import Refusals, Refused
-from muster_coordinator.sessions import JoinRefusedError, JoinWish, Session, first_ordinals, pool_sizes
+from muster_coordinator.sessions import JoinRefusedError, Session, first_ordinals, pool_sizes
 from muster_coordinator.surveying import Surveying, needs_profiles
 from muster_coordinator.tallies import Tallies
 from muster_coordinator.translate import Told, handover_of, orders_of
@@ -124,20 +124,9 @@ class Federation:
     async def join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
         """Open a session, or say why not: in `retry` cases RESOURCE_EXHAUSTED, else FAILED_PRECONDITION."""
         version = await self._agree(request, context)
-        identity = self._identity(context)
-        wish = JoinWish(
-            request.worker,
-            request.pool,
-            tuple(request.indices),
-            request.capacity,
-            identity,
-            version,
-            request.confirms_end,
-            leases_move=request.leases_move,
-            share=request.share,
-        )
+        wish = wish_of(request, self._identity(context), version)
         try:
-            session = await self._service.lobby.join(wish, _held(request), request.device)
+            session = await self._service.lobby.join(wish, held_by(request), request.device)
         except JoinRefusedError as refusal:
             if refusal.retry:  # an ordinary thing: it only has to wait
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, refusal.reason)
@@ -380,7 +369,3 @@ def _offer(request: Any) -> pb.Offer | None:
     except FrameError:
         return None
     return parsed if isinstance(parsed, pb.Offer) else None
-
-
-def _held(request: pb.JoinRequest) -> tuple[AssignmentId, ...]:
-    return tuple(AssignmentId(name) for name in request.held_assignments if len(name) <= 2 * MAX_NAME)

@@ -50,6 +50,13 @@ def chain_of(layout: Layout) -> Chain:
         raise LayoutError(
             f"{odd.name}: layers with running statistics (batch norm) or frozen parameters aren't matched"
         )
+    empty = next((spec for spec in layout.tensors if not spec.size), None)
+    if empty is not None:
+        raise LayoutError(f"{empty.name}: a layer without values isn't matched")
+    if CLASSES in shapes:
+        raise LayoutError(
+            f"{CLASSES}: this name is taken by what clients send with their last layer; rename the tensor"
+        )
     made = [_layer_of(group, shapes) for group in layout.groups]
     if not made:
         raise LayoutError("no layer of this model has units that only one other layer reads")
@@ -77,6 +84,8 @@ def _layer_of(group: Group, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Laye
     readers = [m for m in group.members if m.axis == 1]
     if len(makers) != 1 or len(biases) > 1 or len(readers) != 1 or len(group.members) != 2 + len(biases):
         raise LayoutError(f"{group.members[0].tensor}: its units are made or read by more than one layer")
+    if any(member.repeat > 1 for member in (*makers, *biases)):
+        raise LayoutError(f"{makers[0].tensor}: each of its units is made as several, which aren't matched")
     return Layer(makers[0].tensor, biases[0].tensor if biases else None), readers[0].tensor, readers[0].repeat
 
 

@@ -76,8 +76,13 @@ def _largest(values: Floats, wanted: int) -> Places:
     magnitudes.partition(values.size - wanted)
     least = magnitudes[values.size - wanted]
     del magnitudes
-    above = np.flatnonzero(~(np.abs(values) <= least))  # NaN among them, for whoever encodes it to find
+    above = np.concatenate([_above(values[block], least) + block.start for block in blocks(values.size)])
     return np.concatenate((above, _first(values, least, wanted - above.size)))
+
+
+def _above(values: Floats, magnitude: np.float32) -> Places:
+    """Where values of larger magnitudes lie, and NaN, for whoever encodes it to find."""
+    return np.flatnonzero(~(np.abs(values) <= magnitude))
 
 
 def _first(values: Floats, magnitude: np.float32, count: int) -> Places:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from fuzz import codec_targets, file_targets, lobby_targets, trust_targets, wire_targets
+from fuzz import claim_targets, codec_targets, file_targets, lobby_targets, shape_targets, trust_targets, wire_targets
 
 FOUND = Path(__file__).parent / "found"
 
@@ -35,6 +35,12 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
         "tail": Target(wire_targets.tail, wire_targets.tails),
         "header": Target(wire_targets.header, wire_targets.headers),
         "layout": Target(wire_targets.layout, wire_targets.layouts),
+        "chain": Target(shape_targets.chain, shape_targets.chains),
+        "lacking": Target(shape_targets.lacking, shape_targets.some_lacking),
+        "join": Target(claim_targets.join, claim_targets.joins),
+        "report": Target(claim_targets.report, claim_targets.reports),
+        "offer": Target(claim_targets.offer, claim_targets.some_claims),
+        "measure": Target(claim_targets.measure, claim_targets.measurements),
         "orders": Target(wire_targets.orders, wire_targets.some_orders),
         "part": Target(wire_targets.part, wire_targets.parts),
         "way": Target(wire_targets.way, wire_targets.ways),

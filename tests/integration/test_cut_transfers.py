@@ -23,6 +23,7 @@ from muster_coordinator.records import RoundPlan
 from proxying import CALM, Direction, Proxy, Weather
 from remembering import Worker
 from running import TASKS
+from trusting import Trust
 
 CUTS, ROUNDS = (1000, 34) if os.environ.get(EXHAUSTIVE) else (300, 12)
 WORKERS, CLIENTS_OF_EACH = 16, 8
@@ -93,8 +94,8 @@ class Hits:
 class Watched(Connection):
     """A worker's connection that remembers what broke. Its frames are as short as it likes: that is the sender's."""
 
-    def __init__(self, address, hits):
-        super().__init__(address, TOKEN, Fixed(Material()))
+    def __init__(self, address, hits, material):
+        super().__init__(address, "" if material.pair else TOKEN, Fixed(material))
         self._hits = hits
 
     @property
@@ -154,15 +155,22 @@ def clients_of(number):
     return tuple(range(number * CLIENTS_OF_EACH, (number + 1) * CLIENTS_OF_EACH))
 
 
-def run(folder, storm):
+def run(folder, storm, rounds=ROUNDS, *, is_secure=False):
     """A job run to its end: its coordinator's history, its clients' memories, and what was hit on the way."""
     folder.mkdir()
     hits, memories = Hits(Counter(), Counter()), {}
-    with coordinator(folder, write_job(folder, clients=CLIENTS, **JOB)) as running, ExitStack() as stack:
+    trust = Trust(folder) if is_secure else None
+    job = write_job(folder, clients=CLIENTS, **JOB | {"rounds": JOB["rounds"] | {"total": rounds}})
+    with coordinator(folder, job, security=trust and trust.flags) as running, ExitStack() as stack:
         for number in range(WORKERS):
             storm.proxies.append(stack.enter_context(Proxy(running.address, storm.over(number))))
         workers = [
-            Worker(Watched(proxy.address, hits), clients_of(number), VALUES, GIVE_UP_S)
+            Worker(
+                Watched(proxy.address, hits, material_of(trust, clients_of(number))),
+                clients_of(number),
+                VALUES,
+                GIVE_UP_S,
+            )
             for number, proxy in enumerate(storm.proxies)
         ]
         for worker in workers:
@@ -172,6 +180,11 @@ def run(folder, storm):
             memories |= worker.memories()
         assert running.wait() == 0, errors_of(folder)
     return History(commits_in(folder / "storage"), plans_in(folder / "storage")), memories, hits
+
+
+def material_of(trust, clients):
+    """With a certificate for these clients, where there is anybody to trust."""
+    return Material(trust.ca.read_bytes(), trust.pair(indices=clients)) if trust else Material()
 
 
 def plans_in(storage):
@@ -226,5 +239,21 @@ def test_cuts_leave_no_trace(tmp_path):
     assert cut.used[1:] == whole.used[1:]  # whoever came first made the first model
     assert cut.models == whole.models
     assert memories.keys() == {f"p/{index}" for index in range(CLIENTS)}
+    assert memories == memories_of_whole
+    assert any(memory["residual"] for memory in memories.values())
+
+
+@pytest.mark.timeout(600)
+def test_nor_do_they_over_mutual_tls(tmp_path):
+    """Fewer of them. Records are cut in their middle, and what is resumed begins with a handshake."""
+    storm, calm = Storm(seed=8, cuts=CUTS // 5), Storm(seed=8, cuts=0)
+    cut, memories, hits = run(tmp_path / "cut", storm, ROUNDS // 3, is_secure=True)
+    whole, memories_of_whole, _ = run(tmp_path / "whole", calm, ROUNDS // 3)
+
+    assert len(storm.landed) >= CUTS // 5
+    assert min(hits.broken[kind] for kind in ("Fetch", "Submit")) > 0, hits
+    assert min(hits.resumed[kind] for kind in ("Fetch", "Submit")) > 0, hits
+    assert cut.used == cut.asked
+    assert cut.models == whole.models
     assert memories == memories_of_whole
     assert any(memory["residual"] for memory in memories.values())

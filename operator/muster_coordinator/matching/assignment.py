@@ -19,7 +19,7 @@ also draws every unit towards zero.) Products of units are all that is needed, s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,37 +42,64 @@ class Matching:
 
 @dataclass(slots=True)
 class _Global:
-    """The global units so far: sums of A [L, d], and how many units of clients are in each."""
+    """The global units so far: sums of A [L, d], in a room that has space for all there may be, and how many units of
+    clients are in each.
+    """
 
-    sums: Wide
-    counts: Places = field(default_factory=lambda: np.zeros(0, np.int64))
+    room: Wide
+    counts: Places
+
+    @property
+    def sums(self) -> Wide:
+        return self.room[: len(self.counts)]
 
 
 def match_units(
     read: Read, clients: int, matching: Matching, most: int, rng: np.random.Generator
 ) -> tuple[list[Places], Wide]:
-    """Each client's global units, in the order of its own, and the global units themselves, [L, d]."""
-    first = read(0) / matching.sigma
-    state = _Global(first.copy(), np.ones(len(first), np.int64))
-    matches: list[Places] = [np.arange(len(first))]
-    matches += [_join(state, read(client), matching, clients, most) for client in range(1, clients)]
+    """Each client's global units, in the order of its own, and the global units themselves, [L, d].
+
+    One client's units are in memory at a time, and the global ones once.
+    """
+    state = _begin(read(0), matching, most)
+    matches: list[Places] = [np.arange(len(state.counts))]
+    matches.extend(_join(state, read(client), matching, clients, most) for client in range(1, clients))
     for _ in range(matching.sweeps):
         for client in rng.permutation(clients).tolist():
-            units = read(client)
-            _leave(state, units, matches, client, matching)
-            matches[client] = _join(state, units, matching, clients, most)
-    return matches, state.sums * matching.sigma / state.counts[:, None]
+            _move(state, read(client), matches, client, matching, most)
+    units = state.sums
+    units *= matching.sigma
+    units /= state.counts[:, None]
+    return matches, units
 
 
 def gains(units: Wide, state: _Global, matching: Matching, clients: int, new: int) -> Wide:
     """What each unit of a client gains by each match: [n, L + new]."""
-    scaled, precision, prior = units / matching.sigma, 1 / matching.sigma, 1 / matching.prior_sigma
-    own, there = np.square(scaled).sum(axis=1)[:, None], np.square(state.sums).sum(axis=1)
+    precision, prior, sums = 1 / matching.sigma, 1 / matching.prior_sigma, state.sums
+    own = np.einsum("ij,ij->i", units, units)[:, None] * precision**2
+    there = np.einsum("ij,ij->i", sums, sums)
     known = prior + precision * state.counts
-    joined = (own + 2 * scaled @ state.sums.T + there) / (known + precision) - there / known
-    joined += 2 * np.log(state.counts / (clients - state.counts))
+    joined = units @ sums.T  # and in place from here on: it may be larger than the layer
+    joined *= 2 * precision
+    joined += own
+    joined += there
+    joined /= known + precision
+    joined += 2 * np.log(state.counts / (clients - state.counts)) - there / known
     alone = own / (prior + precision) - 2 * np.log(np.arange(1, new + 1) * clients / matching.gamma)
     return np.hstack([joined, alone])
+
+
+def _begin(units: Wide, matching: Matching, most: int) -> _Global:
+    """With the units of the first client."""
+    state = _Global(np.zeros((max(most, len(units)), units.shape[1])), np.ones(len(units), np.int64))
+    np.divide(units, matching.sigma, out=state.sums)
+    return state
+
+
+def _move(state: _Global, units: Wide, matches: list[Places], client: int, matching: Matching, most: int) -> None:
+    """Match a client anew, given all others."""
+    _leave(state, units, matches, client, matching)
+    matches[client] = _join(state, units, matching, len(matches), most)
 
 
 def _join(state: _Global, units: Wide, matching: Matching, clients: int, most: int) -> Places:
@@ -84,23 +111,28 @@ def _join(state: _Global, units: Wide, matching: Matching, clients: int, most: i
 
     rows, columns = linear_sum_assignment(gains(units, state, matching, clients, new), maximize=True)
     fresh = np.unique(columns[columns >= there])
-    state.sums = np.vstack([state.sums, np.zeros((len(fresh), units.shape[1]))])
     state.counts = np.concatenate([state.counts, np.zeros(len(fresh), np.int64)])
+    state.sums[there:] = 0
     places = np.where(columns < there, columns, there + np.searchsorted(fresh, columns))
     found = np.empty(len(units), np.int64)
     found[rows] = places
-    state.sums[found] += units / matching.sigma
+    for place, unit in zip(found.tolist(), units, strict=True):  # one by one: all at once would take three copies
+        state.sums[place] += unit / matching.sigma
     state.counts[found] += 1
     return found
 
 
 def _leave(state: _Global, units: Wide, matches: list[Places], client: int, matching: Matching) -> None:
     """Take a client out, and with it the global units that nobody else has."""
-    state.sums[matches[client]] -= units / matching.sigma
+    for place, unit in zip(matches[client].tolist(), units, strict=True):
+        state.sums[place] -= unit / matching.sigma
     state.counts[matches[client]] -= 1
     stays = state.counts > 0
     moved = np.cumsum(stays) - 1
-    state.sums, state.counts = state.sums[stays], state.counts[stays]
+    for before in np.flatnonzero(stays).tolist():
+        if moved[before] != before:
+            state.room[moved[before]] = state.room[before]
+    state.counts = state.counts[stays]
     for other, places in enumerate(matches):
         if other != client:
             matches[other] = moved[places]

@@ -16,8 +16,9 @@ from muster_coordinator.matching.assignment import Matching, Wide, match_units
 from muster_coordinator.matching.phases import Phase
 from muster_coordinator.rowfile import RowFile
 from muster_coordinator.staging import Upload
+from muster_coordinator.sums import BLOCK
 from muster_wire.checksum import BytesLike
-from muster_wire.layout import Layout
+from muster_wire.layout import Layout, Span
 from muster_wire.matching import CLASSES, chain_of, layer_layout, with_units
 from muster_wire.payload import Shape
 from muster_wire.values import Floats, Values
@@ -69,56 +70,67 @@ class MatchedRows:
         widths[at] = len(units)
         grown = with_units(self._whole, self._chain, widths)
         made = _carried(base, grown)
-        self._put(made, units.astype(np.float32))
+        self._put(made, units)
         return made, tuple(tuple(places.tolist()) for places in matches)
 
     def _averaged(self, base: Values) -> tuple[Values, tuple[tuple[int, ...], ...]]:
         """By classes. Of one that nobody has, the plain mean."""
         if not self.folded:
             raise ValueError("a layer is averaged over at least one client")
-        plain = np.zeros_like(self._read(0))
-        total, counts = np.zeros_like(plain), np.zeros(len(plain))
-        for client in range(self.folded):
-            units, classes = self._read(client), self._classes(client)
-            plain += units
-            total += classes[:, None] * units
-            counts += classes
-        seen = (counts > 0)[:, None]
-        mean = np.where(seen, total / np.where(seen, counts[:, None], 1.0), plain / self.folded)
+        examples = np.stack([self._classes(client) for client in range(self.folded)])
+        seen = examples.sum(axis=0)
+        shares = np.where(seen > 0, examples / np.where(seen > 0, seen, 1.0), 1 / self.folded)
+        mean = self._share_of(0, shares[0])
+        for client in range(1, self.folded):
+            mean += self._share_of(client, shares[client])
         made = _carried(base, self._whole)
-        self._put(made, mean.astype(np.float32))
+        self._put(made, mean)
         return made, ()
+
+    def _share_of(self, client: int, shares: Wide) -> Wide:
+        units = self._read(client)
+        units *= shares[:, None]
+        return units
 
     # --- between tensors and units ------------------------------------------------------------------------------------
 
-    def _tensors(self, client: int) -> dict[str, Floats]:
-        row = np.empty((1, self.layout.trainable_size), np.float32)
-        self._rows.read(_TRAINABLE, slice(0, self.layout.trainable_size), [client], row)
-        return _flat(row[0], self.layout)
-
     def _read(self, client: int) -> Wide:
-        """A client's units, [n, inputs + bias]."""
-        tensors = self._tensors(client)
-        parts = [tensors[name] for name in self._chain[self._phase.number].tensors]
-        return np.hstack([part.reshape(len(part), -1) for part in parts]).astype(np.float64)
+        """A client's units, [n, inputs + bias]: a few at a time, so that they are in memory once."""
+        spans = [self._span(name) for name in self._chain[self._phase.number].tensors]
+        count = spans[0].spec.shape[0]
+        widths = [span.spec.size // count for span in spans]
+        units, column = np.empty((count, sum(widths))), 0
+        for span, width in zip(spans, widths, strict=True):
+            some = max(BLOCK // width, 1)
+            for first in range(0, count, some):
+                last = min(first + some, count)
+                values = self._values(client, span.start + first * width, span.start + last * width)
+                units[first:last, column : column + width] = values.reshape(-1, width)
+            column += width
+        return units
 
     def _classes(self, client: int) -> Wide:
         """How many examples of each class it says it has."""
-        classes: Wide = np.maximum(self._tensors(client)[CLASSES].astype(np.float64), 0.0)
+        span = self._span(CLASSES)
+        classes: Wide = np.maximum(self._values(client, span.start, span.stop).astype(np.float64), 0.0)
         return classes
 
-    def _put(self, made: Values, units: Floats) -> None:
+    def _span(self, name: str) -> Span:
+        return next(span for span in self.layout.spans if span.spec.name == name)
+
+    def _values(self, client: int, start: int, stop: int) -> Floats:
+        row: Floats = np.empty((1, stop - start), np.float32)
+        self._rows.read(_TRAINABLE, slice(start, stop), [client], row)
+        values: Floats = row[0]
+        return values
+
+    def _put(self, made: Values, units: Wide) -> None:
         """Units as the weight and the bias of the layer."""
         layer, views = self._chain[self._phase.number], {spec.name: view for spec, view in made.tensors()}
-        weight = views[layer.weight]
-        inputs = weight[0].size
-        weight[...] = units[:, :inputs].reshape(weight.shape)
+        weight = views[layer.weight].reshape(len(units), -1)
+        weight[...] = units[:, : weight.shape[1]]
         if layer.bias is not None:
-            views[layer.bias][...] = units[:, inputs]
-
-
-def _flat(row: Floats, layout: Layout) -> dict[str, Floats]:
-    return {span.spec.name: row[span.start : span.stop].reshape(span.spec.shape) for span in layout.spans}
+            views[layer.bias][...] = units[:, -1]
 
 
 def _carried(base: Values, layout: Layout) -> Values:

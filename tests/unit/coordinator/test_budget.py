@@ -16,11 +16,16 @@ from muster_coordinator.budget import (
     problem_with_budget,
     room,
 )
+from muster_coordinator.combining import MEAN, Combining
+from muster_coordinator.compression import Down
 from muster_coordinator.errors import NoRoomError
 from muster_coordinator.gate import PATIENCE_S, STALLED_S, Gate, Limit
+from muster_coordinator.matching.assignment import Matching
 from muster_coordinator.robust.krum import Krum
 from muster_coordinator.strategies import FedAvg
+from muster_wire.groups import Group, Member
 from muster_wire.layout import Kind, Layout, TensorSpec
+from muster_wire.presets import PRESETS
 
 MIB = 2**20
 LAYOUT = Layout(
@@ -37,11 +42,34 @@ SIZE = 4 * MIB + 4 * 2 + 8 + 4 * 3
 
 def test_what_a_job_needs() -> None:
     assert model_bytes(LAYOUT) == SIZE
-    mean = demand_of(FedAvg(), None, 100, MIB)
+    mean = demand_of(FedAvg(), MEAN, 100, MIB)
     assert mean == Demand(IDLE_BYTES + 100 * CLIENT_BYTES, FedAvg.models_in_memory, MIB)
-    krum = demand_of(FedAvg(), Krum(2), 100, MIB)
+    krum = demand_of(FedAvg(), Combining(Krum(2)), 100, MIB)
     assert MIB < krum.fixed_bytes - mean.fixed_bytes < 20 * MIB
-    assert demand_of(FedAvg(), Krum(2), 1000, MIB).fixed_bytes > krum.fixed_bytes + 8 * 1000**2
+    assert demand_of(FedAvg(), Combining(Krum(2)), 1000, MIB).fixed_bytes > krum.fixed_bytes + 8 * 1000**2
+
+
+def test_changes_of_a_model_take_more_than_the_model() -> None:
+    needed = {name: Down(each.snapshot, each.delta).models_in_memory for name, each in PRESETS.items()}
+    assert needed == {"none": 3, "light": 3, "balanced": 4, "max": 4}
+    maximal = PRESETS["max"]
+    assert demand_of(FedAvg(), MEAN, 1, MIB, Down(maximal.snapshot, maximal.delta)).models == 4
+    assert Down(delta=maximal.delta).models_in_memory == 5  # keyframes in float32
+
+
+def test_a_budget_does_for_a_matched_model_once_it_has_grown() -> None:
+    shapes = {"a": (64, 3000), "b": (10, 64)}
+    tensors = tuple(TensorSpec(name, shape, "float32", Kind.TRAINABLE) for name, shape in shapes.items())
+    layout = Layout(tensors, (Group(64, (Member("a", 0), Member("b", 1))),))
+    demand = demand_of(FedAvg(), Combining(matching=Matching(max_growth=1.5)), 2, MIB)
+    grown = demand.largest(layout)
+    assert demand.models == 5
+    assert [spec.shape for spec in grown.tensors] == [(96, 3000), (10, 96)]
+    assert demand.for_model(grown) == demand.fixed_bytes + 5 * model_bytes(grown) + 16 * 96**2
+    problem = problem_with_budget(demand.for_model(layout) + 4 * MIB, demand, layout)
+    assert problem is not None
+    assert "can't hold this model of 1Mi, which may grow to 2Mi" in problem
+    assert demand.largest(LAYOUT) == LAYOUT  # no chain: refused elsewhere
 
 
 def test_transfers_hold_frames_and_small_ones_less() -> None:

@@ -55,6 +55,12 @@ def test_a_network_is_a_chain_whatever_order_its_groups_come_in():
             ),
             "more than one layer",
         ),
+        (
+            network(groups=(Group(2, (Member("a.weight", 0, 2), Member("b.weight", 1, 2))), network().groups[1])),
+            "made as several",
+        ),
+        (network(spec(CLASSES, 10)), "rename the tensor"),
+        (network(spec("none.weight", 0, 6)), "without values"),
     ],
 )
 def test_other_models_are_refused_with_the_reason(layout, what):
