@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
 
 from charting import ROOT
 from real_nodes import Nodes
@@ -65,3 +71,51 @@ def own_nodes(given: str, otherwise: str) -> Iterator[Nodes | subprocess.Complet
     finally:
         if not given:
             assert run_script("--name", name, "down").returncode == 0
+
+
+# --- a control plane that is nobody else's ----------------------------------------------------------------------------
+
+CANNOT = 3  # the exit code of scripts/cluster for a machine with nothing to make a cluster of
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane(Cluster):
+    """One whose parts may be killed, and in which what holds for the whole cluster disturbs no other test."""
+
+    name: str
+
+    def kill(self, part: str) -> None:
+        folder = Path(self.environment["KUBECONFIG"]).parent
+        process = json.loads((folder / "state.json").read_text())["processes"][part]
+        os.kill(process["pid"], signal.SIGKILL)
+
+    def up(self) -> None:
+        """Start what doesn't run."""
+        assert _bring_up(self.name).returncode == 0
+
+
+@contextmanager
+def own_control_plane(name: str) -> Iterator[ControlPlane]:
+    """With crds/ in it; taken down afterwards. Skips where this machine can't have one."""
+    brought_up = _bring_up(name)
+    if brought_up.returncode == CANNOT and "cluster" not in os.environ.get("MUSTER_REQUIRE", "").split(","):
+        pytest.skip(brought_up.stderr)
+    assert brought_up.returncode == 0, brought_up.stderr
+    try:
+        cluster = ControlPlane(environment_of(name, _without_kubeconfig()), name)
+        cluster.tell("apply", "--server-side", "-f", str(ROOT / "crds"))
+        deadline = time.monotonic() + 30
+        while cluster.kubectl("get", "fedjobs,clientpools").returncode:
+            assert time.monotonic() < deadline, "the resources were never served"
+            time.sleep(0.2)
+        yield cluster
+    finally:
+        assert run_script("--name", name, "down", environment=_without_kubeconfig()).returncode == 0
+
+
+def _bring_up(name: str) -> subprocess.CompletedProcess[str]:
+    return run_script("--name", name, "up", "--owner", str(os.getpid()), environment=_without_kubeconfig())
+
+
+def _without_kubeconfig() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}

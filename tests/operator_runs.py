@@ -11,18 +11,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charting import Kubectl, Rights
+from charting import Kubectl, Rights, credentials
 
-SCRIPT = Path(__file__).parent / "cluster" / "recorded_operator.py"
+SCRIPT = Path(__file__).parent / "recorded_operator.py"
 CHILDREN = "jobs,services,configmaps,secrets,serviceaccounts,persistentvolumeclaims,roles,rolebindings,networkpolicies"
 OURS = "app.kubernetes.io/managed-by=muster-operator"
 
@@ -40,6 +43,11 @@ spec:
   pools: [{name: cloud}]
   rounds: {total: 3}
 """
+_SITE = '{url: "https://slurm.example.org:6820", auth: {user: fl, tokenSecret: {name: slurm, key: token}}}'
+SLURM = (
+    MANIFEST.replace("{type: Kubernetes, clients: 2}", f"{{type: Slurm, clients: 2, slurm: {_SITE}}}")
+    + '  coordinator: {service: {type: NodePort, address: "node.example.org:30443"}}\n'
+)
 
 
 @dataclass
@@ -50,9 +58,15 @@ class Lab:
     namespace: str
     folder: Path
     lobby: str = ""  # where sites dial it, in a release that has one
+    account: tuple[str, str] | None = (
+        None  # namespace and name, of an operator that was installed for the whole cluster
+    )
 
     def __post_init__(self) -> None:
         """The operator's rights: its ServiceAccount is called after the namespace, since the release is."""
+        if self.account:
+            self.kubeconfig = credentials(self.cluster, *self.account, self.folder)
+            return
         rights = Rights(self.cluster, release=self.namespace, namespace=self.namespace)
         lobby = {"lobby.enabled": True, "lobby.address": self.lobby} if self.lobby else {}
         rights.give(**{"watch.namespaces": [self.namespace]} | lobby)
@@ -78,9 +92,9 @@ class Lab:
     def patch(self, body: Any, what: str = "fedjob/digits") -> None:
         self.tell("patch", what, "--type=merge", "-p", json.dumps(body))
 
-    def children(self) -> set[str]:
-        """Everything that is labelled as ours, and not on its way out."""
-        items = self.get(CHILDREN, "-l", OURS)["items"]
+    def children(self, job: str = "") -> set[str]:
+        """Everything that is labelled as ours, or as one job's, and not on its way out."""
+        items = self.get(CHILDREN, "-l", f"{OURS},muster.dev/job={job}" if job else OURS)["items"]
         alive = [one for one in items if "deletionTimestamp" not in one["metadata"]]
         return {f"{one['kind']}/{one['metadata']['name']}" for one in alive}
 
@@ -92,11 +106,23 @@ class Lab:
 
     def requests(self) -> list[str]:
         """The mutating requests so far, as `METHOD path`."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [line.partition(" ")[2] for line in lines if not line.startswith("died")]
+        return self.log.read_text().splitlines() if self.log.exists() else []
 
-    def has_died(self) -> bool:
-        return self.log.exists() and self.log.read_text().splitlines()[-1].startswith("died")
+    def doom(self, how_often: str, moment: str, stage: str) -> None:
+        """A mortal operator is to die from now on, as recorded_operator.py says."""
+        ready = self.folder / "doom.new"
+        ready.write_text(f"{how_often} {moment} {stage}")
+        ready.rename(self.folder / "doom")
+
+    def pardon(self) -> None:
+        """It may live."""
+        (self.folder / "doom").unlink(missing_ok=True)
+
+    def deaths(self, moment: str, stage: str) -> list[str]:
+        """The calls at which it has killed itself, as `METHOD resource/name`."""
+        path, head = self.folder / "deaths", f"{moment} {stage} "
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.removeprefix(head).rpartition(" ")[0] for line in lines if line.startswith(head)]
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         environment = {**os.environ, **self.cluster.environment, "KUBECONFIG": str(self.kubeconfig)}
@@ -106,10 +132,10 @@ class Lab:
             return subprocess.Popen(command, env=environment, stdout=out, stderr=out)
 
     @contextmanager
-    def operator(self) -> Iterator[subprocess.Popen[bytes]]:
+    def operator(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """A running operator; stopped as a kubelet stops it, which has to take it no more than a few seconds."""
         before = self._leads()
-        process = self.start()
+        process = self.start(*arguments)
         try:
             wait_until(lambda: self._leads() > before, "the operator is up")
             yield process
@@ -176,3 +202,39 @@ def wait_until(is_so: Callable[[], bool], what: str, within_s: float = 30.0) -> 
     while not is_so():
         assert time.monotonic() < deadline, f"it never came about that {what}"
         time.sleep(0.1)
+
+
+# --- the operator of an installation ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def as_deployed(whole: Any, namespace: str, lab: Lab, *, is_ready: bool = True) -> Iterator[int]:
+    """The operator that a container of a Deployment in that namespace describes, with the lab's credentials, until it
+    is stopped as a kubelet stops it. The port of its probes.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    given = {one["name"]: namespace if "valueFrom" in one else one.get("value", "") for one in whole["env"]}
+    own = {"KUBECONFIG": str(lab.kubeconfig), "MUSTER_PROBE_PORT": str(port)}
+    command = [sys.executable if part == "python" else part for part in whole["command"]]
+    with (lab.folder / "deployed.log").open("ab") as out:
+        process = subprocess.Popen(command, env={**os.environ, **given, **own}, stdout=out, stderr=out)
+    try:
+        wait_until(lambda: answer(port, whole["livenessProbe"]) == 200, "it lives")
+        wait_until(lambda: answer(port, whole["readinessProbe"]) == (200 if is_ready else 503), "it is ready, or not")
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(whole.get("terminationGracePeriodSeconds", 30)) == 0
+
+
+def answer(port: int, probe: Any) -> int:
+    """What a kubelet would be told."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{probe['httpGet']['path']}", timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0

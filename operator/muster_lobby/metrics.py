@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from muster_coordinator.refusals import Refused
-from muster_telemetry.scraping import labelled, new_registry
+from muster_telemetry.scraping import Looks, labelled, new_registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +32,22 @@ class LobbyMetrics:
         inner = new_registry("lobby")
         self.registry: CollectorRegistry = labelled(inner, {})
         self._enrolments = Counter("muster_lobby_enrolments", "Certificates made for sites' keys.", registry=inner)
-        inner.register(_Seen(sights))
+        inner.register(Looks(partial(_read, sights)))
 
     def enrolled(self) -> None:
         """A certificate was made."""
         self._enrolments.inc()
 
 
-class _Seen(Collector):
-    def __init__(self, sights: Sights) -> None:
-        self._sights = sights
-
-    def describe(self) -> list[Metric]:
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        sights = self._sights
-        workers = GaugeMetricFamily("muster_lobby_workers", "Workers in the lobby.", labels=("activity",))
-        for activity, count in sights.workers().items():
-            workers.add_metric((activity,), count)
-        yield workers
-        yield GaugeMetricFamily("muster_lobby_pools", "External pools.", value=sights.pools())
-        yield GaugeMetricFamily(
-            "muster_lobby_offers", "Jobs that want clients, once for each pool.", value=sights.offers()
-        )
-        refused = CounterMetricFamily("muster_lobby_calls_refused", "Calls refused, by cause.", labels=("cause",))
-        for cause, count in sights.refusals().items():
-            if not cause.is_of_an_update:
-                refused.add_metric((cause.value,), count)
-        yield refused
+def _read(sights: Sights) -> Iterator[Metric]:
+    workers = GaugeMetricFamily("muster_lobby_workers", "Workers in the lobby.", labels=("activity",))
+    for activity, count in sights.workers().items():
+        workers.add_metric((activity,), count)
+    yield workers
+    yield GaugeMetricFamily("muster_lobby_pools", "External pools.", value=sights.pools())
+    yield GaugeMetricFamily("muster_lobby_offers", "Jobs that want clients, once for each pool.", value=sights.offers())
+    refused = CounterMetricFamily("muster_lobby_calls_refused", "Calls refused, by cause.", labels=("cause",))
+    for cause, count in sights.refusals().items():
+        if not cause.is_of_an_update:
+            refused.add_metric((cause.value,), count)
+    yield refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from muster_operator.actions import Action, Apply, Create, Delete, Patch
-from muster_operator.build.common import FEWER_SINCE, INPUTS
+from muster_operator.build.common import FEWER_SINCE, INPUTS, has_queue
 from muster_operator.ledger import read_ledger
 from muster_operator.objects import (
     Key,
@@ -53,7 +53,10 @@ def _is_right(key: Key, have: Object, want: Object) -> bool:
 
 
 def _job(key: Key, have: Object | None, want: Object, *, is_suspended: bool) -> Iterator[Action]:
-    if have is None:
+    if is_suspended and has_queue(want["metadata"].get("labels")):
+        # A queue starts again whatever it has admitted. Only what isn't there rests, and gives its quota back.
+        yield from () if have is None else (Delete(key, have["metadata"]["uid"], "its queue would start it again"),)
+    elif have is None:
         yield Create(_suspended(want) if is_suspended else want)
     elif annotation_of(have, INPUTS) != annotation_of(want, INPUTS):
         yield Delete(key, have["metadata"]["uid"], "its pods would be made from something else now")

@@ -2,7 +2,8 @@
 
 Pure. More are wanted at once; fewer only once that has been so for a while, which an annotation of the worker Job
 remembers. What changes is how many workers act for clients, never who the data holders are: the coordinator has leases
-move. Pools that aren't pods, or whose clients each have a worker of their own, are counted and left alone.
+move. Pools that aren't pods, or whose clients each have a worker of their own, are counted and left alone; so are all
+pools of a job for a queue, which would stop a Job that it has admitted if that grew, and let it wait for its turn.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from muster_operator.build.common import FEWER_SINCE, WORKER
+from muster_operator.build.common import FEWER_SINCE, WORKER, has_queue
 from muster_operator.diagnosis import is_ready, unschedulable_since
 from muster_operator.objects import COMPONENT, Object, annotation_of, dig, label_of, unix_of
 from muster_operator.observed import Observed
@@ -134,7 +135,7 @@ def _slowly(supply: Supply, wanted: int, child: Object | None, now: float) -> in
 
 
 def _supply(seen: Observed, pool: ResolvedPool, job: ResolvedJob, live: PoolSpec, now: float) -> Supply:
-    is_elastic = pool.spec.type == "Kubernetes" and not pool.spec.has_own_places
+    is_elastic = pool.spec.type == "Kubernetes" and not pool.spec.has_own_places and not has_queue(seen.labels)
     supply = Supply(pool.name, live, _useful(job, pool), is_elastic, _connected(seen, pool.name))
     child = _worker_job(seen, supply)
     if child is None:

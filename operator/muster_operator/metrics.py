@@ -9,13 +9,13 @@ import itertools
 from collections import Counter as Count
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from muster_operator.queue import JobKey, Standing
-from muster_telemetry.scraping import labelled, new_registry
+from muster_telemetry.scraping import Looks, labelled, new_registry
 
 _RECONCILE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)
 _REQUEST_S = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30)
@@ -83,30 +83,21 @@ class OperatorMetrics:
 
     def look_at(self, sights: Sights) -> None:
         """From now on, say what is so here."""
-        self._inner.register(_Looks(sights))
+        self._inner.register(Looks(partial(_read, sights)))
 
 
-class _Looks(Collector):
-    def __init__(self, sights: Sights) -> None:
-        self._sights = sights
-
-    def describe(self) -> list[Metric]:
-        """Nothing is read when it is registered."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        sights = self._sights
-        yield _gauge("muster_operator_leading", "1 while this operator holds the lease.", sights.is_leading())
-        yield from _queues(sights.queues())
-        watches = GaugeMetricFamily(
-            "muster_operator_watch_silence_seconds",
-            "Since a watch was last opened; each is opened anew every half minute.",
-            labels=["kind"],
-        )
-        for kind, seconds in sights.silences().items():
-            watches.add_metric([kind], seconds)
-        yield watches
-        yield from _jobs(sights.phases())
+def _read(sights: Sights) -> Iterator[Metric]:
+    yield _gauge("muster_operator_leading", "1 while this operator holds the lease.", sights.is_leading())
+    yield from _queues(sights.queues())
+    watches = GaugeMetricFamily(
+        "muster_operator_watch_silence_seconds",
+        "Since a watch was last opened; each is opened anew every half minute.",
+        labels=["kind"],
+    )
+    for kind, seconds in sights.silences().items():
+        watches.add_metric([kind], seconds)
+    yield watches
+    yield from _jobs(sights.phases())
 
 
 def _queues(standings: Mapping[str, Standing]) -> Iterator[Metric]:

@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from muster_slurm.errors import Denied, Full, Limited, Oversized, Refused, SettingsError, SlurmError, Unreachable
 from muster_slurm.plan import Listing
 from muster_slurm.request import Request
 from muster_slurm.states import Phase
 from muster_slurm.transport import Transport
-from muster_telemetry.scraping import MetricsServer, labelled, new_registry
+from muster_telemetry.scraping import Looks, MetricsServer, labelled, new_registry
 
 SUBMIT, LIST, CANCEL, LIMITS = CALLS = ("submit", "list", "cancel", "limits")
 DONE = "done"
@@ -110,7 +110,7 @@ class BridgeMetrics:
 
     def look_at(self, sights: Sights) -> None:
         """From now on, say what is so here."""
-        self._inner.register(_Looks(sights))
+        self._inner.register(Looks(partial(_read, sights)))
 
     def serve(self, address: str) -> MetricsServer:
         """Serve them until that is closed. Raises SettingsError where they can't be served there."""
@@ -120,27 +120,16 @@ class BridgeMetrics:
             raise SettingsError(f"--metrics {address}: can't be opened: {error}") from error
 
 
-class _Looks(Collector):
-    def __init__(self, sights: Sights) -> None:
-        self._sights = sights
-
-    def describe(self) -> list[Metric]:
-        """Nothing is read when it is registered."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        sights = self._sights
-        yield GaugeMetricFamily("muster_slurm_workers_wanted", "Workers that the pool is to have.", sights.workers)
-        tasks = GaugeMetricFamily(
-            "muster_slurm_tasks", "The pool's tasks, as SLURM last listed them.", labels=["state"]
-        )
-        counts = sights.tasks()
-        for phase in (each for each in Phase if each is not Phase.ENDED):  # SLURM soon forgets those that have ended
-            tasks.add_metric([phase.value], counts.get(phase.value, 0))
-        yield tasks
-        is_carrying = sights.is_carrying()
-        if is_carrying is not None:
-            yield GaugeMetricFamily("muster_slurm_relay_carrying", "1 while the pool's relay carries.", is_carrying)
+def _read(sights: Sights) -> Iterator[Metric]:
+    yield GaugeMetricFamily("muster_slurm_workers_wanted", "Workers that the pool is to have.", sights.workers)
+    tasks = GaugeMetricFamily("muster_slurm_tasks", "The pool's tasks, as SLURM last listed them.", labels=["state"])
+    counts = sights.tasks()
+    for phase in (each for each in Phase if each is not Phase.ENDED):  # SLURM soon forgets those that have ended
+        tasks.add_metric([phase.value], counts.get(phase.value, 0))
+    yield tasks
+    is_carrying = sights.is_carrying()
+    if is_carrying is not None:
+        yield GaugeMetricFamily("muster_slurm_relay_carrying", "1 while the pool's relay carries.", is_carrying)
 
 
 class Metered:

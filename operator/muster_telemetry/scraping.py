@@ -7,7 +7,7 @@ anywhere else, so two coordinators in one test don't meet.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from types import TracebackType
 from typing import Self
@@ -52,6 +52,19 @@ class _Labelled(Collector):
             kept = (each for each in metric.samples if not each.name.endswith("_created"))
             metric.samples = [each._replace(labels={**self._labels, **each.labels}) for each in kept]
             yield metric
+
+
+class Looks(Collector):
+    """Metrics of what is so, read when somebody scrapes, and not when it is registered."""
+
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._read()
 
 
 def labelled(registry: CollectorRegistry, labels: Mapping[str, str]) -> CollectorRegistry:

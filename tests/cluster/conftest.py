@@ -18,7 +18,7 @@ import pytest
 
 from building import Ahead, Images, build_images
 from charting import ROOT, own_namespace
-from clusters import Cluster, environment_of, own_nodes, run_script
+from clusters import CANNOT, Cluster, environment_of, own_nodes, run_script
 from faults.jobs import Reports
 from real_nodes import Nodes
 from real_nodes import release as installed
@@ -28,7 +28,6 @@ CRD_NAMES = ("federatedjobs.muster.dev", "clientpools.muster.dev")
 # The second node is taken away by some tests, so the operator is on the first. Certificates of a minute: nearly every
 # job here outlives those of its workers.
 RELEASE = {"nodeSelector": {"kubernetes.io/hostname": "n1"}, "certificates.workerMinutes": 1}
-CANNOT = 3  # the exit code of scripts/cluster for a machine with nothing to make a cluster of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

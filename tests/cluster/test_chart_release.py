@@ -7,14 +7,9 @@ read from the API server, so what helm changes there is what changes here. There
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +18,7 @@ from typing import Any
 import pytest
 
 from charting import CHART, HELM, Kubectl, Object, settings, tell_helm
-from operator_runs import MANIFEST, Lab, wait_until
+from operator_runs import MANIFEST, Lab, as_deployed, wait_until
 
 PARTS = 13  # children of a job with one pool
 SECOND = MANIFEST.partition("---")[2].replace("name: digits", "name: second")
@@ -62,34 +57,9 @@ def run(command: list[str], port: int) -> int:
 
 @contextmanager
 def deployed(lab: Lab, *, is_ready: bool = True) -> Iterator[int]:
-    """The operator that the Deployment describes, until it is stopped as a kubelet stops it. The port of its probes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    whole = container(lab)
-    given = {one["name"]: one.get("value", lab.namespace) for one in whole["env"]}
-    own = {"KUBECONFIG": str(lab.kubeconfig), "MUSTER_PROBE_PORT": str(port)}
-    command = [sys.executable if part == "python" else part for part in whole["command"]]
-    with (lab.folder / "deployed.log").open("ab") as out:
-        process = subprocess.Popen(command, env={**os.environ, **given, **own}, stdout=out, stderr=out)
-    try:
-        wait_until(lambda: answer(port, whole["livenessProbe"]) == 200, "it lives")
-        wait_until(lambda: answer(port, whole["readinessProbe"]) == (200 if is_ready else 503), "it is ready, or not")
+    """The operator that the Deployment describes. The port of its probes."""
+    with as_deployed(container(lab), lab.namespace, lab, is_ready=is_ready) as port:
         yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(whole.get("terminationGracePeriodSeconds", 30)) == 0
-
-
-def answer(port: int, probe: Object) -> int:
-    """What a kubelet would be told."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{probe['httpGet']['path']}", timeout=5) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return 0
 
 
 def state(lab: Lab) -> dict[str, str]:

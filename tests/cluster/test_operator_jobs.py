@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from operator_runs import MANIFEST, Kubectl, Lab, wait_until
+from operator_runs import MANIFEST, SLURM, Kubectl, Lab, wait_until
 
 PARTS = {
     "Job/digits-coordinator",
@@ -41,13 +41,6 @@ def started(lab: Lab) -> Iterator[Lab]:
         lab.apply()
         wait_until(lambda: lab.children() >= PARTS, "all parts are there")
         yield lab
-
-
-SITE = '{url: "https://slurm.example.org:6820", auth: {user: fl, tokenSecret: {name: slurm, key: token}}}'
-SLURM = (
-    MANIFEST.replace("{type: Kubernetes, clients: 2}", f"{{type: Slurm, clients: 2, slurm: {SITE}}}")
-    + '  coordinator: {service: {type: NodePort, address: "node.example.org:30443"}}\n'
-)
 
 
 def named(lab: Lab) -> set[str]:

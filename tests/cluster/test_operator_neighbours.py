@@ -95,6 +95,62 @@ def test_a_job_that_its_user_suspends_and_resumes_stays_in_the_queue(started: La
     wait_until(lambda: len(lab.pods("worker")) == 2, "there are workers")
 
 
+QUEUE = {"kueue.x-k8s.io/queue-name": "gpus"}
+
+
+@pytest.fixture
+def admitted(lab: Lab) -> Iterator[Lab]:
+    """A job for a queue that has admitted its Jobs."""
+    with lab.operator():
+        lab.apply(MANIFEST.replace("{name: digits}", f"{{name: digits, labels: {QUEUE}}}"))
+        wait_until(lambda: len(lab.children()) == PARTS, "all parts are there")
+        evict(lab)
+        admit(lab)
+        lab.run_all()
+        yield lab
+
+
+def start_again(lab: Lab) -> int:
+    """What Kueue does to a Job that it has admitted and finds suspended. How many there were."""
+    found = [one for one in lab.get("jobs")["items"] if one["spec"].get("suspend") and QUEUE.items() <= labels(one)]
+    for one in found:
+        lab.patch({"spec": {"suspend": False}}, f"job/{one['metadata']['name']}")
+    return len(found)
+
+
+def labels(found: Any) -> Any:
+    return found["metadata"]["labels"].items()
+
+
+def test_what_its_user_suspends_an_admitted_job_gives_its_quota_back_and_queues_anew(admitted: Lab) -> None:
+    lab, uid = admitted, admitted.get(WORKERS)["metadata"]["uid"]
+    lab.patch({"spec": {"suspend": True}})
+    wait_until(lambda: lab.status().get("reason") == "Suspending", "the round that is open may end")
+    lab.end_pod(*lab.pods("coordinator"), 143)
+    wait_until(lambda: lab.status().get("phase") == "Suspended", "it is told")
+    wait_until(lambda: not lab.pods("worker") and not lab.pods("coordinator"), "no pod is left")
+    lab.settle()
+    assert start_again(lab) == 0
+    assert lab.get("jobs")["items"] == []
+    lab.patch({"spec": {"suspend": False}})
+    wait_until(lambda: len(lab.get("jobs")["items"]) == 2, "there are Jobs anew")
+    assert all(QUEUE.items() <= labels(one) for one in lab.get("jobs")["items"])
+    assert lab.get(WORKERS)["metadata"]["uid"] != uid
+    evict(lab)  # as its webhook has it from the first moment on
+    wait_until(lambda: not lab.pods("worker"), "its turn is to come")
+    admit(lab)
+    lab.run_all()
+
+
+def test_the_workers_of_an_admitted_job_are_not_started_again_once_it_has_ended(admitted: Lab) -> None:
+    lab = admitted
+    lab.end_pod(*lab.pods("coordinator"), 0)
+    lab.tell("wait", "--for=condition=Complete", "fedjob/digits", "--timeout=20s")
+    lab.settle()
+    assert start_again(lab) == 0
+    wait_until(lambda: not lab.pods("worker"), "no worker is left")
+
+
 # --- quotas and limits ------------------------------------------------------------------------------------------------
 
 

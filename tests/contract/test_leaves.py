@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from muster_spec.support import Entry, fields_for_clusters, support
 ROOT = Path(__file__).parents[2]
 PROVEN: dict[str, str] = yaml.safe_load(Path(__file__).with_name("leaves.yaml").read_text())
 ON_A_CLUSTER: dict[str, str] = yaml.safe_load(Path(__file__).with_name("cluster_leaves.yaml").read_text())
+TOLD: dict[str, str] = yaml.safe_load(Path(__file__).with_name("status_leaves.yaml").read_text())
 KINDS = {"job": "FederatedJob", "pool": "ClientPool"}
 SPECS: dict[str, dict[str, Any]] = {
     "job": {
@@ -83,8 +85,11 @@ def test_the_lists_name_only_fields_that_are_there() -> None:
 
 
 @functools.cache
-def functions(file: str) -> set[str]:
-    return {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(node, ast.FunctionDef)}
+def functions(file: str) -> dict[str, str]:
+    """The source of each, by its name."""
+    source = (ROOT / file).read_text()
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    return {node.name: ast.get_source_segment(source, node) or "" for node in nodes}
 
 
 @pytest.mark.parametrize("path", ELSEWHERE)
@@ -97,10 +102,23 @@ def test_the_clusters_list_names_only_what_is_left_to_it() -> None:
         assert any(path == one or path.startswith((f"{one}.", f"{one}[")) for path in ELSEWHERE), one
 
 
-@pytest.mark.parametrize("proof", sorted({*PROVEN.values(), *ON_A_CLUSTER.values()}))
+@pytest.mark.parametrize("proof", sorted({*PROVEN.values(), *ON_A_CLUSTER.values(), *TOLD.values()}))
 def test_proofs_are_tests(proof: str) -> None:
     file, _, name = proof.partition("::")
     assert name in functions(file)
+
+
+def test_every_field_of_a_status_is_shown_to_be_written() -> None:
+    statuses = {root: schema_of(kind)["properties"]["status"] for root, kind in KINDS.items()}
+    assert [*TOLD] == [path for root, each in statuses.items() for path, _ in leaves(each, f"{root}.status")]
+
+
+@pytest.mark.parametrize("path", TOLD)
+def test_what_shows_that_a_field_is_written_names_it(path: str) -> None:
+    file, _, test = TOLD[path].partition("::")
+    name = path.removesuffix(".*").rpartition(".")[2]
+    in_python = re.sub(r"([A-Z])", r"_\1", name).lower()
+    assert re.search(rf"\b({name}|{in_python})\b", functions(file)[test])
 
 
 def example(schema: Schema) -> Any:

@@ -24,10 +24,17 @@ INPUTS = "muster.dev/inputs"
 QUEUE_LABELS = "kueue.x-k8s.io/"
 """What labels for a queue begin with. A queue looks for them at Jobs, so they are put there as the user put them."""
 
+QUEUE_NAME = f"{QUEUE_LABELS}queue-name"
+
 FEWER_SINCE = "operator.muster.dev/fewer-since"
 """Annotation of a worker Job: since when it has had more workers than are wanted."""
 
 _NAME_LENGTH = 52  # an indexed Job's pods are called after it, with the index, within 63 letters
+
+
+def has_queue(labels: Mapping[str, str] | None) -> bool:
+    """Whether what has these labels is for a queue to start."""
+    return bool((labels or {}).get(QUEUE_NAME))
 
 
 @dataclass(frozen=True, slots=True)

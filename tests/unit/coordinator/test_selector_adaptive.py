@@ -17,6 +17,7 @@ from muster_coordinator.gathering import left_out
 from muster_coordinator.instructions import Outcome
 from muster_coordinator.selection import SELECTORS, Selector
 from muster_coordinator.selectors.adaptive import Adaptive, waited
+from muster_coordinator.training import Circumstances, training_of
 
 NOTHING = Adaptive(0, 0, 0, 0, 0, 0)
 EVEN = Adaptive(1, 1, 1, 1, 1, 1)
@@ -156,6 +157,14 @@ def test_a_client_that_fails_is_left_out_longer_each_time_and_always_comes_back(
     assert gaps[0] >= 3  # two rounds out
     assert all(5 <= gap <= 8 for gap in gaps[1:])  # four out, which is the limit, and then soon back
     assert len(asked) >= 5
+
+
+def test_who_is_left_out_is_counted_in_the_status() -> None:
+    world = failing_world(total=30)
+    while not left_out(world.state):
+        for client in world.config.clients:
+            world.work(client)
+    assert training_of(world.state, Circumstances(0.0, world.now)).clients.excluded == 1
 
 
 def test_who_is_left_out_is_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from fake_world import FakeWorld, Order, config_for
+from muster_coordinator.announcer import written
 from muster_coordinator.events import ClientsLost, StopRequested, UpdateStaged
 from muster_coordinator.instructions import OrderTraining, Outcome, Reason
 from muster_coordinator.records import AssignmentId, EvaluationRecord, Scores
@@ -177,6 +179,62 @@ def test_a_round_that_waits_for_clients_for_long_says_whom_it_lacks() -> None:
     world.sleep(30)
     assert shown(world).reason == "NoQuorum"
     assert shown(world).message == "1 of at least 2 clients are here: a 0 of 2, b 1 of 2"
+
+
+def test_all_that_is_told_in_the_midst_of_a_job() -> None:
+    world = ready(central=True, total=4, epoch=2)
+    world.now += 2
+    for client in (A0, A1, A2):
+        assert world.work(client)
+    assert world.work(A0)  # which evaluates the model
+    world.now += 1
+    for client in (A0, A1):
+        assert world.work(client)
+    over = {
+        "round": 1,
+        "summary": "3 of 3 in 2.0 s",
+        "outcome": "Committed",
+        "reason": "3 of 3 updates are in and nobody else is waited for; 3 clients were asked (all: everybody is asked)",
+        "startTime": "1970-01-01T00:00:00Z",
+        "seconds": 2.0,
+        "asked": 3,
+        "used": 3,
+        "rejected": 0,
+        "stragglers": 0,
+        "queued": 0,
+        "upBytes": 300,
+        "downBytes": 0,
+        "metrics": {"loss": 1.0},
+    }
+    assert json.loads(msgspec.json.encode(written(shown(world), OFFSET_S + world.now))) == {
+        "epoch": 2,
+        "updateTime": "2027-01-15T08:16:43Z",  # 1,003 s after the offset
+        "phase": "Collecting",
+        "round": 1,
+        "attempt": 0,
+        "progress": 25,
+        "deadline": "2027-01-15T08:17:42Z",
+        "estimatedCompletionTime": "1970-01-01T00:00:08Z",  # as the rounds' times are in this world
+        "accuracy": "50.0%",
+        "metrics": {"accuracy": 0.5, "loss": 0.5},
+        "best": {"round": 1, "metric": "accuracy", "value": 0.5, "model": "model-1"},
+        "model": "model-1",
+        "compression": "up float32, down float32",
+        "clients": {
+            "summary": "3/3",
+            "total": 3,
+            "connected": 3,
+            "training": 1,
+            "submitted": 2,
+            "excluded": 0,
+            "queued": 0,
+            "lost": 0,
+            "pools": [{"name": "a", "total": 3, "connected": 3, "queued": 0}],
+        },
+        "traffic": {"up": "400 B", "down": "0 B", "upBytes": 400, "downBytes": 0},
+        "lastRound": over,
+        "history": [over],
+    }
 
 
 # --- measures ---------------------------------------------------------------------------------------------------------

@@ -48,8 +48,9 @@ def test_refusals_are_counted_and_those_of_jobs_that_are_gone_are_not_shown() ->
     hall = Attendance()
     hall.sit("p", "a", Standing(refusals=(NO, Refusal("gone", "PrivacyTooWeak", "m"))))
     hall.sit("p", "b", Standing(refusals=(NO, Refusal("u-2", "LimitExceeded", "too much"))))
-    shown = [(one["job"], one["reason"], one["workers"]) for one in hall.shown("p", JOBS)["refusals"]]
-    assert shown == [("digits", "EntrypointNotAllowed", 2), ("heart", "LimitExceeded", 1)]
+    digits = {"job": "digits", "uid": "u-1", "reason": "EntrypointNotAllowed", "message": "not here", "workers": 2}
+    heart = {"job": "heart", "uid": "u-2", "reason": "LimitExceeded", "message": "too much", "workers": 1}
+    assert hall.shown("p", JOBS)["refusals"] == [digits, heart]
 
 
 def test_no_pool_can_fill_our_memory() -> None:

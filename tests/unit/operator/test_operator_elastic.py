@@ -161,6 +161,16 @@ def test_a_job_begins_with_what_its_cohort_needs() -> None:
     assert status["pools"][0]["workersWanted"] == 3
 
 
+def test_a_job_for_a_queue_keeps_the_size_that_was_admitted() -> None:
+    cluster = elastic(min=0, max=4)
+    cluster.job["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "gpus"}
+    cluster.run()
+    assert size(cluster) == (4, 4)
+    cluster.now += 3600
+    cluster.settle()
+    assert size(cluster) == (4, 4), "though three would do"
+
+
 def test_more_workers_are_had_at_once_and_by_the_same_job() -> None:
     cluster = elastic()
     cluster.run()

@@ -258,6 +258,38 @@ def test_suspend_waits_for_the_coordinator_then_stops_all_jobs_and_resume_starts
     assert not any(cluster.child("Job", name)["spec"]["suspend"] for name in (COORDINATOR, WORKERS))
 
 
+def queued_cluster(**spec: Any) -> Cluster:
+    """A job for a queue that has admitted all its Jobs."""
+    cluster = cluster_of(**spec)
+    cluster.job["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "gpus"}
+    cluster.run()
+    return cluster
+
+
+def test_of_a_suspended_job_a_queue_finds_nothing_that_it_could_start_again() -> None:
+    cluster = queued_cluster()
+    before = {name: cluster.child("Job", name)["metadata"]["uid"] for name in (COORDINATOR, WORKERS)}
+    cluster.suspend()
+    assert (cluster.keys("Job"), cluster.job["status"]["phase"]) == ([], "Suspended")
+    cluster.settle()
+    assert cluster.keys("Job") == []
+    cluster.job["spec"]["suspend"] = False
+    cluster.settle()
+    for name in (COORDINATOR, WORKERS):
+        job = cluster.child("Job", name)
+        assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+        assert job["metadata"]["uid"] != before[name]
+        assert not job["spec"].get("suspend"), "that is the queue's to say"
+
+
+def test_of_a_job_that_has_ended_a_queue_finds_nothing_either() -> None:
+    cluster = queued_cluster()
+    cluster.say(COORDINATOR, conditions=[{"type": "Complete", "status": "True"}])
+    cluster.settle()
+    assert cluster.job["status"]["phase"] == "Complete"
+    assert cluster.keys("Job") == [COORDINATOR], "the workers would have been started again"
+
+
 def test_a_coordinator_that_does_not_hear_is_stopped_in_the_end() -> None:
     cluster = running(rounds={"deadlineSeconds": 100}, evaluation={"timeoutSeconds": 40})
     cluster.job["spec"]["suspend"] = True

@@ -56,6 +56,24 @@ def test_clients_are_those_that_coordinators_tell_of() -> None:
     assert status["clients"] == {"connected": 8, "missing": 4}
 
 
+def test_all_that_the_status_of_a_pool_says() -> None:
+    pool = pool_object()
+    pool["metadata"]["generation"] = 3
+    told = {"reason": "OutOfMemory", "message": "job b: killed", "observedGeneration": 3}
+    when = {"lastTransitionTime": timestamp(START)}
+    jobs = (job("a", 3, 3, connected=6), job("b", 3, 1, connected=2, reason="OutOfMemory", message="killed"))
+    assert status_of(*jobs, pool=pool) == {
+        **told,
+        "activeJobs": 2,
+        "workers": {"summary": "4/6", "wanted": 6, "ready": 4, "pending": 2},
+        "clients": {"connected": 8, "missing": 4},
+        "conditions": [
+            {"type": "Ready", "status": "False", **told, **when},
+            {"type": "Progressing", "status": "True", **told, **when},
+        ],
+    }
+
+
 def test_a_job_that_is_being_deleted_uses_nothing() -> None:
     going = job("a", 3, 3)
     going["metadata"]["deletionTimestamp"] = timestamp(START)

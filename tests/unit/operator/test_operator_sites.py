@@ -109,6 +109,16 @@ def test_a_bundle_is_good_for_as_long_as_the_user_says_and_renewed_in_time() -> 
     assert cluster.pool["status"]["enrolment"]["since"] == timestamp(START)  # what was handed out before is still good
 
 
+def test_the_status_says_how_a_site_gets_in(cluster: SiteCluster) -> None:
+    certificate = read_certificate(bundle_of(cluster).pair.chain)
+    assert cluster.pool["status"]["enrolment"] == {
+        "secretName": "site-enrolment",
+        "expirationTime": timestamp(certificate.not_after),
+        "certificateAuthority": authority_pem(cluster),
+        "since": annotation_of(cluster.objects[Key("Secret", "site.authority")], ISSUED),
+    }
+
+
 def test_another_lobby_is_another_bundle(cluster: SiteCluster) -> None:
     for lobby in (Lobby("other:443", "LOBBY PEM", ACCOUNT), Lobby("other:443", "OTHER PEM", ACCOUNT)):
         cluster.lobby = lobby

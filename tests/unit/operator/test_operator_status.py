@@ -194,6 +194,58 @@ def test_the_generation_that_was_seen_is_told() -> None:
     assert {status["observedGeneration"]} == {4} == {one["observedGeneration"] for one in status["conditions"]}
 
 
+def test_all_that_the_status_of_a_job_says() -> None:
+    cluster = started()
+    cluster.start_pod(COORDINATOR, status=ended(70))
+    pod = cluster.start_pod(COORDINATOR)
+    cluster.start_pod(WORKERS, index=0)
+    waits = cluster.start_pod(WORKERS, index=1, status=unschedulable())["metadata"]["name"]
+    cluster.say(WORKERS, ready=1)
+    cluster.now += 60
+    status = status_of(cluster)
+    trouble = {"reason": "Unschedulable", "message": f"pod {waits}: 0/3 nodes: no gpu"}
+    told = trouble | {"message": f"pool cloud: {trouble['message']}"}
+    always = {"observedGeneration": 1, **told}
+    [config] = cluster.keys("ConfigMap")
+    assert status == {
+        "observedGeneration": 1,
+        "phase": "Running",
+        **told,
+        "startTime": timestamp(START),
+        "specDigest": cluster.child("ConfigMap", config)["metadata"]["annotations"]["muster.dev/spec-digest"],
+        "restarts": 1,
+        "coordinator": {
+            "endpoint": "digits-coordinator.lab.svc:443",
+            "checkpointLocation": f"pvc/{cluster.keys('PersistentVolumeClaim')[0]}",
+            "podName": pod["metadata"]["name"],
+        },
+        "pools": [
+            {
+                "name": "cloud",
+                "type": "Kubernetes",
+                "clients": 2,
+                "workersWanted": 2,
+                "workersReady": 1,
+                **trouble,
+            }
+        ],
+        "conditions": [
+            {"type": "Running", "status": "True", "lastTransitionTime": timestamp(START + 60), **always},
+            {"type": "Suspended", "status": "False", "lastTransitionTime": timestamp(START), **always},
+        ],
+    }
+
+
+def test_a_job_that_has_ended_says_when() -> None:
+    cluster = started()
+    cluster.run()
+    cluster.now += 90
+    cluster.say(COORDINATOR, conditions=[{"type": "Complete", "status": "True"}])
+    status = status_of(cluster)
+    assert (status["phase"], status["completionTime"]) == ("Complete", timestamp(START + 90))
+    assert "completionTime" not in status_of(started())
+
+
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
