@@ -203,7 +203,7 @@ def team(nodes: Nodes, name: str) -> Iterator[Team]:
     try:
         yield Team(nodes, name)
     finally:
-        nodes.cluster.tell("delete", "namespace", name, "--timeout=120s")
+        nodes.cluster.tell("delete", "namespace", name, "--timeout=120s", "--ignore-not-found")
 
 
 @contextmanager

@@ -121,10 +121,12 @@ class Api:
         items: Sequence[Object] = answer["items"]
         return items
 
-    async def create(self, manifest: Object) -> Object:
+    async def create(self, manifest: Object, *, is_dry_run: bool = False) -> Object:
+        """Make it; or, as a dry run, hear whether it might be made."""
         metadata = manifest["metadata"]
         path = path_of(manifest["kind"], metadata["namespace"])
-        return await self._ask("POST", path, manifest, query={"fieldManager": MANAGER})
+        query = {"fieldManager": MANAGER} | ({"dryRun": "All"} if is_dry_run else {})
+        return await self._ask("POST", path, manifest, query=query)
 
     async def apply(self, manifest: Object, subresource: str = "", manager: str = MANAGER) -> Object:
         """Server-side apply. We win: these fields are ours."""

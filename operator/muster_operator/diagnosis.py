@@ -19,9 +19,11 @@ _WAITING = {
     "RunContainerError": "ContainerNotStarted",
 }
 STOPPED = 143
+CLOSING = "NamespaceTerminating"
 
 # Words of the API server's admission, in which a refusal can be recognised.
 _REFUSALS = (
+    (CLOSING, re.compile(r"because it is being terminated")),
     ("NameTaken", re.compile(r"changes what carries its label app\.kubernetes\.io/managed-by")),
     ("QuotaExceeded", re.compile(r"exceeded quota|failed quota")),
     ("LimitRange", re.compile(r"(minimum|maximum|max limit to request ratio) .*\bper (Container|Pod)\b")),
@@ -122,7 +124,12 @@ def lacks_pods(job: Object, pods: Sequence[Object]) -> bool:
     if spec.get("suspend") or is_over or not status:  # without a status the job controller hasn't seen it yet
         return False
     done = int(status.get("succeeded") or 0) + _indexes(str(status.get("failedIndexes") or ""))
-    return sum(not ending_of(pod) for pod in pods) < int(spec.get("parallelism") or 0) - done
+    return sum(not _has_ended(pod) for pod in pods) < int(spec.get("parallelism") or 0) - done
+
+
+def _has_ended(pod: Object) -> bool:
+    """Whether it runs no more: one that never got as far as a container has no ending."""
+    return ending_of(pod) is not None or dig(pod, "status", "phase") in {"Succeeded", "Failed"}
 
 
 def _indexes(text: str) -> int:
@@ -134,6 +141,11 @@ def _indexes(text: str) -> int:
 def refusal(words: str, otherwise: str) -> str:
     """One word for why the API server refused something."""
     return next((reason for reason, pattern in _REFUSALS if pattern.search(words)), otherwise)
+
+
+def is_closing(words: str) -> bool:
+    """Whether the API server refuses because the whole namespace is being deleted."""
+    return refusal(words, "") == CLOSING
 
 
 def refused_pods(words: str) -> Trouble:

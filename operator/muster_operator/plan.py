@@ -13,7 +13,7 @@ from muster_operator.build.children import build_children
 from muster_operator.build.common import COORDINATOR, QUEUE_LABELS, Context
 from muster_operator.build.memory import build_memory
 from muster_operator.credentials import CERTIFICATE, credential_keys, next_renewal, plan_credentials
-from muster_operator.diagnosis import lacks_pods
+from muster_operator.diagnosis import is_closing, lacks_pods
 from muster_operator.difference import difference, is_finished, leftovers
 from muster_operator.elastic import Elastic, plan_elastic
 from muster_operator.finalizer import bridge_keys, hold, is_held, plan_departure, see_off
@@ -33,6 +33,8 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
     """What to do for one job."""
     if is_going(seen.job):
         return plan_departure(seen, install, now)
+    if closing := tuple(_let_go(seen)):
+        return Plan(closing)
     pinned = pin(seen, install)
     if isinstance(pinned, Refusal):
         again = now + pinned.again_s if pinned.again_s is not None else None
@@ -63,6 +65,16 @@ def plan(seen: Observed, install: Install, now: float) -> Plan:
     status = build_status(seen, context, pinned, ledger, now)
     looks = (_next_look(seen, context, pinned, ledger, now), elastic.look_at if ledger.running_since else None)
     return Plan(tuple(actions), status, min((at for at in looks if at is not None), default=None))
+
+
+def _let_go(seen: Observed) -> Iterator[Delete]:
+    """In a namespace that is being deleted, Jobs that keep it there. Of an index, Kubernetes keeps a pod that failed
+    until the next one is there; here there will be no next one, and Jobs go only once all pods have gone.
+    """
+    for key, job in sorted(seen.children.items()):
+        is_kept = is_closing(seen.refusals.get(job["metadata"]["uid"], ""))
+        if is_kept and key.kind == "Job" and "backoffLimitPerIndex" in job["spec"] and not is_going(job):
+            yield Delete(key, job["metadata"]["uid"], "its namespace is being deleted")
 
 
 def _context(seen: Observed, pinned: Pinned, elastic: Elastic) -> Context:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from faults import clocks, networks, nodes_lost, processes, shortages
+from faults import clocks, namespaces, networks, nodes_lost, processes, shortages
 from faults.jobs import TASK, Lab
 from real_nodes import Nodes, team
 
@@ -89,6 +89,12 @@ def outcomes(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Outcomes]:
 
 def _is_beside(item: pytest.Item) -> bool:
     return isinstance(item, pytest.Function) and item.function is test_a_job_completes_though
+
+
+def test_a_namespace_goes_though_a_job_runs_in_it(outcomes: Outcomes, lab: Lab) -> None:
+    """While the others' jobs are broken."""
+    del outcomes
+    namespaces.namespace_deleted(lab)
 
 
 @pytest.mark.parametrize("fault", BESIDE)

@@ -7,6 +7,7 @@ import pytest
 from connect_proxy import ConnectProxy
 from fakes.api_server import FakeApiServer
 from lobbying import NAME, PoolTrust, Site, lobby, wait_until
+from proxying import Proxy, Weather
 from trusting import Trust
 
 pytestmark = pytest.mark.timeout(180)
@@ -45,4 +46,13 @@ def test_a_proxy_that_opens_tls_is_told_from_the_lobby(world, tmp_path):
     wait_until(lambda: proxy.inspected > 0, "the proxy opens it")
     wait_until(lambda: "another authority made its certificate" in site.log.read_text(), "the worker says so")
     assert "in the lobby" not in site.events()
+    assert site.stop() == 143
+
+
+def test_a_way_that_is_long_is_waited_for(world):
+    site, address, stack = world
+    way = stack.enter_context(Proxy(address, forecast=lambda *_: Weather(delay_s=0.4)))
+    proxy = stack.enter_context(ConnectProxy(way.address).running())
+    site.start(https_proxy=f"http://{proxy.address}", no_proxy="")
+    site.until("in the lobby")
     assert site.stop() == 143

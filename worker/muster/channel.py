@@ -159,7 +159,7 @@ def open_channel(address: str, material: Material) -> grpc.Channel:
         ("grpc.http2.max_frame_size", FRAME_BYTES),
         *keepalive.CLIENT_OPTIONS,
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 5_000),  # which is how long connecting may take: some are far away
         ("grpc.max_reconnect_backoff_ms", 5_000),
         # Whoever reads a stream of ours waits for nothing else: it needs no other thread to wake it for each message.
         (ChannelOptions.SingleThreadedUnaryStream, 1),

@@ -561,6 +561,19 @@ def test_a_claim_of_the_users_is_used_and_never_made() -> None:
     assert {"name": "checkpoint", "persistentVolumeClaim": {"claimName": "theirs"}} in volumes
 
 
+def test_in_a_namespace_that_goes_jobs_that_keep_pods_of_an_index_are_deleted_and_others_left_to_it() -> None:
+    cluster = running()
+    words = "unable to create new content in namespace lab because it is being terminated"
+    cluster.refusals = {cluster.child("Job", name)["metadata"]["uid"]: words for name in (COORDINATOR, WORKERS)}
+    planned = cluster.plan()
+    assert [(type(action), action.key) for action in planned.actions if isinstance(action, Delete)] == [
+        (Delete, Key("Job", WORKERS))
+    ]
+    assert (len(planned.actions), planned.status) == (1, None)
+    cluster.refusals = dict.fromkeys(cluster.refusals, "exceeded quota: small")
+    assert cluster.plan().actions == ()
+
+
 def test_plans_never_read_the_status_that_they_wrote() -> None:
     """Any status there is, true or not, changes nothing but the times of conditions."""
     cluster = running()

@@ -12,6 +12,9 @@ from muster_operator.status import transitions, with_refused, with_taken
 from operating import START, Cluster, conditions, ended, job_object, pool_object
 
 COORDINATOR, WORKERS = "digits-coordinator", "digits-workers-cloud"
+TERMINATING = (
+    'configmaps "a" is forbidden: unable to create new content in namespace lab because it is being terminated'
+)
 
 
 def waiting(reason: str) -> Object:
@@ -67,6 +70,7 @@ def test_the_last_line_of_a_failed_pods_log_is_told() -> None:
         ('error looking up service account lab/sa: serviceaccount "sa" not found', "ServiceAccountMissing"),
         ('pods "w-0" is forbidden: no PriorityClass with name high was found', "PriorityClassMissing"),
         ('pods "w-0" is forbidden: pod rejected: RuntimeClass "gvisor" not found', "RuntimeClassMissing"),
+        (TERMINATING, "NamespaceTerminating"),
         ("admission webhook said no", "PodsRefused"),
     ],
 )
@@ -84,6 +88,7 @@ def test_why_pods_are_refused(words: str, reason: str) -> None:
         ({"parallelism": 5}, {"active": 1, "failedIndexes": "0,2-4"}, [{}], False),
         ({"parallelism": 5}, {"active": 1, "failedIndexes": "0,2-3"}, [{}], True),
         ({"parallelism": 1}, {"active": 0}, [ended(1)], True),
+        ({"parallelism": 1}, {"active": 0}, [{"phase": "Failed"}], True),  # never on any node
         ({"parallelism": 2}, {}, [], False),
         ({"parallelism": 2, "suspend": True}, {"active": 0}, [], False),
         ({"parallelism": 2}, {"conditions": [{"type": "Failed", "status": "True"}]}, [], False),
