@@ -162,7 +162,7 @@ def offer(data: bytes) -> None:
         assert all(0 < each.weight < math.inf for each in used), weighing
         assert 0 < weighing.scale(used) < math.inf, weighing
         assert all(map(math.isfinite, mean_metrics(used).values()))
-    commit = _commit((honest, theirs))
+    commit = commit_of((honest, theirs))
     assert unseal(seal(commit), RoundCommit) == commit
 
 
@@ -181,7 +181,8 @@ def _used(message: pb.Offer, client: ClientId, metrics: Mapping[str, float]) -> 
     )
 
 
-def _commit(used: tuple[UsedUpdate, ...]) -> RoundCommit:
+def commit_of(used: tuple[UsedUpdate, ...]) -> RoundCommit:
+    """A round's record with these updates in it."""
     return RoundCommit(
         round=1,
         attempt=0,

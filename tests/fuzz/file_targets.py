@@ -16,6 +16,7 @@ import torch
 from safetensors.numpy import save
 
 from fuzz import wire_targets
+from fuzz.claim_targets import commit_of
 from muster.client_state import FolderBook, HeldUpdate, Offered
 from muster.errors import DataError
 from muster.models import _read
@@ -161,20 +162,7 @@ def records() -> Iterator[bytes]:
     used = UsedUpdate(
         client=CLIENT, assignment="1.0.p/0", round=1, examples=5, weight=5.0, steps=1, metrics={"loss": 0.5}
     )
-    commit = RoundCommit(
-        round=1,
-        attempt=0,
-        epoch=1,
-        base="0" * 32,
-        model="1" * 32,
-        used=(used,),
-        failed={},
-        failed_attempts=0,
-        started_s=1.0,
-        seconds=2.0,
-        bytes_up=3,
-        bytes_down=4,
-    )
+    commit = commit_of((used,))
     yield msgspec.json.encode(commit)
     yield seal(commit)
     link = StoredLink(number=1, model="0" * 32, reference="1" * 32, base="", pipeline=(4, 2, 256), checksum="2" * 32)
